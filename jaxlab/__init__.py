@@ -1,0 +1,28 @@
+"""jaxlab: what does this hyperparameter do to my CNN's training?
+
+Importing jaxlab imports nothing heavy and changes no global; the names below are loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {"InputError": "jaxlab.errors"}
+_MODULES = ("transforms", "convolution", "losses", "schedules", "diagnostics", "space", "models", "datasets")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"jaxlab.{name}")
+    raise AttributeError(f"module 'jaxlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

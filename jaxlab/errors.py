@@ -1,0 +1,27 @@
+"""The one error that bad input raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class InputError(ValueError):
+    """A value that a person gave is not usable; one clear line says which, and what to do.
+
+    Args:
+        field: the name of the field as the person wrote it, e.g. ``"hyperparameters.learning_rate"``.
+        value: the value as given.
+        remedy: what would be accepted, as an imperative or a noun phrase, e.g. ``"give a number >= 0"``.
+
+    The command line prints ``str(error)`` on one line and exits with status 2.
+    """
+
+    def __init__(self, field: str, value: Any, remedy: str):
+        self.field, self.value, self.remedy = field, value, remedy
+        shown = " ".join(repr(value).split())
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        super().__init__(f"{field} = {shown}: {remedy}")
+
+    def __reduce__(self):
+        return type(self), (self.field, self.value, self.remedy)
