@@ -1,0 +1,62 @@
+"""One trial as the engine carries it: its state and when it went bad. Still unbatched."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlab.diagnostics import all_finite
+from jaxlab.trial import Record, Trial, select
+
+
+class Lane(NamedTuple):
+    """``first_bad_step``: int32, counted from 1; 0 if the start was not finite; −1 while all is well."""
+
+    state: Any
+    first_bad_step: jax.Array
+
+
+def start(trial: Trial, hyperparameters: Any, shared: Any) -> tuple[Lane, Record]:
+    """The initial state and the record of epoch 0."""
+    state = trial.init(hyperparameters, shared)
+    bad = jnp.where(all_finite(state), -1, 0).astype(jnp.int32)
+    state, record = trial.evaluate(hyperparameters, state, shared, False)
+    return Lane(state, bad), record | {"first_bad_step": bad}
+
+
+def segment(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epochs: jax.Array):
+    """Train and evaluate ``len(epochs)`` epochs: the lane, and a record with a leading axis of epochs."""
+
+    def epoch_of(lane: Lane, epoch: jax.Array):
+        return one_epoch(trial, hyperparameters, lane, shared, epoch)
+
+    return jax.lax.scan(epoch_of, lane, epochs)
+
+
+def one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch: jax.Array):
+    """One epoch of a lane that may have gone bad earlier: then nothing changes and nothing is recorded."""
+    alive = lane.first_bad_step < 0
+    state, trained = trial.train_segment(hyperparameters, lane.state, shared, epoch)
+    trained = dict(trained)
+    bad = trained.pop("first_bad_step", jnp.array(-1, jnp.int32))
+    # A trial that guards its own steps is finite here; one that does not falls back to the epoch's start.
+    finite = all_finite(state)
+    bad = jnp.where((bad < 0) & ~finite, epoch, bad).astype(jnp.int32)
+    state = select(finite & alive, state, lane.state)
+    evaluated, measured = trial.evaluate(hyperparameters, state, shared, False)
+    state = select(alive, evaluated, state)
+    record = {name: jnp.where(alive, value, missing(value)) for name, value in (trained | measured).items()}
+    bad = jnp.where(alive, bad, lane.first_bad_step)
+    return Lane(state, bad), record | {"first_bad_step": bad}
+
+
+def missing(value: jax.Array) -> jax.Array:
+    """What stands for "not reached": NaN; −1 for integers."""
+    return jnp.array(jnp.nan if jnp.issubdtype(value.dtype, jnp.inexact) else -1).astype(value.dtype)
+
+
+def finish(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> Record:
+    """The record of the finished trial, a diverged one at its last finite state."""
+    return trial.evaluate(hyperparameters, lane.state, shared, True)[1]

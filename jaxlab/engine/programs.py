@@ -1,0 +1,147 @@
+"""The compiled programs of one group: the only place that maps and shards over trials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxlab.engine import lane
+from jaxlab.trial import Trial
+
+# A trial's numbers must not depend on its neighbours, so a GPU may neither use atomics nor pick kernels by timing.
+# These go to this program alone; the process' XLA_FLAGS are the user's.
+_OPTIONS = {
+    "gpu": {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0},
+}
+
+
+class Pack(NamedTuple):
+    """Where a pack of ``devices × width`` lanes runs."""
+
+    mesh: Mesh
+    width: int
+
+    @property
+    def lanes(self) -> int:
+        return self.mesh.size * self.width
+
+    @property
+    def over_trials(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec("trial"))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+
+def make_pack(width: int, devices: Sequence[jax.Device] | None = None) -> Pack:
+    """A pack of ``width`` trials on each of ``devices`` (all of them by default)."""
+    devices = list(devices) if devices is not None else jax.devices()
+    return Pack(
+        jax.make_mesh((len(devices),), ("trial",), axis_types=(AxisType.Auto,), devices=devices), width
+    )
+
+
+def default_width(device: jax.Device, trials: int) -> int:
+    """A width for ``trials`` trials on one device: few where cores do the arithmetic, many on an accelerator."""
+    return min(trials, 8 if device.platform == "cpu" else 256)
+
+
+class Programs(NamedTuple):
+    """One group's compiled programs, for any values, number of trials and number of epochs.
+
+    ``start(hyperparameters, shared)``, ``segment(hyperparameters, lanes, shared, epochs)`` and
+    ``finish(hyperparameters, lanes, shared)``; every array of the first two kinds has a leading axis of
+    ``pack.lanes`` trials.
+    """
+
+    start: jax.stages.Compiled
+    segment: jax.stages.Compiled
+    finish: jax.stages.Compiled
+    pack: Pack
+    segment_epochs: int
+    compile_seconds: float
+
+    def memory_bytes(self) -> int:
+        """Bytes that the largest of the programs holds on one device: arguments, results and temporaries."""
+        return max(_bytes(program) for program in (self.start, self.segment, self.finish))
+
+
+def _bytes(program: jax.stages.Compiled) -> int:
+    memory = program.memory_analysis()
+    if memory is None:
+        return 0
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+
+
+def over_trials(pack: Pack, function: Callable, mapped: Sequence[bool]) -> Callable:
+    """``function`` of one trial as a function of a pack: vmap inside, shard_map around, nothing reduced.
+
+    Args:
+        pack: the mesh over which trials are split.
+        function: of one trial.
+        mapped: for each argument, whether it has an axis of trials in front; the others are the same for all.
+    """
+    batched = jax.vmap(function, in_axes=tuple(0 if each else None for each in mapped))
+    specs = tuple(PartitionSpec("trial") if each else PartitionSpec() for each in mapped)
+    return jax.shard_map(
+        batched, mesh=pack.mesh, in_specs=specs, out_specs=PartitionSpec("trial"), check_vma=False
+    )
+
+
+def compile_programs(
+    trial: Trial, hyperparameters: Any, shared: Any, pack: Pack, segment_epochs: int = 1
+) -> Programs:
+    """Trace and compile the programs of one group, each once.
+
+    Args:
+        trial: the triple.
+        hyperparameters: a pytree of scalars of one trial, for dtypes.
+        shared: the arrays (or their shapes) that all trials see.
+        pack: devices and width.
+        segment_epochs: epochs inside one call; must divide the number of epochs.
+    """
+    began = time.perf_counter()
+    hyper_T = _stacked(hyperparameters, pack)
+    shared = jax.tree.map(lambda leaf: _shape(leaf, pack.replicated), shared)
+    epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32, sharding=pack.replicated)
+    start = _compile(over_trials(pack, partial(lane.start, trial), (True, False)), (hyper_T, shared))
+    lanes, _ = start.out_info
+    lanes = jax.tree.map(lambda leaf: _shape(leaf, pack.over_trials), lanes)
+    segment = _compile(
+        over_trials(pack, partial(lane.segment, trial), (True, True, False, False)),
+        (hyper_T, lanes, shared, epochs),
+        donate=(1,),
+    )
+    finish = _compile(
+        over_trials(pack, partial(lane.finish, trial), (True, True, False)), (hyper_T, lanes, shared)
+    )
+    return Programs(start, segment, finish, pack, segment_epochs, time.perf_counter() - began)
+
+
+def _compile(function: Callable, arguments: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Compiled:
+    lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
+    return lowered.compile(compiler_options=_OPTIONS.get(jax.default_backend()))
+
+
+def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _stacked(hyperparameters: Any, pack: Pack) -> Any:
+    def stacked(leaf: Any) -> jax.ShapeDtypeStruct:
+        dtype = jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
+        return jax.ShapeDtypeStruct((pack.lanes,), dtype, sharding=pack.over_trials)
+
+    return jax.tree.map(stacked, hyperparameters)

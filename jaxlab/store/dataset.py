@@ -1,0 +1,128 @@
+"""Pieces put together into one labelled data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from jaxlab.engine import Piece
+from jaxlab.trial import Variable
+
+
+class GroupInfo(NamedTuple):
+    """What labels one group's pieces.
+
+    Attributes:
+        trials: index of each of the group's trials within the study.
+        variables: labels of the recorded arrays.
+        coordinates: labels along their own axes.
+    """
+
+    trials: Sequence[int]
+    variables: Mapping[str, Variable]
+    coordinates: Mapping[str, Sequence[str]]
+
+
+def assemble(
+    groups: Sequence[GroupInfo],
+    pieces: Iterable[tuple[int, Piece]],
+    epochs: int,
+    coordinates: Mapping[str, Sequence[Any]],
+    attributes: Mapping[str, Any],
+) -> xr.Dataset:
+    """The data set of a study, finished or not.
+
+    Args:
+        groups: one entry a group.
+        pieces: ``(group, piece)``, in any order.
+        epochs: of the study; the axis has one more, for the state before training.
+        coordinates: per trial of the study, by name.
+        attributes: of the data set.
+
+    Returns:
+        dimensions ``trial``, ``epoch`` and those of the variables. What was not reached is NaN; −1 for integers.
+    """
+    trials = sum(len(group.trials) for group in groups)
+    labels = _labels(groups)
+    arrays: dict[str, xr.Variable] = {}
+    for index, piece in pieces:
+        group = groups[index]
+        rows = np.asarray(group.trials)[piece.trials]
+        for name, values in piece.record.items():
+            label = group.variables.get(name) or _unlabelled(name, values, piece)
+            if name not in arrays:
+                arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
+            _fill(arrays, name, rows, piece.epochs, values, label, group.coordinates, labels)
+    dataset = xr.Dataset(arrays, attrs=dict(attributes))
+    own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
+    return dataset.assign_coords(
+        {"trial": np.arange(trials), "epoch": np.arange(epochs + 1)}
+        | own
+        | {name: ("trial", _column(values)) for name, values in coordinates.items()}
+    )
+
+
+def _labels(groups: Sequence[GroupInfo]) -> dict[str, list[str]]:
+    """Union over the groups of the labels of each dimension, in order of appearance."""
+    labels: dict[str, dict[str, None]] = {}
+    for group in groups:
+        for dim, names in group.coordinates.items():
+            labels.setdefault(dim, {}).update(dict.fromkeys(names))
+    return {dim: list(names) for dim, names in labels.items()}
+
+
+def _unlabelled(name: str, values: np.ndarray, piece: Piece) -> Variable:
+    lead = 2 if len(piece.epochs) else 1
+    return Variable(
+        name.replace("_", " "), "1", tuple(f"{name}_{axis}" for axis in range(values.ndim - lead))
+    )
+
+
+def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], labels) -> xr.Variable:
+    lead = ("trial", "epoch") if len(piece.epochs) else ("trial",)
+    own = tuple(
+        len(labels[dim]) if dim in labels else extent
+        for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True)
+    )
+    fill = np.nan if np.issubdtype(values.dtype, np.inexact) else -1
+    attributes = {"long_name": label.long_name, "units": label.units}
+    attributes |= {key: getattr(label, key) for key in ("comment", "better") if getattr(label, key)}
+    shape = (*size[: len(lead)], *own)
+    return xr.Variable((*lead, *label.dims), np.full(shape, fill, values.dtype), attributes)
+
+
+def _fill(arrays, name, rows, epochs, values, label: Variable, coordinates, labels) -> None:
+    """Write one piece's values where they belong; an axis without labels grows where a group's is longer."""
+    target = arrays[name]
+    lead = (rows, epochs) if len(epochs) else (rows,)
+    own = []
+    for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True):
+        if dim in labels:
+            own.append(np.array([labels[dim].index(each) for each in coordinates[dim]]))
+        else:
+            own.append(np.arange(extent))
+            missing = extent - target.sizes[dim]
+            if missing > 0:
+                fill = np.nan if np.issubdtype(target.dtype, np.inexact) else -1
+                target = target.pad({dim: (0, missing)}, constant_values=fill)
+    target.data[np.ix_(*lead, *own)] = values
+    arrays[name] = target
+
+
+def _column(values: Sequence[Any]) -> np.ndarray:
+    """Numbers and flags as they are; anything else as text."""
+    if all(isinstance(value, (int, float, bool, np.generic)) for value in values):
+        return np.asarray(values)
+    return _text([value if isinstance(value, str) else _shown(value) for value in values])
+
+
+def _shown(value: Any) -> str:
+    return getattr(value, "__name__", None) or str(value)
+
+
+def _text(names: Iterable[str]) -> np.ndarray:
+    # Objects, not fixed-width strings, which zarr's stores disagree about.
+    return np.array(list(names), dtype=object)

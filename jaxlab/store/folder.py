@@ -1,0 +1,130 @@
+"""A run on disk: what it is, immutable pieces of what it recorded, and the results built from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from jaxlab.engine import Piece
+from jaxlab.errors import InputError
+
+_RUN, _PIECES, _RESULTS, _DONE = "run.json", "pieces", "results.zarr", "complete"
+
+
+class RunFolder:
+    """One run's folder.
+
+    ``run.json`` says which study it is; ``pieces/`` holds one immutable file for each call of a compiled program,
+    complete or absent; ``results.zarr`` is built from the pieces and swapped in whole; ``complete`` is written last.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    def check_free(self, run_hash: str) -> None:
+        """Raise unless the folder is absent, empty, or the same run; writes nothing."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise InputError("out", str(self.path), "is a file; name a folder")
+        if not any(self.path.iterdir()):
+            return
+        if not (self.path / _RUN).exists():
+            raise InputError("out", str(self.path), "is not empty and no run of jaxlab; name another folder")
+        if self.describe()["run_hash"] != run_hash:
+            raise InputError("out", str(self.path), "holds another study; name another folder or remove it")
+
+    def create(self, description: dict[str, Any]) -> None:
+        """Begin the run: pieces of an unfinished earlier try at the same run are dropped."""
+        self.check_free(description["run_hash"])
+        self.path.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.path / _PIECES, ignore_errors=True)
+        (self.path / _PIECES).mkdir()
+        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+
+    def describe(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        file = self.path / _RUN
+        if not file.is_file():
+            raise InputError("run", str(self.path), "is no run folder of jaxlab: it has no run.json")
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise InputError(
+                "run", str(file), f"is damaged ({error}); train the study again elsewhere"
+            ) from error
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run was finished."""
+        return (self.path / _DONE).exists()
+
+    @property
+    def results_path(self) -> Path:
+        """Where ``xarray.open_zarr`` finds the results."""
+        return self.path / _RESULTS
+
+    def write_piece(self, group: int, piece: Piece) -> None:
+        """Put one piece on disk, whole and for good."""
+        first = f"e{int(piece.epochs[0]):06d}" if len(piece.epochs) else "final"
+        name = f"g{group:03d}-t{int(piece.trials[0]):06d}-{first}.npz"
+        arrays = {f"record/{key}": value for key, value in piece.record.items()}
+        target = self.path / _PIECES / name
+        partial = target.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, trials=piece.trials, epochs=piece.epochs, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+
+    def pieces(self) -> Iterator[tuple[int, Piece]]:
+        """Every complete piece with its group."""
+        for path in sorted((self.path / _PIECES).glob("g*.npz")):
+            yield int(path.name[1:4]), _read_piece(path)
+
+    def finish(self, description: dict[str, Any], results: xr.Dataset) -> None:
+        """Put the results in place, and then the mark that they are all there."""
+        self.write_results(results)
+        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+        _write_whole(self.path / _DONE, b"")
+
+    def write_results(self, results: xr.Dataset) -> None:
+        """Build ``results.zarr`` beside the old one and swap it in whole."""
+        fresh, old = (self.path / f"{_RESULTS}.{word}" for word in ("new", "old"))
+        shutil.rmtree(fresh, ignore_errors=True)
+        # Format 2: consolidated metadata and variable-length strings are part of it, so that a plain
+        # xarray.open_zarr has nothing to warn of. The store is never changed once it is swapped in.
+        results.to_zarr(fresh, mode="w", zarr_format=2, consolidated=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if self.results_path.exists():
+            self.results_path.rename(old)
+        fresh.rename(self.results_path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_piece(path: Path) -> Piece:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = {key.removeprefix("record/"): file[key] for key in file if key.startswith("record/")}
+            return Piece(file["trials"], file["epochs"], record)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            "piece", str(path), f"is damaged ({error}); train the study again elsewhere"
+        ) from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

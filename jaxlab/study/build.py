@@ -1,0 +1,145 @@
+"""From one group's configuration to the trial that the engine maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlab.datasets import AUGMENTATIONS, Dataset
+from jaxlab.diagnostics import effective_rank
+from jaxlab.errors import InputError
+from jaxlab.losses import LOSSES, METRICS, Metric
+from jaxlab.models import CNN, MLP, has_flat_zero
+from jaxlab.study.optimizers import build_optimizer
+from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supervised
+
+
+def supervised_trial(
+    configuration: Configuration, example: Hyperparameters, data: Dataset, epochs: int, data_seed: int
+) -> Trial:
+    """The triple of one group.
+
+    Args:
+        configuration: complete; see `jaxlab.study.fields.CONFIGURATION`.
+        example: the declared hyperparameters, with any values.
+        data: what to learn.
+        epochs: planned; a schedule may depend on it.
+        data_seed: of the minibatch order.
+    """
+    c = configuration
+    examples = len(data.train.targets)
+    if c.batch_size > examples:
+        raise InputError(
+            "configuration.batch_size", c.batch_size, f"the training set has {examples} examples"
+        )
+    steps_per_epoch = examples // c.batch_size
+    optimizer = c.optimizer
+    if not callable(optimizer):
+        optimizer = partial(build_optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs)
+    functions = [name for name in c.diagnostics if name != "update_cosine"]
+    task = Supervised(
+        model=c.model if callable(c.model) else partial(_MODELS[c.model], data=data),
+        optimizer=optimizer,
+        loss=c.loss if callable(c.loss) else LOSSES[c.loss],
+        metrics=dict(_metric(each, data) for each in c.metrics),
+        diagnostics={_name(each): each if callable(each) else _effective_rank for each in functions},
+        augment=_augment(c.augment),
+        batch_size=c.batch_size,
+        evaluation_batch_size=c.evaluation_batch_size,
+        data_seed=data_seed,
+        own_order=c.own_order,
+        step_losses=c.step_losses,
+        update_cosine="update_cosine" in c.diagnostics,
+        flat_zero=_flat_zero(c),
+        dormant_threshold=c.dormant_threshold,
+        probe=c.probe,
+    )
+    return supervised(task, c, example, data)
+
+
+def _cnn(
+    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Dataset
+) -> CNN:
+    c = configuration
+    return CNN(
+        data.input_shape,
+        data.outputs,
+        features=c.features or (16, 32),
+        kernel_sizes=c.kernel_sizes,
+        strides=c.strides,
+        padding=c.padding,
+        pool_sizes=c.pool_sizes,
+        pooling=c.pooling,
+        dense=c.dense,
+        **_common(c, hyperparameters),
+        rngs=rngs,
+    )
+
+
+def _mlp(
+    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Dataset
+) -> MLP:
+    features = configuration.features or (128,)
+    return MLP(
+        data.input_shape,
+        data.outputs,
+        features=features,
+        **_common(configuration, hyperparameters),
+        rngs=rngs,
+    )
+
+
+_MODELS: dict[str, Callable[..., nnx.Module]] = {"cnn": _cnn, "mlp": _mlp}
+
+
+def _common(configuration: Configuration, hyperparameters: Hyperparameters) -> dict[str, Any]:
+    c, h = configuration, hyperparameters
+    return {
+        "activation": c.activation,
+        "kernel_init": c.kernel_init,
+        "bias_init": c.bias_init,
+        "init_scale": h.init_scale,
+        "batch_norm": c.batch_norm,
+        "dropout_rate": h.dropout_rate if c.dropout else None,
+        "dtype": jnp.bfloat16 if c.dtype == "bfloat16" else None,
+    }
+
+
+def _flat_zero(configuration: Configuration) -> bool:
+    """Whether units can be dead: as told, else by the activation; a user's own model is believed to have ReLUs."""
+    if configuration.dead_units is not None:
+        return configuration.dead_units
+    return callable(configuration.model) or has_flat_zero(configuration.activation)
+
+
+def _metric(given: str | Callable, data: Dataset) -> tuple[str, Metric]:
+    if isinstance(given, str):
+        return given, METRICS[given]
+    better = "higher" if data.classes else "lower"
+    return _name(given), Metric(given, lambda mean: mean, "1", getattr(given, "better", better))
+
+
+def _name(given: str | Callable) -> str:
+    return given if isinstance(given, str) else given.__name__
+
+
+def _effective_rank(outputs: jax.Array, activations: dict[str, jax.Array], targets: jax.Array) -> jax.Array:
+    return jnp.stack([effective_rank(h) for h in activations.values()])
+
+
+def _augment(given: tuple) -> Callable | None:
+    functions = [each if callable(each) else AUGMENTATIONS[each] for each in given]
+    if not functions:
+        return None
+
+    def augment(key: jax.Array, inputs: jax.Array) -> jax.Array:
+        for index, function in enumerate(functions):
+            inputs = function(jax.random.fold_in(key, index), inputs)
+        return inputs
+
+    return augment

@@ -1,0 +1,91 @@
+"""The optimizers that a study knows by name, with every number traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+
+from jaxlab.errors import InputError
+from jaxlab.schedules import SCHEDULES
+from jaxlab.transforms import (
+    add_decoupled_l2,
+    add_l1,
+    add_l2,
+    proximal_l1,
+    rmsprop,
+    scale_by_learning_rate,
+    scale_by_rms,
+    trace,
+)
+from jaxlab.trial import Configuration, Hyperparameters
+
+
+class Family(NamedTuple):
+    """One family: its scaling ``(configuration, hyperparameters) -> transform``, and the hyperparameters it reads."""
+
+    scaling: Callable[[Configuration, Hyperparameters], optax.GradientTransformation]
+    hyperparameters: tuple[str, ...] = ()
+
+
+OPTIMIZERS: dict[str, Family] = {
+    "rmsprop": Family(lambda c, h: scale_by_rms(h.decay, h.eps, centered=c.centered), ("decay", "eps")),
+    "sgd": Family(lambda c, h: optax.identity()),
+    "adam": Family(lambda c, h: optax.scale_by_adam(h.beta1, h.beta2, h.eps), ("beta1", "beta2", "eps")),
+    "adagrad": Family(lambda c, h: optax.scale_by_rss(0.0, h.eps), ("eps",)),
+}
+
+
+def build_optimizer(
+    configuration: Configuration, hyperparameters: Hyperparameters, steps_per_epoch: int, epochs: int
+) -> optax.GradientTransformation:
+    """Penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` ask for.
+
+    Coupled penalties are added to the gradient before the scaling; decoupled L2 after scaling and momentum, before
+    the learning rate (as in AdamW); proximal L1 is the scaling and the step in one.
+    """
+    c, h = configuration, hyperparameters
+    schedule = SCHEDULES[c.schedule]
+    rate = h.learning_rate
+    if c.schedule != "constant":
+        rate = schedule.build(rate, h, steps_per_epoch, steps_per_epoch * epochs)
+    l2 = [add_l2(h.l2)] if c.l2_type == "coupled" else []
+    if c.l1_type == "proximal":
+        return optax.chain(*l2, proximal_l1(rate, h.l1, **_scaling_of_prox(c, h)))
+    before = [add_l1(h.l1), *l2]
+    momentum = h.momentum if c.momentum_type != "none" else None
+    nesterov = c.momentum_type == "nesterov"
+    if c.optimizer == "rmsprop" and c.l2_type == "coupled":
+        return optax.chain(*before, rmsprop(rate, h.decay, h.eps, momentum, nesterov, c.centered))
+    step = [OPTIMIZERS[c.optimizer].scaling(c, h)]
+    step += [] if momentum is None else [trace(momentum, nesterov)]
+    step += [] if c.l2_type == "coupled" else [add_decoupled_l2(h.l2)]
+    return optax.chain(*before, *step, scale_by_learning_rate(rate))
+
+
+def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparameters) -> dict:
+    if configuration.optimizer == "sgd":
+        return {}
+    h = hyperparameters
+    return {"decay": h.decay, "eps": h.eps, "centered": configuration.centered}
+
+
+def check_optimizer(configuration: Configuration) -> None:
+    """Raise for combinations that no optimizer has."""
+    c = configuration
+    if callable(c.optimizer):
+        return
+    if c.centered and c.optimizer != "rmsprop":
+        raise InputError("configuration.centered", c.centered, "only rmsprop has a centred form")
+    if c.l1_type == "proximal":
+        if c.optimizer not in ("rmsprop", "sgd"):
+            raise InputError(
+                "configuration.l1_type", c.l1_type, f"not with {c.optimizer}: take rmsprop or sgd"
+            )
+        if c.momentum_type != "none":
+            raise InputError(
+                "configuration.momentum_type", c.momentum_type, "not with proximal L1: set it to none"
+            )
+        if c.l2_type == "decoupled":
+            raise InputError("configuration.l2_type", c.l2_type, "not with proximal L1: set it to coupled")

@@ -1,0 +1,125 @@
+"""From what a person declared to groups of trials: every name known, every value checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxlab.datasets import Dataset
+from jaxlab.errors import InputError
+from jaxlab.space import Group, Space, groups
+from jaxlab.study.checks import number, static, unknown
+from jaxlab.study.fields import (
+    CONFIGURATION,
+    checked_configuration,
+    checked_hyperparameter,
+    hyperparameters_of,
+    known_hyperparameters,
+)
+from jaxlab.study.optimizers import check_optimizer
+from jaxlab.trial import Configuration
+
+
+def resolve_supervised(
+    data: Dataset, space: Space, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any]
+) -> tuple[Group, ...]:
+    """Groups of a supervised study: the built-in names with their defaults, and the user's own beside them.
+
+    Names of the user's own are taken where a function of theirs could read them; without one, an unknown name is an
+    error.
+    """
+    own = any(callable(value) for value in configuration.values())
+    static_fields = _defaults(data) | {
+        name: checked_configuration(name, value)
+        for name, value in configuration.items()
+        if _known(name, value, own)
+    }
+    space = _checked(space, static_fields)
+    varied = [static_fields | _chosen(setting, static_fields) for setting in space]
+    effective = dict.fromkeys(name for fields in varied for name in hyperparameters_of(Configuration(fields)))
+    for fields in {Configuration(fields): fields for fields in varied}.values():
+        check_optimizer(Configuration(fields))
+    declared = {name: known_hyperparameters()[name].default for name in effective}
+    for name, value in hyperparameters.items():
+        _check_effective(f"hyperparameters.{name}", name, value, declared, own)
+        declared[name] = checked_hyperparameter(name, value)
+    for setting in space:
+        for name, value in setting.items():
+            if name not in static_fields:
+                _check_effective(f"space.{name}", name, value, declared, own=False)
+                checked_hyperparameter(name, value, "space")
+    return groups(space, declared, static_fields)
+
+
+def resolve_custom(
+    space: Space, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any]
+) -> tuple[Group, ...]:
+    """Groups of a study over a triple of the user's own: its names are those declared."""
+    fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
+    declared = {name: number()(f"hyperparameters.{name}", value) for name, value in hyperparameters.items()}
+    return groups(space, {"seed": 0} | declared, fields)
+
+
+def hyperparameter_arrays(group: Group) -> dict[str, np.ndarray]:
+    """The group's hyperparameters in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
+    return {
+        name: values.astype(np.uint32) if name == "seed" else values.astype(np.float64)
+        for name, values in group.hyperparameters.items()
+    }
+
+
+def _defaults(data: Dataset) -> dict[str, Any]:
+    fields = {name: field.default for name, field in CONFIGURATION.items()}
+    fields["loss"] = "cross_entropy" if data.classes else "mse"
+    fields["metrics"] = ("accuracy",) if data.classes else ("mae", "rmse")
+    return fields
+
+
+def _known(name: str, value: Any, own: bool) -> bool:
+    if name in known_hyperparameters():
+        raise InputError(
+            f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
+        )
+    if name not in CONFIGURATION and not own:
+        raise unknown("configuration", name, CONFIGURATION)
+    return True
+
+
+def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
+    """The space with its configuration values in canonical form."""
+    if not len(space):
+        raise InputError("space", space, "give one setting or more")
+    return Space(
+        {
+            name: checked_configuration(name, value, "space") if name in static_fields else value
+            for name, value in setting.items()
+        }
+        for setting in space
+    )
+
+
+def _chosen(setting: Mapping[str, Any], static_fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in setting.items() if name in static_fields}
+
+
+def _check_effective(field: str, name: str, value: Any, declared: Mapping[str, Any], own: bool) -> None:
+    if name in declared or (own and name not in known_hyperparameters()):
+        return
+    if name in CONFIGURATION:
+        raise InputError(field, value, "is configuration: declare it under configuration")
+    if name in known_hyperparameters():
+        raise InputError(field, value, f"has no effect under this configuration{_REMEDIES.get(name, '')}")
+    raise unknown(field.rsplit(".", 1)[0], name, declared)
+
+
+_REMEDIES = {
+    "momentum": ": set configuration.momentum_type to classical or nesterov",
+    "dropout_rate": ": set configuration.dropout to true",
+    "warmup_fraction": ": set configuration.schedule to warmup_cosine",
+    "final_fraction": ": set configuration.schedule to warmup_cosine",
+    "decay_rate": ": set configuration.schedule to exponential",
+    "drop_factor": ": set configuration.schedule to step",
+    "drop_every": ": set configuration.schedule to step",
+}

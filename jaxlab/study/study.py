@@ -1,0 +1,131 @@
+"""A study: many trials over one search space, with one data set and one model family."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import xarray as xr
+
+from jaxlab.datasets import Dataset
+from jaxlab.engine import Pack, default_width, make_pack
+from jaxlab.errors import InputError
+from jaxlab.space import Group, Space, grid, trial_id
+from jaxlab.study.build import supervised_trial
+from jaxlab.study.checks import positive_int
+from jaxlab.study.checks import seed as check_seed
+from jaxlab.study.plan import Plan, make_plan
+from jaxlab.study.resolve import hyperparameter_arrays, resolve_custom, resolve_supervised
+from jaxlab.study.run import Progress, run_study
+from jaxlab.trial import Configuration, Hyperparameters, Trial, shared_arrays
+
+
+@dataclass(frozen=True)
+class Study:
+    """Many settings, trained side by side as one compiled program for each configuration.
+
+    >>> study = Study(datasets.digits(), space.grid(learning_rate=[1e-3, 1e-2], seed=range(3)), epochs=5)
+    >>> results = study.run()          # an xarray.Dataset
+    >>> results.validation_accuracy.sel(epoch=5)
+
+    Args:
+        data: what to learn; or None with ``trial`` and ``shared``.
+        space: the settings, see `jaxlab.space`.
+        epochs: of every trial.
+        configuration: static fields, by name (see `jaxlab.study.CONFIGURATION`); a new value is a new compilation.
+            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` take functions too; then
+            names of your own may stand here for those functions to read.
+        hyperparameters: values of traced scalars where the space does not vary them; names of your own likewise.
+        name: for people.
+        data_seed: seed of the minibatch order, which is the same for all trials.
+        trial: ``configuration -> Trial``, a triple of your own instead of supervised training of an nnx model.
+        shared: the arrays that its functions see.
+
+    Raises:
+        InputError: for anything that cannot be trained, before anything is compiled or written.
+    """
+
+    data: Dataset | None = None
+    space: Space = field(default_factory=grid)
+    epochs: int = 10
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "study"
+    data_seed: int = 0
+    trial: Callable[[Configuration], Trial] | None = None
+    shared: Any = None
+
+    def __post_init__(self):
+        positive_int("epochs", self.epochs)
+        check_seed("data_seed", self.data_seed)
+        if (self.data is None) == (self.trial is None):
+            raise InputError("data", self.data, "give either data, or trial with what it shares")
+        _ = self.groups
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The trials by configuration, one compiled program each."""
+        if self.trial is not None:
+            return resolve_custom(self.space, self.configuration, self.hyperparameters)
+        return resolve_supervised(self.data, self.space, self.configuration, self.hyperparameters)
+
+    @cached_property
+    def arrays(self) -> Any:
+        """What all trials share on the device."""
+        return self.shared if self.data is None else shared_arrays(self.data)
+
+    @cached_property
+    def trial_ids(self) -> tuple[str, ...]:
+        """A hash of each trial's setting, in the order of the space."""
+        ids: dict[int, str] = {}
+        for group in self.groups:
+            for row, index in enumerate(group.trials):
+                values = {name: column[row] for name, column in group.hyperparameters.items()}
+                ids[index] = trial_id(values, group.configuration)
+        return tuple(ids[index] for index in sorted(ids))
+
+    def trial_of(self, group: Group) -> Trial:
+        """The triple of pure functions that trains one trial of a group."""
+        configuration = Configuration(group.configuration)
+        if self.trial is not None:
+            return self.trial(configuration)
+        example = Hyperparameters({name: values[0] for name, values in hyperparameter_arrays(group).items()})
+        return supervised_trial(configuration, example, self.data, self.epochs, self.data_seed)
+
+    def pack(self, width: int | None = None, devices: Sequence[jax.Device] | None = None) -> Pack:
+        """Devices and width that the study runs on; by default all devices, and a width by their kind."""
+        devices = list(devices) if devices is not None else jax.devices()
+        largest = max(len(group.trials) for group in self.groups)
+        if width is None:
+            width = default_width(devices[0], -(-largest // len(devices)))
+        return make_pack(positive_int("width", width), devices)
+
+    def plan(self, *, width: int | None = None, devices: Sequence[jax.Device] | None = None) -> Plan:
+        """Groups, packs, compilations, memory and time, without training the study."""
+        return make_plan(self, self.pack(width, devices))
+
+    def run(
+        self,
+        out: str | os.PathLike | None = None,
+        *,
+        width: int | None = None,
+        devices: Sequence[jax.Device] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> xr.Dataset:
+        """Train every trial.
+
+        Args:
+            out: a run folder to write; without it the results are only returned. A folder that holds this same study
+                finished is read instead of trained again; another study is never overwritten.
+            width: trials per device in a pack.
+            devices: all by default.
+            progress: called with what is done so far, after every call of a compiled program.
+
+        Returns:
+            the results, see `jaxlab.store`.
+        """
+        return run_study(self, self.pack(width, devices), out, progress)

@@ -1,0 +1,21 @@
+"""ONE trial as pure functions; no axis of trials anywhere."""
+
+from jaxlab.trial.guard import guarded_scan, select
+from jaxlab.trial.protocol import Record, Trial, Variable
+from jaxlab.trial.settings import Configuration, Hyperparameters
+from jaxlab.trial.supervised import shared_arrays, supervised
+from jaxlab.trial.task import State, Supervised
+
+__all__ = [
+    "Configuration",
+    "Hyperparameters",
+    "Record",
+    "State",
+    "Supervised",
+    "Trial",
+    "Variable",
+    "guarded_scan",
+    "select",
+    "shared_arrays",
+    "supervised",
+]

@@ -1,0 +1,61 @@
+"""A flax.nnx model as pure functions of its parameters and the rest of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlab.datasets import Dataset
+from jaxlab.trial.settings import Configuration, Hyperparameters
+
+
+class Network(NamedTuple):
+    """One model, unbatched over trials.
+
+    Attributes:
+        init: ``hyperparameters -> (parameters, rest)``; the draws depend on ``hyperparameters.seed`` alone.
+        apply: ``(parameters, rest, inputs, train) -> (outputs, activations, rest)``; ``train`` is a Python bool.
+        layers: shape of each layer's post-activations for one batch, by the layer's name, in the model's order.
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    apply: Callable[..., tuple[jax.Array, dict[str, jax.Array], Any]]
+    layers: dict[str, tuple[int, ...]]
+
+
+def network_of(
+    model: Callable[..., nnx.Module], configuration: Configuration, example: Hyperparameters, data: Dataset
+) -> Network:
+    """Trace the model's construction and its call once, without computing anything."""
+
+    def build(hyperparameters: Hyperparameters) -> nnx.Module:
+        return model(configuration, hyperparameters, nnx.Rngs(jax.random.key(hyperparameters.seed)))
+
+    def init(hyperparameters: Hyperparameters):
+        _, parameters, rest = nnx.split(build(hyperparameters), nnx.Param, ...)
+        return parameters, rest
+
+    graph, parameters, rest = nnx.split(nnx.eval_shape(build, example), nnx.Param, ...)
+
+    def apply(parameters, rest, inputs: jax.Array, train: bool):
+        module = nnx.merge(graph, parameters, rest)
+        (module.train if train else module.eval)()
+        result = module(inputs)
+        outputs, activations = result if isinstance(result, tuple) else (result, {})
+        _, _, rest = nnx.split(module, nnx.Param, ...)
+        return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), activations, rest
+
+    layers: dict[str, tuple[int, ...]] = {}
+
+    def look(parameters, rest, inputs):
+        outputs, activations, _ = apply(parameters, rest, data.prepare(inputs), train=False)
+        layers.update({name: jnp.shape(value) for name, value in activations.items()})
+        return outputs
+
+    inputs = jax.ShapeDtypeStruct((2, *data.input_shape), data.train.inputs.dtype)
+    jax.eval_shape(look, parameters, rest, inputs)
+    return Network(init, apply, layers)

@@ -1,0 +1,57 @@
+"""What the engine maps: one trial as three pure functions, and what they record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+Record = dict[str, jax.Array]
+
+
+class Variable(NamedTuple):
+    """How one recorded array is labelled in the results.
+
+    Attributes:
+        long_name: what it is, in words.
+        units: its units; ``"1"`` for a pure number.
+        dims: names of its own axes, those behind ``trial`` and ``epoch``; e.g. ``("layer",)``.
+        comment: conventions a reader must know, or nothing.
+        better: "higher" or "lower" where one of them is better, or nothing.
+    """
+
+    long_name: str
+    units: str = "1"
+    dims: tuple[str, ...] = ()
+    comment: str = ""
+    better: str = ""
+
+
+class Trial(NamedTuple):
+    """ONE trial as pure functions of its own hyperparameters and state; no axis of trials anywhere.
+
+    The engine maps the three over trials with ``vmap`` and ``shard_map``. It knows no network: the state is any
+    pytree, ``shared`` (the data, say) is any pytree of arrays that all trials of the study see, and a record is a
+    flat ``dict`` of arrays whose names and shapes are the same at every call.
+
+    Attributes:
+        init: ``(hyperparameters, shared) -> state``.
+        train_segment: ``(hyperparameters, state, shared, epoch) -> (state, record)`` trains one epoch, the stretch
+            between two evaluations. ``epoch`` is a traced int32 scalar that counts from 1 and is the same for all
+            trials of a cohort: what depends on it alone (the order of the minibatches) is computed once for a pack.
+            The record may hold ``first_bad_step``: the first step of the whole run, counted from 1, after which
+            something was not finite, with the state left as it was before that step, or −1; `guarded_scan` does
+            both. Without it the engine counts the epoch as one step.
+        evaluate: ``(hyperparameters, state, shared, final) -> (state, record)``. With ``final=False`` (a Python
+            bool) it is called before training (epoch 0) and after each epoch, with ``final=True`` once at the end,
+            where the test set belongs. The state may carry a memory of earlier evaluations.
+        variables: labels for the records' arrays, by name.
+        coordinates: labels along their own axes, by dimension: ``{"layer": ("conv_0", "conv_1")}``.
+    """
+
+    init: Callable[..., Any]
+    train_segment: Callable[..., tuple[Any, Record]]
+    evaluate: Callable[..., tuple[Any, Record]]
+    variables: Mapping[str, Variable] = {}
+    coordinates: Mapping[str, Sequence[str]] = {}

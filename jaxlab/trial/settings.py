@@ -1,0 +1,83 @@
+"""The two kinds of field of a trial, as two types: traced hyperparameters and static configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+
+class _Fields(Mapping):
+    """A read-only mapping whose entries are attributes too: ``fields["l2"]`` is ``fields.l2``."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any] | None = None, **more: Any):
+        object.__setattr__(self, "_values", dict(values or {}, **more))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            known = ", ".join(self._values)
+            raise AttributeError(f"no {type(self).__name__} field {name!r}; declared are: {known}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is read-only; use replace({name}=...)")
+
+    def replace(self, **changes: Any):
+        """A copy with some fields changed or added."""
+        return type(self)(self._values, **changes)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        return f"{type(self).__name__}({inside})"
+
+
+class Configuration(_Fields):
+    """The static fields of a group: architecture, activation, optimizer, batch size, loss, dtype, ...
+
+    A new value is a new compilation. Every value is hashable; a function is one.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, values: Mapping[str, Hashable] | None = None, **more: Hashable):
+        super().__init__(values, **more)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Configuration) and self._values == other._values
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Hyperparameters(_Fields):
+    """The traced scalars of one trial: learning rate, L1, L2, decay, eps, init scale, seed, ...
+
+    Any value, no recompilation. A pytree, so that the engine maps it over trials.
+    """
+
+    __slots__ = ()
+    __hash__ = None
+
+    def tree_flatten_with_keys(self):
+        names = tuple(sorted(self._values))
+        return [(jax.tree_util.DictKey(name), self._values[name]) for name in names], names
+
+    @classmethod
+    def tree_unflatten(cls, names, leaves):
+        return cls(dict(zip(names, leaves, strict=True)))

@@ -1,0 +1,144 @@
+"""Supervised training of one flax.nnx model, as the triple of pure functions that the engine maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlab.datasets import Dataset
+from jaxlab.diagnostics import cosine, global_norm, update_ratio
+from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
+from jaxlab.trial.guard import guarded_scan
+from jaxlab.trial.network import Network, network_of
+from jaxlab.trial.order import epoch_key, minibatches
+from jaxlab.trial.protocol import Trial, Variable
+from jaxlab.trial.settings import Configuration, Hyperparameters
+from jaxlab.trial.task import State, Supervised
+
+
+def shared_arrays(data: Dataset) -> dict[str, tuple[Any, Any]]:
+    """The arrays that all trials share, as they are stored: uint8 stays uint8 until the step."""
+    return {name: tuple(getattr(data, name)) for name in ("train", "validation", "test")}
+
+
+def supervised(
+    task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
+) -> Trial:
+    """The triple ``(init, train_segment, evaluate)`` of training one model on one data set.
+
+    Args:
+        task: what to train, and what to watch.
+        configuration: passed to ``task.model`` and ``task.optimizer``.
+        example: the names of the hyperparameters, with any values; only shapes and dtypes are used.
+        data: gives the shapes; the arrays themselves come as ``shared``, see `shared_arrays`.
+    """
+    network = network_of(task.model, configuration, example, data)
+    evaluation = Evaluation(task, network, data.prepare)
+
+    def init(hyperparameters: Hyperparameters, shared: Any) -> State:
+        parameters, rest = network.init(hyperparameters)
+        return State(
+            parameters=parameters,
+            rest=rest,
+            optimizer=task.optimizer(configuration, hyperparameters).init(parameters),
+            step=jnp.array(0, jnp.int32),
+            dead={layer: jnp.zeros(shape[-1], bool) for layer, shape in network.layers.items()},
+            last_update=jax.tree.map(jnp.zeros_like, parameters) if task.update_cosine else None,
+        )
+
+    def train_segment(hyperparameters: Hyperparameters, state: State, shared: Any, epoch: jax.Array):
+        key = epoch_key(task.data_seed, epoch, hyperparameters.seed if task.own_order else None)
+        order_SxB = minibatches(key, len(shared["train"][1]), task.batch_size)
+        step = _step(
+            task, network, data.prepare, task.optimizer(configuration, hyperparameters), shared["train"], key
+        )
+        state, metrics, first_bad = guarded_scan(step, state, order_SxB, state.step)
+        return state, _training_record(task, metrics) | {"first_bad_step": first_bad}
+
+    def evaluate(hyperparameters: Hyperparameters, state: State, shared: Any, final: bool):
+        if final:
+            return state, measure_set(evaluation, state, shared["test"], "test")
+        record, dead = measure_model(evaluation, state, shared)
+        return state._replace(dead=dead), record
+
+    return Trial(init, train_segment, evaluate, _variables(task, data), {"layer": tuple(network.layers)})
+
+
+def _step(task: Supervised, network: Network, prepare, optimizer, split, key) -> Callable:
+    """One optimisation step ``(state, index_B) -> (state, metrics)``."""
+
+    def loss_of(parameters, rest, inputs, targets):
+        outputs, _, rest = network.apply(parameters, rest, inputs, train=True)
+        return jnp.mean(task.loss(outputs, targets)), rest
+
+    def step(state: State, index_B: jax.Array):
+        inputs, targets = (jnp.take(array, index_B, axis=0) for array in split)
+        if task.augment is not None:
+            inputs = task.augment(jax.random.fold_in(key, index_B[0]), inputs)
+        (loss, rest), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            state.parameters, state.rest, prepare(inputs), targets
+        )
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
+        metrics = {
+            "loss": loss,
+            "gradient_norm": global_norm(gradient),
+            "update_ratio": update_ratio(updates, state.parameters),
+        }
+        if task.update_cosine:
+            metrics["update_cosine"] = cosine(updates, state.last_update)
+        new = State(
+            optax.apply_updates(state.parameters, updates),
+            rest,
+            optimizer_state,
+            state.step + 1,
+            state.dead,
+            updates if task.update_cosine else None,
+        )
+        return new, metrics
+
+    return step
+
+
+def _training_record(task: Supervised, metrics_S: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Means over the epoch's good steps; NaN where there was none."""
+    record = {
+        "minibatch_loss": jnp.nanmean(metrics_S["loss"]),
+        "gradient_norm": jnp.nanmean(metrics_S["gradient_norm"]),
+        "gradient_norm_max": jnp.nanmax(metrics_S["gradient_norm"]),
+        "update_ratio": jnp.nanmean(metrics_S["update_ratio"]),
+    }
+    if task.update_cosine:
+        record["update_cosine"] = jnp.nanmean(metrics_S["update_cosine"])
+        record["opposed_updates"] = _share_below_zero(metrics_S["update_cosine"])
+    if task.step_losses:
+        record["step_loss"] = metrics_S["loss"]
+    return record
+
+
+def _share_below_zero(values_S: jax.Array) -> jax.Array:
+    return jnp.nanmean(jnp.where(jnp.isnan(values_S), jnp.nan, (values_S < 0).astype(values_S.dtype)))
+
+
+def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
+    variables = {
+        "minibatch_loss": Variable("training loss, mean over the epoch's steps, penalty apart"),
+        "gradient_norm": Variable("norm of the data gradient, mean over the epoch's steps"),
+        "gradient_norm_max": Variable("norm of the data gradient, maximum over the epoch's steps"),
+        "update_ratio": Variable("norm of the update over norm of the weights, mean over the epoch's steps"),
+        "first_bad_step": Variable(
+            "first step after which something was not finite",
+            "step",
+            (),
+            "counted from 1; 0 is the start; -1: none",
+        ),
+    }
+    if task.update_cosine:
+        variables["update_cosine"] = Variable("cosine of consecutive updates, mean over the epoch's steps")
+        variables["opposed_updates"] = Variable("share of consecutive updates with a negative cosine")
+    if task.step_losses:
+        variables["step_loss"] = Variable("training loss of each step, penalty apart", "1", ("step",))
+    return variables | evaluation_variables(task, data)
