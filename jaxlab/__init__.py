@@ -10,8 +10,32 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME = {"InputError": "jaxlab.errors"}
-_MODULES = ("transforms", "convolution", "losses", "schedules", "diagnostics", "space", "models", "datasets")
+_HOME = {
+    "InputError": "jaxlab.errors",
+    "Configuration": "jaxlab.trial",
+    "Hyperparameters": "jaxlab.trial",
+    "Trial": "jaxlab.trial",
+    "Study": "jaxlab.study",
+    "load_study": "jaxlab.study",
+    "read_results": "jaxlab.store",
+}
+_MODULES = (
+    "transforms",
+    "convolution",
+    "pooling",
+    "losses",
+    "schedules",
+    "diagnostics",
+    "space",
+    "models",
+    "datasets",
+    "trial",
+    "engine",
+    "store",
+    "study",
+    "analysis",
+    "plots",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

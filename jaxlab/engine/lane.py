@@ -1,7 +1,5 @@
 """One trial as the engine carries it: its state and when it went bad. Still unbatched."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +13,7 @@ class Lane(NamedTuple):
     """``first_bad_step``: int32, counted from 1; 0 if the start was not finite; −1 while all is well."""
 
     state: Any
-    first_bad_step: jax.Array
+    first_bad_step: Any
 
 
 def start(trial: Trial, hyperparameters: Any, shared: Any) -> tuple[Lane, Record]:

@@ -1,7 +1,5 @@
 """The compiled programs of one group: the only place that maps and shards over trials."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlab.engine import lane
+from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 
 # A trial's numbers must not depend on its neighbours, so a GPU may neither use atomics nor pick kernels by timing.
@@ -127,12 +126,19 @@ def compile_programs(
     finish = _compile(
         over_trials(pack, partial(lane.finish, trial), (True, True, False)), (hyper_T, lanes, shared)
     )
+    _check_names(segment.out_info[1], finish.out_info)
     return Programs(start, segment, finish, pack, segment_epochs, time.perf_counter() - began)
 
 
 def _compile(function: Callable, arguments: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Compiled:
     lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
     return lowered.compile(compiler_options=_OPTIONS.get(jax.default_backend()))
+
+
+def _check_names(each_epoch: dict, at_the_end: dict) -> None:
+    both = sorted(set(each_epoch) & set(at_the_end))
+    if both:
+        raise InputError("trial.evaluate", both, "with final=True record other names than at each epoch")
 
 
 def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -1,7 +1,5 @@
 """The loop on the host: packs and segments, one after the other, a piece of results for each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Pieces put together into one labelled data set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -15,6 +15,7 @@ from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError
 from jaxlab.losses import LOSSES, METRICS, Metric
 from jaxlab.models import CNN, MLP, has_flat_zero
+from jaxlab.study.concrete import traced
 from jaxlab.study.optimizers import build_optimizer
 from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supervised
 
@@ -59,7 +60,23 @@ def supervised_trial(
         dormant_threshold=c.dormant_threshold,
         probe=c.probe,
     )
+    _check_traceable(task, c, example, data)
     return supervised(task, c, example, data)
+
+
+def _check_traceable(task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset) -> None:
+    """A user's functions traced once, for a clear line where one looks at a traced value."""
+
+    def build(hyperparameters: Hyperparameters) -> None:
+        task.model(configuration, hyperparameters, nnx.Rngs(jax.random.key(0)))
+
+    def step(hyperparameters: Hyperparameters) -> None:
+        task.optimizer(configuration, hyperparameters).init({"kernel": jnp.zeros((2, 2))})
+
+    for field, function in {"model": build, "optimizer": step}.items():
+        if callable(configuration[field]):
+            with traced(f"configuration.{field}", configuration[field], function, example):
+                jax.eval_shape(function, example)
 
 
 def _cnn(

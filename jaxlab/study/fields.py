@@ -1,7 +1,5 @@
 """The fields that a study declares by itself: where a name stands here decides whether it is traced or static."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from jaxlab.datasets import AUGMENTATIONS

@@ -1,7 +1,5 @@
 """The optimizers that a study knows by name, with every number traced."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

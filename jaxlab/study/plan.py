@@ -1,7 +1,5 @@
 """What a study will cost, before it is trained."""
 
-from __future__ import annotations
-
 import time
 from typing import Any, NamedTuple
 

@@ -50,7 +50,7 @@ def resolve_supervised(
             if name not in static_fields:
                 _check_effective(f"space.{name}", name, value, declared, own=False)
                 checked_hyperparameter(name, value, "space")
-    return groups(space, declared, static_fields)
+    return groups(space.with_defaults(declared | static_fields), declared, static_fields)
 
 
 def resolve_custom(
@@ -59,7 +59,8 @@ def resolve_custom(
     """Groups of a study over a triple of the user's own: its names are those declared."""
     fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
     declared = {name: number()(f"hyperparameters.{name}", value) for name, value in hyperparameters.items()}
-    return groups(space, {"seed": 0} | declared, fields)
+    declared = {"seed": 0} | declared
+    return groups(space.with_defaults(declared | fields) if set(space.names) <= {*declared, *fields} else space, declared, fields)
 
 
 def hyperparameter_arrays(group: Group) -> dict[str, np.ndarray]:

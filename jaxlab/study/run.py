@@ -1,7 +1,5 @@
 """Training a study: one group after the other, pieces to disk, results at the end."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +24,10 @@ class Progress(NamedTuple):
         group: index of the group under way, of ``groups``.
         trial_epochs: epochs finished, summed over trials, of ``all_trial_epochs``.
         trials: of the study.
+        trial_steps: optimisation steps taken, summed over trials.
         diverged: trials that met a bad step so far.
         seconds: since the training of this group began, compilation left out.
+        rate: trial-steps per second of this group's training; 0 while unknown.
         compile_seconds: of all groups so far.
     """
 
@@ -37,8 +37,10 @@ class Progress(NamedTuple):
     trial_epochs: int
     all_trial_epochs: int
     trials: int
+    trial_steps: int
     diverged: int
     seconds: float
+    rate: float
     compile_seconds: float
 
 
@@ -91,7 +93,8 @@ class _Run:
 
     def __init__(self, study: Any, pack: Pack, trials: list[Trial], progress: Callable[[Progress], None]):
         self.study, self.pack, self.trials, self.progress = study, pack, trials, progress
-        self.trial_epochs, self.began = 0, time.perf_counter()
+        self.trial_epochs = self.trial_steps = self.steps_before = 0
+        self.began = time.perf_counter()
         self.bad: set[tuple[int, int]] = set()
         self.times = {"compile_seconds": 0.0, "train_seconds": 0.0, "memory_bytes": 0}
 
@@ -104,7 +107,7 @@ class _Run:
             programs = compile_programs(trial, example, self.study.arrays, self.pack)
             self.times["compile_seconds"] += programs.compile_seconds
             self.times["memory_bytes"] = max(self.times["memory_bytes"], programs.memory_bytes())
-            self.began = time.perf_counter()
+            self.began, self.steps_before = time.perf_counter(), self.trial_steps
             for piece in train(programs, Hyperparameters(arrays), self.study.arrays, self.study.epochs):
                 self._count(index, piece)
                 self.report("training", index)
@@ -113,7 +116,9 @@ class _Run:
 
     def _count(self, group: int, piece: Piece) -> None:
         if piece.epochs.size and piece.epochs[0] > 0:
-            self.trial_epochs += len(piece.trials) * len(piece.epochs)
+            epochs = len(piece.trials) * len(piece.epochs)
+            self.trial_epochs += epochs
+            self.trial_steps += epochs * self.study.steps_per_epoch(self.study.groups[group])
         if "first_bad_step" in piece.record:
             bad = np.any(piece.record["first_bad_step"] >= 0, axis=1)
             self.bad.update((group, int(trial)) for trial in piece.trials[bad])
@@ -130,8 +135,10 @@ class _Run:
                 self.trial_epochs,
                 count * self.study.epochs,
                 count,
+                self.trial_steps,
                 len(self.bad),
                 seconds,
+                (self.trial_steps - self.steps_before) / seconds,
                 self.times["compile_seconds"],
             )
         )

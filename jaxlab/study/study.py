@@ -88,6 +88,10 @@ class Study:
                 ids[index] = trial_id(values, group.configuration)
         return tuple(ids[index] for index in sorted(ids))
 
+    def steps_per_epoch(self, group: Group) -> int:
+        """Optimisation steps in one epoch; a triple of one's own counts an epoch as one."""
+        return 1 if self.data is None else len(self.data.train.targets) // group.configuration["batch_size"]
+
     def trial_of(self, group: Group) -> Trial:
         """The triple of pure functions that trains one trial of a group."""
         configuration = Configuration(group.configuration)

@@ -1,7 +1,5 @@
 """One pass over a set that measures loss, metrics and units, each example exactly once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """A flax.nnx model as pure functions of its parameters and the rest of its state."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

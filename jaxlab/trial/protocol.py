@@ -1,7 +1,5 @@
 """What the engine maps: one trial as three pure functions, and what they record."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,7 +43,7 @@ class Trial(NamedTuple):
             both. Without it the engine counts the epoch as one step.
         evaluate: ``(hyperparameters, state, shared, final) -> (state, record)``. With ``final=False`` (a Python
             bool) it is called before training (epoch 0) and after each epoch, with ``final=True`` once at the end,
-            where the test set belongs. The state may carry a memory of earlier evaluations.
+            where the test set belongs; what it records then has other names. The state may carry a memory of earlier evaluations.
         variables: labels for the records' arrays, by name.
         coordinates: labels along their own axes, by dimension: ``{"layer": ("conv_0", "conv_1")}``.
     """

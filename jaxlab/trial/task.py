@@ -1,7 +1,5 @@
 """What a supervised trial is built from, and the state it carries."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -57,6 +55,6 @@ class State(NamedTuple):
     parameters: Any
     rest: Any
     optimizer: Any
-    step: jax.Array
-    dead: dict[str, jax.Array]
+    step: Any
+    dead: dict[str, Any]
     last_update: Any

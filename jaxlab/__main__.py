@@ -1,0 +1,5 @@
+"""``python -m jaxlab`` is ``jaxlab``."""
+
+from jaxlab.cli import main
+
+main()

@@ -1,0 +1,21 @@
+"""The command line ``jaxlab``."""
+
+from __future__ import annotations
+
+import sys
+
+from jaxlab.errors import InputError
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on standard error and exit status 2."""
+    try:
+        from jaxlab.cli.app import app
+    except ModuleNotFoundError as error:
+        print(f"jaxlab: {error.name} is missing: pip install 'jaxlab[cli]'", file=sys.stderr)
+        sys.exit(2)
+    try:
+        app()
+    except InputError as error:
+        print(f"jaxlab: {error}", file=sys.stderr)
+        sys.exit(2)

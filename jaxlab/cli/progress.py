@@ -1,0 +1,61 @@
+"""A run in progress, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from jaxlab.study import Progress
+
+
+class Watcher:
+    """A bar on a terminal; elsewhere (a batch job's log) a line every half minute."""
+
+    def __init__(self, name: str):
+        console = Console(stderr=True)
+        self.console, self.name, self.said = console, name, time.monotonic()
+        self.bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task: TaskID = self.bar.add_task(name, total=None, words="tracing")
+
+    def __enter__(self) -> Watcher:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        words = describe(progress)
+        training = progress.phase != "compiling"
+        self.bar.update(
+            self.task,
+            completed=progress.trial_epochs,
+            total=progress.all_trial_epochs if training else None,
+            words=words,
+        )
+        if not self.console.is_terminal and (time.monotonic() - self.said > 30 or not training):
+            self.said = time.monotonic()
+            print(f"{self.name}: {words}", file=sys.stderr, flush=True)
+
+
+def describe(progress: Progress) -> str:
+    """One line: trials, epochs, diverged so far, speed."""
+    group = f"group {progress.group + 1}/{progress.groups} " if progress.groups > 1 else ""
+    if progress.phase == "compiling":
+        return f"{group}compiling"
+    epoch = progress.trial_epochs / progress.trials
+    epochs = progress.all_trial_epochs // progress.trials
+    rate = f" · {progress.rate:,.0f} trial-steps/s" if progress.rate else ""
+    return f"{group}{progress.trials} trials · epoch {epoch:.1f}/{epochs} · {progress.diverged} diverged{rate}"

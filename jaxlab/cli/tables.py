@@ -1,0 +1,74 @@
+"""What a plan or a finished run says, on standard output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from jaxlab.analysis import summary
+from jaxlab.study import Plan
+
+
+def print_plan(plan: Plan, name: str) -> None:
+    """Groups, packs, compilations, memory and time of a study that was not trained."""
+    console = Console()
+    table = Table(title=f"{name}: {plan.trials} trials × {plan.epochs} epochs", title_justify="left")
+    for column in ("group", "trials", "packs", "compile", "memory", "training"):
+        table.add_column(column, justify="left" if column == "group" else "right")
+    for group in plan.groups:
+        table.add_row(
+            " ".join(f"{key}={value}" for key, value in group.configuration.items()) or "all",
+            str(group.trials),
+            str(group.packs),
+            duration(group.compile_seconds),
+            size(group.memory_bytes),
+            f"≈ {duration(group.seconds)}",
+        )
+    console.print(table)
+    devices = f"{plan.devices} × {plan.device_kind}"
+    console.print(
+        f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}, "
+        f"{plan.width} trials side by side on each; about {duration(plan.seconds)} in all. Nothing was written."
+    )
+    console.print("[dim]Memory is per device; time is extrapolated from one measured epoch of the first pack.[/dim]")
+
+
+def print_run(results: xr.Dataset, folder: Path) -> None:
+    """The answers that a study is run for."""
+    console = Console()
+    counts = {key: int((results.outcome == key).sum()) for key in ("completed", "diverged", "unfinished")}
+    ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
+    attributes = results.attrs
+    table = Table(title=f"{attributes['title']}: {results.sizes['trial']} trials, {ended}", title_justify="left")
+    table.add_column("question")
+    table.add_column("answer")
+    for row in summary(results):
+        table.add_row(row.question, row.answer)
+    console.print(table)
+    if attributes.get("train_seconds"):
+        console.print(
+            f"Compiled in {duration(attributes['compile_seconds'])}, trained in "
+            f"{duration(attributes['train_seconds'])} on {attributes['devices']} × {attributes['device_kind']}, "
+            f"width {attributes['width']}."
+        )
+    console.print(f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words a person reads."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes in words a person reads."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,90 @@
+"""Data sets as host arrays with fixed splits: built-in ones by name, a user's own from arrays or a file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jaxlab.datasets._arrays import from_arrays, from_npz
+from jaxlab.datasets._cifar10 import cifar10
+from jaxlab.datasets._digits import digits, rotated_digits
+from jaxlab.datasets._fashion_mnist import fashion_mnist
+from jaxlab.datasets._mnist1d import mnist1d
+from jaxlab.datasets.augment import AUGMENTATIONS, flip, shift
+from jaxlab.datasets.dataset import Dataset, Split
+from jaxlab.datasets.options import modify
+from jaxlab.errors import InputError
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "Dataset",
+    "Split",
+    "cifar10",
+    "digits",
+    "fashion_mnist",
+    "flip",
+    "from_arrays",
+    "from_npz",
+    "load",
+    "mnist1d",
+    "modify",
+    "rotated_digits",
+    "shift",
+]
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "cifar10": cifar10,
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "mnist1d": mnist1d,
+    "npz": from_npz,
+    "rotated_digits": rotated_digits,
+}
+
+
+def load(name: str, **options: Any) -> Dataset:
+    """A data set by name: ``modify(DATASETS[name](**own), **common)``.
+
+    Args:
+        name: a key of `DATASETS`.
+        **options: of that data set's function, and of `modify`.
+
+    Raises:
+        InputError: for an unknown name or option, a required option that is missing, and as the two functions
+            do.
+    """
+    if name not in DATASETS:
+        raise InputError(
+            "dataset", name, f"{_suggest(name, DATASETS)}known data sets are {', '.join(DATASETS)}"
+        )
+    own, required = _options(DATASETS[name])
+    common, _ = _options(modify)
+    for option, value in options.items():
+        if option not in own | common:
+            known = ", ".join([*own, *common])
+            raise InputError(option, value, f"{_suggest(option, own | common)}options of {name} are {known}")
+    for option in required:
+        if option not in options:
+            raise InputError(option, None, f"{name} needs it; give {option}")
+    dataset = DATASETS[name](**{option: options[option] for option in own if option in options})
+    return modify(dataset, **{option: options[option] for option in common if option in options})
+
+
+def _options(function: Callable[..., Dataset]) -> tuple[dict[str, inspect.Parameter], list[str]]:
+    """Names of a function's options, and of those that have no default."""
+    parameters = dict(inspect.signature(function).parameters)
+    if function is from_npz:
+        del parameters["options"]
+        passed_on = inspect.signature(from_arrays).parameters.values()
+        parameters |= {each.name: each for each in passed_on if each.kind is each.KEYWORD_ONLY}
+    parameters.pop("dataset", None)
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    return parameters, required
+
+
+def _suggest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}? " if close else ""

@@ -1,0 +1,113 @@
+"""CIFAR-10 from its binary version."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxlab.datasets.dataset import Dataset, Split
+from jaxlab.datasets.files import cache_folder, fetch, find, read
+from jaxlab.errors import InputError
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+ARCHIVE = "cifar-10-binary.tar.gz"
+ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as published on the data set's page
+INNER = "cifar-10-batches-bin"
+TRAIN = [f"data_batch_{i}.bin" for i in range(1, 6)]
+TEST = "test_batch.bin"
+RECORDS = 10_000
+BYTES = 1 + 3 * 32 * 32
+REMEDY = "replace it by a fresh copy of the binary version"
+
+
+def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = False, url: str = URL) -> Dataset:
+    """CIFAR-10: 32×32 colour images of ten classes (Krizhevsky 2009).
+
+    Splits 45,000/5,000/10,000: validation is the second half of ``data_batch_5.bin``, test is
+    ``test_batch.bin``. Inputs uint8 [N, 32, 32, 3], seen by the network as value/255.
+
+    Args:
+        folder: with ``data_batch_1.bin`` … ``data_batch_5.bin`` and ``test_batch.bin``, or a subfolder
+            ``cifar-10-batches-bin`` with them, or the official ``cifar-10-binary.tar.gz``; the first of
+            these. By default the cache. Files of a folder may have other contents, in the same format: 10,000
+            records each of a label (0 to 9) and 3,072 bytes, red, green and blue planes.
+        download: fetch the official archive into the cache (needs pooch), if it is not there. With ``folder``
+            it has no effect.
+        url: where from. What comes is checked by the archive's published MD5.
+
+    Raises:
+        InputError: naming the file that is missing, truncated or corrupt.
+    """
+    batches = [_decode(*batch) for batch in _batches(folder, download, url)]
+    inputs = np.concatenate([inputs for inputs, _ in batches[:-1]])
+    targets = np.concatenate([targets for _, targets in batches[:-1]])
+    validation = RECORDS // 2
+    return Dataset(
+        name="cifar10",
+        train=Split(inputs[:-validation], targets[:-validation]),
+        validation=Split(inputs[-validation:], targets[-validation:]),
+        test=Split(*batches[-1]),
+        classes=10,
+        scale=1 / 255,
+    )
+
+
+def _batches(folder: str | os.PathLike[str] | None, download: bool, url: str) -> list[tuple[str, bytes]]:
+    """Name and content of the five training files and the test file."""
+    root = Path(folder) if folder is not None else cache_folder()
+    for place in [] if root is None else [root, root / INNER]:
+        if find([place], [*TRAIN, TEST]):
+            return [_read_batch(place / name) for name in [*TRAIN, TEST]]
+    archive = None if root is None else find([root], [ARCHIVE])
+    if archive is not None:
+        return _read_archive(archive)
+    if folder is not None:
+        remedy = f"it has neither {TRAIN[0]} nor {ARCHIVE}; put one there, or leave folder out"
+        raise InputError("folder", str(folder), remedy)
+    if not download:
+        raise InputError("folder", None, f"{ARCHIVE} was not found; give folder, or set download=True")
+    return _read_archive(fetch(url, _check_archive))
+
+
+def _read_batch(path: Path) -> tuple[str, bytes]:
+    if not path.is_file():
+        raise InputError("folder", str(path.parent), f"{path.name} is missing; put it there")
+    return str(path), read(path, REMEDY)
+
+
+def _check_archive(path: Path) -> None:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != ARCHIVE_MD5:
+            raise InputError(
+                "file", str(path), "it is not the published archive (MD5 differs); download it again"
+            )
+
+
+def _read_archive(path: Path) -> list[tuple[str, bytes]]:
+    try:
+        with tarfile.open(path) as archive:
+            return [
+                (f"{path}:{name}", archive.extractfile(f"{INNER}/{name}").read()) for name in [*TRAIN, TEST]
+            ]
+    except KeyError as error:
+        raise InputError("file", str(path), f"{error.args[0]}; {REMEDY}") from None
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise InputError("file", str(path), f"it is truncated or corrupt ({error}); {REMEDY}") from None
+
+
+def _decode(path: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs uint8 [N, 32, 32, 3] and labels int32 [N] of one file."""
+    if len(content) != RECORDS * BYTES:
+        remedy = f"it holds {len(content)} bytes instead of {RECORDS} records of {BYTES}; {REMEDY}"
+        raise InputError("file", path, remedy)
+    records = np.frombuffer(content, np.uint8).reshape(RECORDS, BYTES)
+    labels = records[:, 0].astype(np.int32)
+    if labels.max() > 9:
+        record = int(labels.argmax())
+        raise InputError("file", path, f"record {record} has label {labels[record]}, not 0 to 9; {REMEDY}")
+    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels

@@ -1,0 +1,106 @@
+"""Fashion-MNIST from its IDX files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jaxlab.datasets.dataset import Dataset, Split
+from jaxlab.datasets.files import cache_folder, check_sha256, fetch, find, read
+from jaxlab.errors import InputError
+
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+REMEDY = "replace it by a fresh copy of the published file"
+VALIDATION = 10_000
+
+# Shape and SHA-256 of each file's uncompressed content; compressed files differ between publishers.
+FILES = {
+    "train-images-idx3-ubyte": (
+        (60_000, 28, 28),
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    "train-labels-idx1-ubyte": (
+        (60_000,),
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    "t10k-images-idx3-ubyte": (
+        (10_000, 28, 28),
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        (10_000,),
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
+
+
+def fashion_mnist(
+    folder: str | os.PathLike[str] | None = None, download: bool = False, url: str = URL
+) -> Dataset:
+    """Fashion-MNIST: 28×28 grey images of ten kinds of clothing (Xiao, Rasul & Vollgraf 2017; MIT licence).
+
+    Splits 50,000/10,000/10,000: validation is the last 10,000 of the published training set, test the
+    published one. Inputs uint8 [N, 28, 28, 1], seen by the network as value/255.
+
+    Args:
+        folder: where the four IDX files lie (``train-images-idx3-ubyte`` and so on, with or without ``.gz``),
+            and no other place is tried. By default the folder of Debian's package ``dataset-fashion-mnist``,
+            then the cache.
+        download: fetch files that are nowhere found into the cache (needs pooch). With ``folder`` it has no
+        effect.
+        url: where from, a folder's address. What comes is checked by the SHA-256 of its content.
+
+    Raises:
+        InputError: naming the file that is missing, truncated, corrupt, or not the published one.
+    """
+    arrays = {name: _load(name, folder, download, url) for name in FILES}
+    inputs = arrays["train-images-idx3-ubyte"][..., None]
+    targets = arrays["train-labels-idx1-ubyte"].astype(np.int32)
+    test = Split(
+        arrays["t10k-images-idx3-ubyte"][..., None], arrays["t10k-labels-idx1-ubyte"].astype(np.int32)
+    )
+    return Dataset(
+        name="fashion_mnist",
+        train=Split(inputs[:-VALIDATION], targets[:-VALIDATION]),
+        validation=Split(inputs[-VALIDATION:], targets[-VALIDATION:]),
+        test=test,
+        classes=10,
+        scale=1 / 255,
+    )
+
+
+def _load(name: str, folder: str | os.PathLike[str] | None, download: bool, url: str) -> np.ndarray:
+    cache = cache_folder()
+    folders = [Path(folder)] if folder is not None else [DEBIAN, *([cache] if cache else [])]
+    path = find(folders, [name, f"{name}.gz"])
+    if path is None and folder is not None:
+        raise InputError(
+            "folder", str(folder), f"it has no {name} or {name}.gz; put it there, or leave folder out"
+        )
+    if path is None and not download:
+        remedy = (
+            f"{name}.gz was not found; give folder, set download=True, or apt install dataset-fashion-mnist"
+        )
+        raise InputError("folder", None, remedy)
+    if path is None:
+        path = fetch(f"{url.rstrip('/')}/{name}.gz", lambda path: _read_idx(path, name))
+    return _read_idx(path, name)
+
+
+def _read_idx(path: Path, name: str) -> np.ndarray:
+    """The array in an IDX file: big-endian int32 magic 0x0800 + axes, one size per axis, then uint8 values."""
+    shape, sha256 = FILES[name]
+    content = read(path, REMEDY)
+    header = np.array([0x0800 + len(shape), *shape], ">i4").tobytes()
+    if content[:4] != header[:4]:
+        raise InputError(
+            "file", str(path), f"it does not begin as an IDX file of {len(shape)} axes; {REMEDY}"
+        )
+    expected = len(header) + int(np.prod(shape))
+    if len(content) != expected:
+        raise InputError("file", str(path), f"it holds {len(content)} bytes instead of {expected}; {REMEDY}")
+    check_sha256(path, content, sha256, REMEDY)
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)

@@ -1,0 +1,132 @@
+"""Options that every data set has: fewer examples, wrong labels, outliers, another range of inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxlab.datasets.dataset import Dataset, Split
+from jaxlab.datasets.draws import check_seed, permutation, stratified_order, uniform
+from jaxlab.errors import InputError
+
+
+def modify(
+    dataset: Dataset,
+    *,
+    subset: Any = None,
+    label_noise: Any = 0.0,
+    outliers: Any = 0.0,
+    outlier_size: Any = None,
+    input_range: Any = None,
+    standardize: Any = False,
+    seed: Any = 0,
+) -> Dataset:
+    """A data set changed in its training split (never in validation and test) or in `scale` and `shift`.
+
+    In this order; random choices depend on ``seed`` alone, and are nested (a smaller subset or fraction is
+    contained in a larger one of the same seed):
+
+    - ``input_range=(low, high)``: the least and greatest training input become low and high; or
+      ``standardize=True``: the training inputs get mean 0 and standard deviation 1, over all their values
+      together. Both measure the full training split, so a subset sees the same inputs. Only `scale` and
+      `shift` change.
+    - ``subset``: number of training examples kept, each class in its proportion, in their old order.
+    - ``label_noise``: fraction in [0, 1] of the training labels replaced by another class, each equally
+      likely.
+    - ``outliers``: fraction in [0, 1] of the training targets that get ``outlier_size`` added, in units of
+      the targets. All to one side: the mean of the targets moves by fraction × size, their median hardly.
+
+    Both fractions are exact up to rounding to whole examples.
+
+    Raises:
+        InputError: for a value out of range; ``label_noise`` for regression or ``outliers`` for
+            classification.
+    """
+    seed = check_seed("seed", seed)
+    scale, shift = _affine(dataset, input_range, standardize)
+    train = _keep(dataset.train, subset, seed)
+    train = _mislabel(train, label_noise, dataset.classes, seed)
+    train = _contaminate(train, outliers, outlier_size, dataset.classes, seed)
+    return dataclasses.replace(dataset, train=train, scale=scale, shift=shift)
+
+
+def _affine(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float | int, float | int]:
+    if not isinstance(standardize, bool):
+        raise InputError("standardize", standardize, "give true or false")
+    if input_range is None and not standardize:
+        return dataset.scale, dataset.shift
+    if input_range is not None and standardize:
+        raise InputError("standardize", standardize, "give input_range or standardize, not both")
+    inputs = dataset.train.inputs
+    least, greatest = float(inputs.min()), float(inputs.max())
+    if least == greatest:
+        raise InputError("train.inputs", least, "constant inputs cannot be rescaled; leave the option out")
+    if standardize:
+        mean, deviation = float(inputs.mean(dtype=np.float64)), float(inputs.std(dtype=np.float64))
+        return 1 / deviation, -mean / deviation
+    low, high = _check_range(input_range)
+    scale = (high - low) / (greatest - least)
+    return scale, low - least * scale
+
+
+def _check_range(input_range: Any) -> tuple[float, float]:
+    remedy = "give two finite numbers (low, high) with low < high"
+    try:
+        low, high = (float(bound) for bound in input_range)
+    except (TypeError, ValueError):
+        raise InputError("input_range", input_range, remedy) from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError("input_range", input_range, remedy)
+    return low, high
+
+
+def _keep(train: Split, subset: Any, seed: int) -> Split:
+    if subset is None:
+        return train
+    n = len(train.targets)
+    if isinstance(subset, bool) or not isinstance(subset, int | np.integer) or not 1 <= subset <= n:
+        raise InputError("subset", subset, f"give a number of training examples, 1 to {n}")
+    kept = np.sort(stratified_order(seed, "subset", train.targets)[:subset])
+    return Split(train.inputs[kept], train.targets[kept])
+
+
+def _mislabel(train: Split, fraction: Any, classes: int | None, seed: int) -> Split:
+    chosen = _choose("label_noise", fraction, len(train.targets), seed)
+    if not len(chosen):
+        return train
+    if classes is None:
+        raise InputError("label_noise", fraction, "leave it out for regression; outliers changes its targets")
+    # Adding 1 to classes - 1 modulo classes reaches every other class equally often, and never the old one.
+    offsets = 1 + (uniform(seed, "wrong label", len(train.targets)) * (classes - 1)).astype(np.int32)
+    targets = train.targets.copy()
+    targets[chosen] = (targets[chosen] + offsets[chosen]) % classes
+    return train._replace(targets=targets)
+
+
+def _contaminate(train: Split, fraction: Any, size: Any, classes: int | None, seed: int) -> Split:
+    chosen = _choose("outliers", fraction, len(train.targets), seed)
+    if not len(chosen):
+        return train
+    if classes is not None:
+        raise InputError(
+            "outliers", fraction, "leave it out for classification; label_noise changes its labels"
+        )
+    if not _is_number(size) or not math.isfinite(size):
+        raise InputError("outlier_size", size, "give a finite number to add, in units of the targets")
+    targets = train.targets.copy()
+    targets[chosen] += np.float32(size)
+    return train._replace(targets=targets)
+
+
+def _choose(field: str, fraction: Any, n: int, seed: int) -> np.ndarray:
+    """The indices of a random ``fraction`` of n examples."""
+    if not _is_number(fraction) or not 0 <= fraction <= 1:
+        raise InputError(field, fraction, "give a fraction between 0 and 1")
+    return permutation(seed, field, n)[: round(fraction * n)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -1,0 +1,136 @@
+"""How far training and validation come apart.
+
+Curves are those of one trial, 1-D over epochs; entry 0 is the initial state, entry t the state after epoch t,
+and a NaN tail means epochs that the trial did not reach. Losses are >= 0. Everything works under jit and
+vmap; ``k``, ``s`` and ``better`` are plain Python values.
+
+Source of GL, P, PQ and UP: Prechelt, Early stopping - but when?, 1998. He has no epoch 0: each docstring says
+what becomes of it here.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxlab.diagnostics.curves import as_curve, final
+from jaxlab.errors import InputError
+
+
+def gap(train: ArrayLike, validation: ArrayLike, better: str) -> jax.Array:
+    """How much worse validation is than training, elementwise, in the figure's units; > 0 when worse.
+
+    ``train - validation`` where higher is better (accuracy), ``validation - train`` where lower is (a loss,
+    MAE). Both are to be measured with the same weights.
+
+    Raises:
+        InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
+    """
+    difference = jnp.asarray(train) - jnp.asarray(validation)
+    return difference * _sign(better)
+
+
+def rise(validation_loss_E: ArrayLike) -> jax.Array:
+    """Validation loss at the last epoch reached, over its minimum: 1 if it ends at its best.
+
+    Epoch 0 counts: a trial that only gets worse has its minimum there. A minimum of 0 gives inf, or 1 if it
+    ends there; NaN if no epoch was reached.
+    """
+    loss_E = as_curve("validation_loss_E", validation_loss_E)
+    return 1 + _excess(final(loss_E), jnp.nanmin(loss_E))
+
+
+def generalization_loss(validation_loss_E: ArrayLike) -> jax.Array:
+    """Prechelt's GL per epoch, in percent: ``100·(E(t) / min over t' <= t of E(t') - 1)``.
+
+    Epoch 0 counts for the minimum, so GL(0) = 0. NaN where the curve is.
+    """
+    loss_E = as_curve("validation_loss_E", validation_loss_E)
+    best_E = jax.lax.cummin(jnp.where(jnp.isnan(loss_E), jnp.inf, loss_E))
+    return 100 * _excess(loss_E, best_E)
+
+
+def progress(train_loss_E: ArrayLike, k: int = 5) -> jax.Array:
+    """Prechelt's P_k per epoch, in per mille: ``1000·(mean of the last k losses / their minimum - 1)``.
+
+    The k losses that end at epoch t are those of epochs t-k+1..t. Epoch 0 belongs to no strip: NaN for t < k,
+    and where one of the k losses is NaN. 0 if all k are equal.
+
+    Raises:
+        InputError: ``k`` is not a whole number >= 1.
+    """
+    loss_E = as_curve("train_loss_E", train_loss_E)
+    _at_least_one("k", k)
+    ends_E = jnp.arange(loss_E.size)
+    window_Exk = loss_E[jnp.maximum(ends_E[:, None] - jnp.arange(k)[None, :], 0)]
+    least_E = jnp.min(window_Exk, axis=1)
+    # The mean of the excess: mean / minimum - 1 would round to some 1e-7 of either sign where it is 0.
+    progress_E = 1000 * jnp.mean(_excess(window_Exk, least_E[:, None]), axis=1)
+    return jnp.where(ends_E >= k, progress_E, jnp.nan)
+
+
+def productivity_quotient(validation_loss_E: ArrayLike, train_loss_E: ArrayLike, k: int = 5) -> jax.Array:
+    """Prechelt's PQ per epoch: ``GL(t) / P_k(t)``, in percent per per mille.
+
+    High when validation suffers while training no longer moves. NaN where P_k is (t < k); 0 where GL is 0;
+    inf where P_k alone is 0. Epoch 0 counts for GL's minimum alone.
+
+    Raises:
+        InputError: ``k`` is not a whole number >= 1, or the curves differ in length.
+    """
+    lost_E, progress_E = generalization_loss(validation_loss_E), progress(train_loss_E, k)
+    if lost_E.shape != progress_E.shape:
+        raise InputError("train_loss_E", progress_E.shape, f"give {lost_E.size} epochs, as for validation")
+    return jnp.where((lost_E == 0) & ~jnp.isnan(progress_E), 0, lost_E / progress_E)
+
+
+def up(validation_loss_E: ArrayLike, s: int, k: int = 5) -> jax.Array:
+    """Prechelt's UP_s per epoch: validation loss rose in each of s successive strips of k epochs up to here.
+
+    Strips end at epochs k, 2k, 3k, ...; a strip rose if the loss at its end is above that at the end of the
+    strip before. Epoch 0 counts as the end of a strip before the first, so UP_s can hold from epoch s·k on.
+    False at epochs that end no strip, and where a loss is NaN. Training would stop at the first True.
+
+    Raises:
+        InputError: ``s`` or ``k`` is not a whole number >= 1.
+    """
+    loss_E = as_curve("validation_loss_E", validation_loss_E)
+    _at_least_one("s", s)
+    _at_least_one("k", k)
+    ends = loss_E[::k]
+    rose = ends[1:] > ends[:-1]
+    held = jnp.zeros(loss_E.shape, bool)
+    if rose.size < s:
+        return held
+    runs = jnp.stack([rose[i : rose.size - s + 1 + i] for i in range(s)])
+    return held.at[s * k :: k].set(jnp.all(runs, axis=0))
+
+
+def best_epoch(curve_E: ArrayLike, better: str = "lower") -> jax.Array:
+    """The first epoch with the best value, epoch 0 included; NaN is never best; -1 if every entry is NaN.
+
+    Raises:
+        InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
+    """
+    worse_E = -_sign(better) * as_curve("curve_E", curve_E)
+    known_E = ~jnp.isnan(worse_E)
+    # Not argmin over NaN set to inf, which would prefer an unreached epoch to a reached one that is inf.
+    best = jnp.min(jnp.where(known_E, worse_E, jnp.inf))
+    return jnp.where(jnp.any(known_E), jnp.argmax(known_E & (worse_E == best)), -1).astype(jnp.int32)
+
+
+def _excess(loss: jax.Array, least: jax.Array) -> jax.Array:
+    """``loss / least - 1`` without cancellation; 0 where they are equal, be they 0 or inf."""
+    return jnp.where(loss == least, 0, (loss - least) / least)
+
+
+def _sign(better: str) -> int:
+    if better not in ("higher", "lower"):
+        raise InputError("better", better, 'give "higher" or "lower"')
+    return 1 if better == "higher" else -1
+
+
+def _at_least_one(field: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise InputError(field, value, "give a whole number >= 1")

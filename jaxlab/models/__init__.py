@@ -1,0 +1,21 @@
+"""Flax models that report their activations: a plain CNN, a plain MLP, and the parts they are built from."""
+
+from __future__ import annotations
+
+from jaxlab.models.activations import ACTIVATIONS, has_flat_zero
+from jaxlab.models.cnn import CNN
+from jaxlab.models.initializers import BIAS_INITIALIZERS, INITIALIZERS
+from jaxlab.models.layers import Block, Dropout, Rate
+from jaxlab.models.mlp import MLP
+
+__all__ = [
+    "ACTIVATIONS",
+    "BIAS_INITIALIZERS",
+    "CNN",
+    "INITIALIZERS",
+    "MLP",
+    "Block",
+    "Dropout",
+    "Rate",
+    "has_flat_zero",
+]

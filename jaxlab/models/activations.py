@@ -1,0 +1,62 @@
+"""Activation functions by name, and which of them can kill a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxlab.errors import InputError
+from jaxlab.models import checks
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """f(x) = x: without an activation after its layers, a network is one affine map."""
+    return x
+
+
+#: Elementwise functions by name. ReLU is ``jax.nn.relu``, whose gradient at 0 is 0 (that of ``maximum(x, 0)``
+#: is ½). Leaky ReLU has slope 0.01 below zero; ELU has α = 1; GELU is the tanh approximation.
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "tanh": jax.nn.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": identity,
+}
+
+_FLAT_ZERO = (jax.nn.relu, jax.nn.relu6)
+
+
+def resolve(activation: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind a name of ``ACTIVATIONS``; a function is itself.
+
+    Raises:
+        InputError: for an unknown name, or something that is neither a name nor a function.
+    """
+    if isinstance(activation, str):
+        return checks.known("activation", activation, ACTIVATIONS)
+    if not callable(activation):
+        raise InputError(
+            "activation", activation, f"give a function, or one of {', '.join(sorted(ACTIVATIONS))}"
+        )
+    return activation
+
+
+def has_flat_zero(activation: str | Callable[..., Any]) -> bool:
+    """Whether the activation is exactly 0, with gradient 0, on a half line, so that a unit can be dead.
+
+    True for ReLU and ReLU6, by name or as ``jax.nn.relu`` and ``jax.nn.relu6``; any other function counts as
+    having none. float32 GELU is exactly 0 below about −5, by rounding: that is no flat zero.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    function = resolve(activation)
+    return any(function is flat for flat in _FLAT_ZERO)

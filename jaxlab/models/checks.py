@@ -1,0 +1,110 @@
+"""What a person may write for a network's sizes and names; anything else is an InputError before tracing."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlab.errors import InputError
+
+
+def known(field: str, name: str, table: Mapping[str, Any]) -> Any:
+    """``table[name]``, or an error that lists the names there are and the closest of them."""
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name.lower(), table, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(field, name, f"{hint}known: {', '.join(sorted(table))}")
+
+
+def integer(field: str, value: Any, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``; floats, strings and booleans are refused."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(field, value, f"give an integer >= {least}") from None
+    if isinstance(value, bool) or number < least:
+        raise InputError(field, value, f"give an integer >= {least}")
+    return number
+
+
+def integers(field: str, value: Any) -> tuple[int, ...]:
+    """A sequence of positive integers as a tuple."""
+    if not _is_sequence(value):
+        raise InputError(field, value, "give a sequence of integers >= 1")
+    return tuple(integer(f"{field}[{i}]", entry) for i, entry in enumerate(value))
+
+
+def per_layer(field: str, value: Any, layers: int) -> tuple[Any, ...]:
+    """One entry per layer: a sequence has them already, anything else is repeated."""
+    if not _is_sequence(value):
+        return (value,) * layers
+    if len(value) != layers:
+        raise InputError(
+            field, value, f"give one value for all layers, or one per layer ({layers} as in features)"
+        )
+    return tuple(value)
+
+
+def per_axis(field: str, value: Any, axes: int) -> tuple[int, ...]:
+    """One positive integer per spatial axis: an integer is repeated."""
+    entries = integers(field, value) if _is_sequence(value) else (integer(field, value),) * axes
+    if len(entries) != axes:
+        raise InputError(field, value, f"give an integer, or one per spatial axis ({axes})")
+    return entries
+
+
+def padding(field: str, value: Any, axes: int) -> str | tuple[tuple[int, int], ...]:
+    """``"SAME"``, ``"VALID"``, or the cells ``(before, after)`` to add along each spatial axis."""
+    remedy = "give 'SAME', 'VALID', an integer, or one integer or (before, after) per spatial axis"
+    if isinstance(value, str):
+        if value.upper() not in ("SAME", "VALID"):
+            raise InputError(field, value, remedy)
+        return value.upper()
+    entries = value if _is_sequence(value) else (value,) * axes
+    if len(entries) != axes:
+        raise InputError(field, value, remedy)
+    pairs = [tuple(entry) if _is_sequence(entry) else (entry, entry) for entry in entries]
+    if any(len(pair) != 2 for pair in pairs):
+        raise InputError(field, value, remedy)
+    return tuple((integer(field, before, 0), integer(field, after, 0)) for before, after in pairs)
+
+
+def scalar(field: str, value: Any, accepted: str, below: float = math.inf) -> None:
+    """One number in [0, below). A traced one has no value to look at yet, only a shape."""
+    if isinstance(value, str) or value is None:
+        raise InputError(field, value, accepted)
+    if jnp.shape(value) != ():
+        raise InputError(field, value, "give one number: this is one trial's, map over trials with jax.vmap")
+    if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < below:
+        raise InputError(field, value, accepted)
+
+
+def float_dtype(field: str, value: Any) -> jnp.dtype:
+    """A floating-point dtype; None is JAX's default one (float32, or float64 where x64 is enabled)."""
+    try:
+        dtype = jnp.dtype(jnp.result_type(float) if value is None else value)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(field, value, "give a floating-point dtype, e.g. 'float32' or 'bfloat16'")
+    return dtype
+
+
+def inputs(shape: Sequence[int], input_shape: tuple[int, ...]) -> None:
+    """A batch of the examples the model was built for: (B, *input_shape)."""
+    if tuple(shape[1:]) != input_shape or len(shape) == 0:
+        expected = ", ".join(["B", *map(str, input_shape)])
+        raise InputError(
+            "inputs' shape", tuple(shape), f"give ({expected}), or build the model with this input_shape"
+        )
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

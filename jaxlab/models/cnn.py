@@ -1,0 +1,201 @@
+"""A convolutional network of one or two spatial axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxlab.convolution import conv_general_dilated
+from jaxlab.errors import InputError
+from jaxlab.models import checks
+from jaxlab.models.initializers import Initializer
+from jaxlab.models.layers import Block, Dropout, Recipe, layer_rngs, recipe, trainable
+from jaxlab.models.mlp import MLP
+from jaxlab.pooling import avg_pool, max_pool
+
+POOLINGS: dict[str, Callable[..., Any]] = {"max": max_pool, "average": avg_pool}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of one convolutional layer and of the pooling after it, per spatial axis."""
+
+    features: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str | tuple[tuple[int, int], ...]
+    pool: tuple[int, ...]
+
+
+class CNN(nnx.Module):
+    """Per layer convolution → batch normalisation → activation → pooling → dropout; then an ``MLP``.
+
+    ``model(x)`` takes x of shape (B, *input_shape), channels last, and returns
+    ``(outputs_BxK, activations)``. ``activations`` maps ``"conv_0"``, ``"conv_1"``, …, ``"dense_0"``, … to
+    the post-activation arrays, before pooling and dropout: (B, *spatial, features) and (B, features). The
+    output layer has no activation and no entry.
+
+    Args:
+        input_shape: of one example: (height, width, channels) or (length, channels).
+        outputs: K.
+        features: channels of each convolutional layer, at least one.
+        kernel_sizes: an integer for all layers, or one entry per layer: an integer, or one per spatial axis.
+        strides: likewise.
+        padding: ``"SAME"``, ``"VALID"``, or an integer of cells on each side, for all layers; or one entry
+            per layer, which may also hold one integer or (before, after) per spatial axis.
+        pool_sizes: like ``kernel_sizes``; windows do not overlap, what is left over at the end is dropped; 1
+            is no pooling.
+        pooling: ``"max"`` or ``"average"``.
+        dense: widths of hidden dense layers after flattening.
+        activation, kernel_init, bias_init, init_scale, batch_norm, dtype, rngs: see ``MLP``.
+        dropout_rate: see ``MLP``; elementwise, after the pooling of every convolutional layer and after every
+            hidden dense one.
+
+    Raises:
+        InputError: while building, also where the layers shrink the image to nothing; in a call, for inputs
+            of another shape.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        *,
+        features: Sequence[int] = (16, 32),
+        kernel_sizes: Any = 3,
+        strides: Any = 1,
+        padding: Any = "SAME",
+        pool_sizes: Any = 2,
+        pooling: str = "max",
+        dense: Sequence[int] = (),
+        activation: str | Callable[..., Any] = "relu",
+        kernel_init: str | Initializer | None = None,
+        bias_init: str | Initializer | ArrayLike | None = None,
+        init_scale: ArrayLike = 1.0,
+        batch_norm: bool = False,
+        dropout_rate: ArrayLike | None = None,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        self.input_shape = _image_shape(input_shape)
+        layers = _geometries(len(self.input_shape) - 1, features, kernel_sizes, strides, padding, pool_sizes)
+        flat = math.prod(_spatial_shape(self.input_shape[:-1], layers)) * layers[-1].features
+        dense = checks.integers("dense", dense)
+        self.pool = checks.known("pooling", pooling, POOLINGS)
+        self.pool_sizes = tuple(layer.pool for layer in layers)
+        options = {
+            "activation": activation,
+            "kernel_init": kernel_init,
+            "bias_init": bias_init,
+            "init_scale": init_scale,
+            "batch_norm": batch_norm,
+            "dtype": dtype,
+        }
+        self.conv = nnx.List(_conv_blocks(self.input_shape[-1], layers, recipe(**options), rngs.params()))
+        self.head = MLP((flat,), outputs, features=dense, dropout_rate=dropout_rate, rngs=rngs, **options)
+        self.dropout = None if dropout_rate is None else Dropout(dropout_rate, rngs=rngs)
+
+    def __call__(self, x_BxSPATIALxC: ArrayLike) -> tuple[jax.Array, dict[str, jax.Array]]:
+        checks.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
+        x, activations = jnp.asarray(x_BxSPATIALxC), {}
+        for i, (block, size) in enumerate(zip(self.conv, self.pool_sizes, strict=True)):
+            x = activations[f"conv_{i}"] = block(x)
+            if math.prod(size) > 1:
+                x = self.pool(x, size, strides=size)
+            if self.dropout is not None:
+                x = self.dropout(x)
+        outputs, dense_activations = self.head(x.reshape(x.shape[0], *self.head.input_shape))
+        return outputs, activations | dense_activations
+
+
+def _image_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    shape = checks.integers("input_shape", input_shape)
+    if len(shape) not in (2, 3):
+        raise InputError("input_shape", shape, "give (height, width, channels) or (length, channels)")
+    return shape
+
+
+def _geometries(
+    axes: int, features: Sequence[int], kernel_sizes: Any, strides: Any, padding: Any, pool_sizes: Any
+) -> list[Geometry]:
+    """The sizes of every layer as tuples, from the shorthands a person may write."""
+    features = checks.integers("features", features)
+    if not features:
+        raise InputError("features", features, "give at least one layer, or use MLP")
+    given = {"kernel_sizes": kernel_sizes, "strides": strides, "padding": padding, "pool_sizes": pool_sizes}
+    rows = {field: checks.per_layer(field, value, len(features)) for field, value in given.items()}
+
+    def sizes(field: str, i: int) -> tuple[int, ...]:
+        return checks.per_axis(f"{field}[{i}]", rows[field][i], axes)
+
+    return [
+        Geometry(
+            width,
+            sizes("kernel_sizes", i),
+            sizes("strides", i),
+            checks.padding(f"padding[{i}]", rows["padding"][i], axes),
+            sizes("pool_sizes", i),
+        )
+        for i, width in enumerate(features)
+    ]
+
+
+def _spatial_shape(spatial: tuple[int, ...], layers: Sequence[Geometry]) -> tuple[int, ...]:
+    """The spatial shape after the last layer; an error where it becomes nothing on the way."""
+    for i, layer in enumerate(layers):
+        steps = (
+            ("convolution", layer.kernel, layer.strides, layer.padding),
+            ("pooling", layer.pool, layer.pool, "VALID"),
+        )
+        for step, window, strides, padding in steps:
+            before, spatial = spatial, _windows(spatial, window, strides, padding)
+            if min(spatial) < 1:
+                raise InputError(
+                    f"conv_{i}'s {step}",
+                    window,
+                    f"nothing is left of its {'×'.join(map(str, before))} input: use smaller windows, "
+                    "fewer layers or pools, padding='SAME', or larger images",
+                )
+    return spatial
+
+
+def _windows(
+    spatial: tuple[int, ...],
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: str | tuple[tuple[int, int], ...],
+) -> tuple[int, ...]:
+    """How many windows fit along each axis."""
+    pads = jax.lax.padtype_to_pads(spatial, window, strides, padding) if isinstance(padding, str) else padding
+    return tuple(
+        (n + sum(pad) - k) // stride + 1
+        for n, pad, k, stride in zip(spatial, pads, window, strides, strict=True)
+    )
+
+
+def _conv_blocks(channels: int, layers: Sequence[Geometry], shared: Recipe, key: jax.Array) -> list[Block]:
+    blocks = []
+    for i, layer in enumerate(layers):
+        own = layer_rngs(key, i)
+        conv = trainable(
+            shared,
+            nnx.Conv,
+            channels,
+            layer.features,
+            layer.kernel,
+            strides=layer.strides,
+            padding=layer.padding,
+            conv_general_dilated=conv_general_dilated,
+            fan_in=channels * math.prod(layer.kernel),
+            rngs=own,
+        )
+        blocks.append(Block(conv, layer.features, shared, rngs=own))
+        channels = layer.features
+    return blocks

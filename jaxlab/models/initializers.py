@@ -1,0 +1,79 @@
+"""Initial kernels and biases by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers as init
+from jax.typing import ArrayLike
+
+from jaxlab.errors import InputError
+from jaxlab.models import checks
+
+#: ``(key, shape, dtype) -> array``, JAX's convention for initializers.
+Initializer = Callable[..., Any]
+
+
+def _uniform_bias(fan_in: int) -> Initializer:
+    bound = 1 / math.sqrt(fan_in)
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+#: Kernels, of shape (*spatial, inputs, outputs): fan_in is the product of all but the last.
+#: ``lecun_*`` have variance 1/fan_in (LeCun et al. 1998), ``he_*`` 2/fan_in (He et al. 2015), ``glorot_*``
+#: 2/(fan_in + fan_out) (Glorot & Bengio 2010); the normal ones are truncated at two standard deviations.
+#: ``uniform_fan_in`` is PyTorch's default, uniform in ±1/√fan_in: variance 1/(3·fan_in).
+INITIALIZERS: dict[str, Initializer] = {
+    "lecun_normal": init.lecun_normal(),
+    "lecun_uniform": init.lecun_uniform(),
+    "he_normal": init.he_normal(),
+    "he_uniform": init.he_uniform(),
+    "glorot_normal": init.glorot_normal(),
+    "glorot_uniform": init.glorot_uniform(),
+    "orthogonal": init.orthogonal(),
+    "uniform_fan_in": init.variance_scaling(1 / 3, "fan_in", "uniform"),
+    "zeros": init.zeros,
+}
+
+#: Biases, each from the fan_in of its layer: a bias has one axis, so its shape alone does not tell.
+BIAS_INITIALIZERS: dict[str, Callable[[int], Initializer]] = {
+    "zeros": lambda fan_in: init.zeros,
+    "uniform_fan_in": _uniform_bias,
+}
+
+
+def kernel_initializer(given: str | Initializer | None, scale: ArrayLike) -> Initializer:
+    """The initializer that draws ``scale`` times what ``given`` draws; None is LeCun normal.
+
+    Raises:
+        InputError: for an unknown name, or a scale that is known while building and negative or not finite.
+    """
+    checks.scalar("init_scale", scale, "give a finite number >= 0")
+    if isinstance(given, str):
+        given = checks.known("kernel_init", given, INITIALIZERS)
+    draw = INITIALIZERS["lecun_normal"] if given is None else given
+    if not callable(draw):
+        raise InputError(
+            "kernel_init", given, f"give an initializer, or one of {', '.join(sorted(INITIALIZERS))}"
+        )
+    return lambda key, shape, dtype: draw(key, shape, dtype) * jnp.asarray(scale, dtype)
+
+
+def bias_initializer(given: str | Initializer | ArrayLike | None) -> Callable[[int], Initializer]:
+    """The initializer of a bias, given its layer's fan_in; None is zeros, a number a constant.
+
+    Raises:
+        InputError: for an unknown name, or anything that is no name, number or initializer.
+    """
+    if isinstance(given, str):
+        return checks.known("bias_init", given, BIAS_INITIALIZERS)
+    if callable(given):
+        return lambda fan_in: given
+    if given is not None and jnp.shape(given) != ():
+        raise InputError("bias_init", given, "give a number, an initializer, or a name")
+    value = 0.0 if given is None else given
+    return lambda fan_in: init.constant(value)

@@ -1,0 +1,135 @@
+"""The parts of a network: dropout whose rate may be traced, and the block around every hidden layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxlab.models import activations, checks, initializers
+
+
+class Rate(nnx.Variable):
+    """A dropout rate: part of the model's state, but no parameter, so no gradient moves it."""
+
+
+class Dropout(nnx.Module):
+    """y = m·x / (1 − rate), with m ∈ {0, 1} drawn per element, P(m = 0) = rate; y = x in evaluation mode.
+
+    It equals ``nnx.Dropout`` draw for draw, but the rate may be traced: it lives in the state as a ``Rate``,
+    so that trials with different rates share one program. Rate 0 is exactly the identity, rate 1 exactly
+    zero, gradients included. For one key, what a lower rate drops a higher one drops too.
+
+    Args:
+        rate: a scalar in [0, 1).
+        rngs: its ``dropout`` stream (or the default one) is forked; the fork's counter advances per call.
+
+    ``model.train()``, ``model.eval()`` and ``nnx.view(model, deterministic=…)`` switch it like Flax' own.
+
+    Raises:
+        InputError: for a rate that is known while building and outside [0, 1), or that is not a scalar.
+
+    Source: Srivastava et al. 2014.
+    """
+
+    def __init__(self, rate: ArrayLike, *, rngs: nnx.Rngs):
+        checks.scalar("dropout_rate", rate, "give a number in [0, 1)", below=1.0)
+        self.rate = Rate(jnp.asarray(rate, jnp.float32))
+        self.deterministic = False
+        self.rngs = rngs["dropout"].fork()
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.deterministic:
+            return x
+        keep = 1 - self.rate[...]
+        kept = jax.random.bernoulli(self.rngs(), keep, x.shape)
+        # At rate 1 nothing is kept, yet x / 0 would still reach the gradient as NaN.
+        divisor = jnp.where(keep > 0, keep, 1).astype(x.dtype)
+        return jnp.where(kept, x / divisor, jnp.zeros_like(x))
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """What ``nnx.view`` calls.
+
+        Args:
+          deterministic: if True, the layer is the identity.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all trainable layers of a network share, checked and resolved."""
+
+    activation: Callable[..., Any]
+    kernel_init: initializers.Initializer
+    bias_init: Callable[[int], initializers.Initializer]
+    batch_norm: bool
+    dtype: jnp.dtype
+
+    @property
+    def param_dtype(self) -> jnp.dtype:
+        """Parameters and statistics stay in float32 where the computation is narrower."""
+        return jnp.promote_types(self.dtype, jnp.float32)
+
+
+def recipe(
+    activation: Any, kernel_init: Any, bias_init: Any, init_scale: ArrayLike, batch_norm: bool, dtype: Any
+) -> Recipe:
+    """A ``Recipe`` from what a person wrote; the arguments are those of ``CNN``."""
+    return Recipe(
+        activations.resolve(activation),
+        initializers.kernel_initializer(kernel_init, init_scale),
+        initializers.bias_initializer(bias_init),
+        batch_norm,
+        checks.float_dtype("dtype", dtype),
+    )
+
+
+def trainable(recipe: Recipe, kind: type, *sizes: Any, fan_in: int, rngs: nnx.Rngs, **options: Any) -> Any:
+    """``kind(*sizes, …)``, an ``nnx.Linear`` or ``nnx.Conv`` with the recipe's initializers and dtypes."""
+    return kind(
+        *sizes,
+        kernel_init=recipe.kernel_init,
+        bias_init=recipe.bias_init(fan_in),
+        dtype=recipe.dtype,
+        param_dtype=recipe.param_dtype,
+        rngs=rngs,
+        **options,
+    )
+
+
+def layer_rngs(key: jax.Array, layer: int) -> nnx.Rngs:
+    """The streams of one layer, by its index, so that its initial weights do not hang on what others draw."""
+    return nnx.Rngs(params=jax.random.fold_in(key, layer))
+
+
+class Block(nnx.Module):
+    """One trainable layer, its batch normalisation if any, then the activation: what every hidden layer is.
+
+    Maps x_Bx… to the layer's post-activation array.
+    """
+
+    def __init__(self, layer: nnx.Module, features: int, recipe: Recipe, *, rngs: nnx.Rngs):
+        self.layer = layer
+        self.norm = _batch_norm(features, recipe, rngs) if recipe.batch_norm else None
+        self.activation = recipe.activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.layer(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.activation(x)
+
+
+def _batch_norm(features: int, recipe: Recipe, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    norm = nnx.BatchNorm(features, dtype=recipe.dtype, param_dtype=recipe.param_dtype, rngs=rngs)
+    # Flax keeps the statistics in float32 whatever the dtype, and cannot store float64 ones there.
+    norm.mean = nnx.BatchStat(norm.mean[...].astype(recipe.param_dtype))
+    norm.var = nnx.BatchStat(norm.var[...].astype(recipe.param_dtype))
+    return norm

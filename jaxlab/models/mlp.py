@@ -1,0 +1,86 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from jaxlab.models import checks
+from jaxlab.models.initializers import Initializer
+from jaxlab.models.layers import Block, Dropout, layer_rngs, recipe, trainable
+
+
+class MLP(nnx.Module):
+    """Flatten, per hidden layer dense → batch normalisation → activation → dropout, then dense → outputs.
+
+    ``model(x)`` takes x of shape (B, *input_shape) and returns ``(outputs_BxK, activations)``;
+    ``activations`` maps ``"dense_0"``, ``"dense_1"``, … to the post-activation arrays of shape (B, features),
+    before dropout. The output layer has no activation and no entry: its outputs are
+    logits, or a regression's predictions.
+
+    Args:
+        input_shape: the shape of one example, any number of axes.
+        outputs: K.
+        features: the widths of the hidden layers. With ``()`` the model is linear.
+        activation: a name in ``ACTIVATIONS`` or a function, applied after every trainable layer but the
+            output layer. Two models are equal as configurations only if given the same function object.
+        kernel_init: a name in ``INITIALIZERS`` or a JAX initializer; None is LeCun normal.
+        bias_init: a name in ``BIAS_INITIALIZERS``, a JAX initializer, or a number; None is zero.
+        init_scale: multiplies every initial kernel, the output layer's too, and nothing else; may be traced.
+        batch_norm: normalise between the layer and its activation (``nnx.BatchNorm``: momentum 0.99, ε = 1e-5
+            inside the root).
+        dropout_rate: None for no dropout layer; else the rate, a number in [0, 1) or traced.
+        dtype: of the computation; None is JAX's default float. Parameters and statistics are float32, or this
+            dtype where it is wider.
+        rngs: ``params`` and ``dropout`` streams, or a default one. The initial kernel of layer i depends on
+            the ``params`` key and i alone, whatever the batch normalisation and dropout.
+
+    Raises:
+        InputError: while building; in a call, for inputs of another shape.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        *,
+        features: Sequence[int] = (128,),
+        activation: str | Callable[..., Any] = "relu",
+        kernel_init: str | Initializer | None = None,
+        bias_init: str | Initializer | ArrayLike | None = None,
+        init_scale: ArrayLike = 1.0,
+        batch_norm: bool = False,
+        dropout_rate: ArrayLike | None = None,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        self.input_shape = checks.integers("input_shape", input_shape)
+        widths = checks.integers("features", features)
+        outputs = checks.integer("outputs", outputs)
+        shared = recipe(activation, kernel_init, bias_init, init_scale, batch_norm, dtype)
+        key = rngs.params()
+        self.dense, fan_in = nnx.List([]), math.prod(self.input_shape)
+        for i, width in enumerate(widths):
+            own = layer_rngs(key, i)
+            layer = trainable(shared, nnx.Linear, fan_in, width, fan_in=fan_in, rngs=own)
+            self.dense.append(Block(layer, width, shared, rngs=own))
+            fan_in = width
+        own = layer_rngs(key, len(widths))
+        self.output = trainable(shared, nnx.Linear, fan_in, outputs, fan_in=fan_in, rngs=own)
+        self.dropout = None if dropout_rate is None else Dropout(dropout_rate, rngs=rngs)
+
+    def __call__(self, x_BxSPATIALxC: ArrayLike) -> tuple[jax.Array, dict[str, jax.Array]]:
+        checks.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
+        x, activations = jnp.asarray(x_BxSPATIALxC), {}
+        x = x.reshape(x.shape[0], math.prod(self.input_shape))
+        for i, block in enumerate(self.dense):
+            x = activations[f"dense_{i}"] = block(x)
+            if self.dropout is not None:
+                x = self.dropout(x)
+        return self.output(x), activations

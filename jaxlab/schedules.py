@@ -1,0 +1,167 @@
+"""Learning-rate schedules by name, every number of which may be traced.
+
+A schedule is built while tracing, from the peak learning rate and its own hyperparameters, and is then an
+Optax schedule: ``step -> learning rate``, the first step being 0, defined for steps past the planned end too.
+Only the step counts are static::
+
+    rate = SCHEDULES["warmup_cosine"].build(1e-3, {"warmup_fraction": 0.05}, 100, 2000)
+    optimizer = jaxlab.transforms.rmsprop(rate)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxlab.errors import InputError
+
+Hyperparameters = Mapping[str, jax.typing.ArrayLike]
+
+
+class Schedule(NamedTuple):
+    """How to build one schedule, and what it adds to a trial's hyperparameters.
+
+    Attributes:
+        build: ``(peak, hyperparameters, steps_per_epoch, total_steps) -> optax schedule``. ``peak`` is a
+            learning rate in units of the optimizer's; ``hyperparameters`` may hold other names, which are
+            ignored; those missing take their defaults.
+        hyperparameters: name -> default of the traced numbers that it reads.
+        needs_total_steps: whether the values depend on ``total_steps``, so on how long training is planned to
+            last.
+    """
+
+    build: Callable[[jax.typing.ArrayLike, Hyperparameters, int, int], optax.Schedule]
+    hyperparameters: dict[str, float]
+    needs_total_steps: bool
+
+
+_LARGEST = math.nextafter(math.inf, 0)
+# Of a concrete number: its range, both ends included, and what to say when it lies outside.
+_NOT_NEGATIVE = (0, _LARGEST, "give a finite number >= 0")
+_SHARE = (0, 1, "give a number from 0 to 1")
+_POSITIVE = (math.ulp(0), _LARGEST, "give a number of epochs > 0")
+_RANGES = {
+    "peak": _NOT_NEGATIVE,
+    "warmup_fraction": _SHARE,
+    "final_fraction": _NOT_NEGATIVE,
+    "decay_rate": _NOT_NEGATIVE,
+    "drop_factor": _NOT_NEGATIVE,
+    "drop_every": _POSITIVE,
+}
+
+
+def constant(
+    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
+    """ηₙ = peak.
+
+    Raises:
+        InputError: a concrete peak that is negative or not finite.
+    """
+    _read(peak, {}, hyperparameters, steps_per_epoch)
+    return lambda step: peak * jnp.ones(jnp.shape(step))
+
+
+def warmup_cosine(
+    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
+    """Linear from 0 to the peak, then half a cosine down to a fraction of it::
+
+        W = warmup_fraction · N                          N = total_steps; W need not be whole
+        ηₙ = peak · n/W                                  n < W, so the first update is zero where W > 0
+        ηₙ = peak · (f + (1 − f)·(1 + cos π·p)/2)        p = (n − W)/(N − W), f = final_fraction
+        ηₙ = peak · f                                    n > N
+
+    Hyperparameters: ``warmup_fraction`` (0.1), of all steps, from 0 to 1; ``final_fraction`` (0), of the
+    peak.
+
+    Raises:
+        InputError: a concrete number out of its range, ``total_steps`` or ``steps_per_epoch`` below 1.
+
+    Source: Loshchilov & Hutter, SGDR, 2017; warm-up: Goyal et al., arXiv:1706.02677, 2017.
+    """
+    chosen = _read(peak, WARMUP_COSINE, hyperparameters, steps_per_epoch)
+    if total_steps < 1:
+        raise InputError("total_steps", total_steps, "give the number of training steps, at least 1")
+    warmup = chosen["warmup_fraction"] * total_steps
+    final = chosen["final_fraction"]
+
+    def schedule(step):
+        step = jnp.asarray(step, float)
+        rising = step / _or_one(warmup)
+        progress = jnp.clip((step - warmup) / _or_one(total_steps - warmup), 0, 1)
+        falling = final + (1 - final) * (1 + jnp.cos(jnp.pi * progress)) / 2
+        return peak * jnp.where(step < warmup, rising, falling)
+
+    return schedule
+
+
+def exponential(
+    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
+    """ηₙ = peak · decay_rate^(n / steps_per_epoch): continuous, a factor ``decay_rate`` (0.9) per epoch.
+
+    Raises:
+        InputError: a concrete number that is negative or not finite, ``steps_per_epoch`` below 1.
+    """
+    chosen = _read(peak, EXPONENTIAL, hyperparameters, steps_per_epoch)
+    return lambda step: peak * jnp.power(chosen["decay_rate"], jnp.asarray(step, float) / steps_per_epoch)
+
+
+def step_down(
+    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
+    """ηₙ = peak · drop_factor^k, k the number of whole periods of ``drop_every`` epochs before step n.
+
+    Hyperparameters: ``drop_factor`` (0.1); ``drop_every`` (10), in epochs, need not be whole: a drop falls on
+    the step nearest to it. The first epoch at the lower rate is epoch number ``drop_every``, counted from 0.
+
+    Raises:
+        InputError: a concrete number out of its range, ``steps_per_epoch`` below 1.
+    """
+    chosen = _read(peak, STEP, hyperparameters, steps_per_epoch)
+    period = chosen["drop_every"] * steps_per_epoch
+
+    def schedule(step):
+        # Half a step keeps the quotient clear of whole numbers, where rounding would decide.
+        drops = jnp.floor((jnp.asarray(step, float) + 0.5) / period)
+        return peak * jnp.power(chosen["drop_factor"], drops)
+
+    return schedule
+
+
+WARMUP_COSINE = {"warmup_fraction": 0.1, "final_fraction": 0.0}
+EXPONENTIAL = {"decay_rate": 0.9}
+STEP = {"drop_factor": 0.1, "drop_every": 10.0}
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": Schedule(constant, {}, False),
+    "warmup_cosine": Schedule(warmup_cosine, WARMUP_COSINE, True),
+    "exponential": Schedule(exponential, EXPONENTIAL, False),
+    "step": Schedule(step_down, STEP, False),
+}
+
+
+def _read(
+    peak: jax.typing.ArrayLike, defaults: dict[str, float], given: Hyperparameters, steps_per_epoch: int
+) -> dict[str, jax.typing.ArrayLike]:
+    """The numbers named in ``defaults``, given or by default; InputError for concrete ones out of range."""
+    if steps_per_epoch < 1:
+        raise InputError("steps_per_epoch", steps_per_epoch, "give the steps of an epoch, at least 1")
+    chosen = {name: given.get(name, default) for name, default in defaults.items()}
+    for name, number in {"peak": peak, **chosen}.items():
+        lowest, highest, remedy = _RANGES[name]
+        if isinstance(number, int | float | np.number) and not lowest <= number <= highest:
+            raise InputError(name, number, remedy)
+    return chosen
+
+
+def _or_one(number: jax.typing.ArrayLike) -> jax.Array:
+    """The number, or 1 in place of 0: a safe divisor for a branch that ``where`` discards."""
+    return jnp.where(jnp.asarray(number) == 0, 1, number)

@@ -1,0 +1,120 @@
+"""Random search: independent draws of each name from a distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+from typing import Any
+
+from jaxlab.errors import InputError
+from jaxlab.space.settings import Space
+from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between, number, whole
+
+
+@dataclass(frozen=True)
+class uniform:
+    """Uniform on [low, high]; InputError unless both are finite and low < high."""
+
+    low: Number
+    high: Number
+
+    def __post_init__(self):
+        _set_ends(self, lambda field, value: float(number(field, value)))
+
+    def at(self, share: Fraction) -> float:
+        """The value below which a share in [0, 1) of the distribution lies."""
+        return linear_between(self.low, self.high, share)
+
+
+@dataclass(frozen=True)
+class log_uniform:
+    """The logarithm is uniform on [log low, log high]; InputError unless finite and 0 < low < high."""
+
+    low: Number
+    high: Number
+
+    def __post_init__(self):
+        _set_ends(self, lambda field, value: float(number(field, value)))
+        if self.low <= 0:
+            raise InputError("log_uniform.low", self.low, "give positive ends for a logarithmic distribution")
+
+    def at(self, share: Fraction) -> float:
+        """The value below which a share in [0, 1) of the distribution lies."""
+        return log_between(self.low, self.high, share)
+
+
+@dataclass(frozen=True)
+class integers:
+    """Uniform on the whole numbers low … high − 1, as in ``range``; InputError unless low < high."""
+
+    low: Whole
+    high: Whole
+
+    def __post_init__(self):
+        _set_ends(self, whole)
+
+    def at(self, share: Fraction) -> int:
+        """The value below which a share in [0, 1) of the distribution lies."""
+        return self.low + math.floor(share * (self.high - self.low))
+
+
+@dataclass(frozen=True, init=False)
+class choice:
+    """Uniform over the values, of any kind; InputError if there are none."""
+
+    values: tuple
+
+    def __init__(self, *values: Any):
+        object.__setattr__(self, "values", axis("choice", values))
+
+    def at(self, share: Fraction) -> Any:
+        """The value below which a share in [0, 1) of the distribution lies, in the order given."""
+        return self.values[math.floor(share * len(self.values))]
+
+
+def _set_ends(distribution: Any, convert: Callable) -> None:
+    kind = type(distribution).__name__
+    low, high = (convert(f"{kind}.{end}", getattr(distribution, end)) for end in ("low", "high"))
+    if not low < high:
+        raise InputError(kind, (low, high), "give low < high")
+    object.__setattr__(distribution, "low", low)
+    object.__setattr__(distribution, "high", high)
+
+
+def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
+    """Settings drawn at random, every name from its own stream.
+
+    A name's stream depends on ``seed`` and the name alone: another name added changes no draw, and more
+    samples extend the smaller draw. The draws are the same on every platform. A setting drawn twice, which
+    only discrete distributions do, is one trial, so the space may be shorter than ``samples``.
+
+    >>> random(3, learning_rate=log_uniform(1e-4, 1.0)) == random(9, learning_rate=log_uniform(1e-4, 1.0))[:3]
+    True
+
+    The trials' own ``seed`` is an axis of a grid: ``random(20, l2=uniform(0.0, 0.1)) * grid(seed=range(3))``.
+
+    Args:
+        samples: number of draws, >= 1.
+        seed: of the draws, a whole number.
+        **distributions: for each name one of `uniform`, `log_uniform`, `integers`, `choice`.
+
+    Raises:
+        InputError: for samples < 1, a seed that is not a whole number, no distribution, or one of another
+            type.
+    """
+    samples = at_least_one("random.samples", samples)
+    seed = whole("random.seed", seed, "give a whole number, of the draws; put the trials' seed in a grid")
+    if not distributions:
+        raise InputError("random", distributions, "give one distribution or more")
+    columns = {}
+    for name, distribution in distributions.items():
+        if not isinstance(distribution, uniform | log_uniform | integers | choice):
+            remedy = "give uniform(low, high), log_uniform(low, high), integers(low, high) or choice(*values)"
+            raise InputError(f"random.{name}", distribution, remedy)
+        # Python documents that this stream stays the same; it hashes the text with SHA-512.
+        stream = Random(f"{seed}/{name}")
+        columns[name] = [distribution.at(Fraction(stream.random())) for _ in range(samples)]
+    return Space(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))

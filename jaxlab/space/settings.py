@@ -1,0 +1,139 @@
+"""The space itself, and the two ways to list settings outright: grid and zipped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxlab.errors import InputError
+from jaxlab.space.values import axis, first_repeat, plain, token
+
+
+def setting_key(setting: Mapping[str, Any]) -> Hashable:
+    """What decides whether two settings are the same: names and values, not their order."""
+    return frozenset((name, token(value)) for name, value in setting.items())
+
+
+class Space(Sequence):
+    """An immutable sequence of different settings, each a dict from name to value.
+
+    A setting that comes again is dropped, the first one kept: the same setting is the same trial. Values are
+    the same if they are equal, so 1 and 1.0 are; a bool is never the same as a number. Settings may differ in
+    their names: a missing name means the study's default.
+
+    ``a * b`` joins every setting of ``a`` with every one of ``b`` (the last varies fastest; their names must
+    differ), ``a + b`` puts the settings of ``b`` after those of ``a``. Indexing gives a dict of its own, a
+    slice a Space. Two spaces are equal if they hold the same settings in the same order.
+
+    >>> space = Space([{"l2": 0.0}]) + grid(l2=[0.0, 1e-4]) * grid(seed=[0, 1])
+    >>> space
+    Space(5 settings of l2, seed)
+    >>> space[-1]
+    {'l2': 0.0001, 'seed': 1}
+
+    Args:
+        settings: mappings from name to a number, string, bool, None, function, or tuple of these. Lists
+            become tuples and numpy scalars Python ones.
+
+    Raises:
+        InputError: for a value of another type, or NaN.
+    """
+
+    __slots__ = ("_keys", "_settings")
+
+    def __init__(self, settings: Iterable[Mapping[str, Any]] = ()):
+        unique = {}
+        for given in settings:
+            setting = {name: plain(f"space.{name}", value) for name, value in given.items()}
+            unique.setdefault(setting_key(setting), setting)
+        self._keys, self._settings = tuple(unique), tuple(unique.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that some setting has, in order of first appearance."""
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(self._settings)))
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Space:
+        """The space with every setting complete; settings that thereby become the same are kept once.
+
+        >>> (grid(l2=[0.0, 1e-4]) + grid(seed=[0, 1])).with_defaults({"l2": 0.0, "seed": 0})
+        Space(3 settings of l2, seed)
+        """
+        # The second `setting` overrides the defaults; the first keeps the order of its names.
+        return Space({**setting, **defaults, **setting} for setting in self._settings)
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+    def __getitem__(self, index: Any) -> dict[str, Any] | Space:
+        found = self._settings[index]
+        return Space(found) if isinstance(index, slice) else dict(found)
+
+    def __eq__(self, other: object) -> bool:
+        return self._keys == other._keys if isinstance(other, Space) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._keys)
+
+    def __mul__(self, other: object) -> Space:
+        if not isinstance(other, Space):
+            return NotImplemented
+        common = [name for name in self.names if name in other.names]
+        if common:
+            raise InputError("space", common, "give both sides of a product different names")
+        return Space({**left, **right} for left in self._settings for right in other._settings)
+
+    def __add__(self, other: object) -> Space:
+        return Space(self._settings + other._settings) if isinstance(other, Space) else NotImplemented
+
+    def __repr__(self) -> str:
+        plural = "" if len(self) == 1 else "s"
+        return f"Space({len(self)} setting{plural} of {', '.join(self.names) or 'defaults alone'})"
+
+
+def grid(**axes: Any) -> Space:
+    """Every combination of the axes' values; the last axis varies fastest.
+
+    >>> [tuple(setting.values()) for setting in grid(l2=[0.0, 1e-4], seed=range(2))]
+    [(0.0, 0), (0.0, 1), (0.0001, 0), (0.0001, 1)]
+
+    Args:
+        **axes: values of each name: a list, tuple, range or array. ``grid()`` is the one setting of all
+            defaults.
+
+    Raises:
+        InputError: for an axis that is empty or not a list, a value given twice, or NaN.
+    """
+    columns = {name: axis(f"grid.{name}", values) for name, values in axes.items()}
+    for name, values in columns.items():
+        repeat = first_repeat(map(token, values))
+        if repeat is not None:
+            raise InputError(f"grid.{name}", values[repeat], "give each value of an axis once")
+    return Space(dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values()))
+
+
+def zipped(**axes: Any) -> Space:
+    """The first values of all axes together, then the second ones, and so on.
+
+    >>> list(zipped(width=[16, 32], learning_rate=[0.01, 0.003]))
+    [{'width': 16, 'learning_rate': 0.01}, {'width': 32, 'learning_rate': 0.003}]
+
+    Args:
+        **axes: values of each name, all of one length: a list, tuple, range or array.
+
+    Raises:
+        InputError: for no axis, an axis that is empty or not a list, unequal lengths, a setting twice, or
+            NaN.
+    """
+    if not axes:
+        raise InputError("zipped", axes, "give one axis or more")
+    columns = {name: axis(f"zipped.{name}", values) for name, values in axes.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError("zipped", lengths, "give all axes the same length")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    repeat = first_repeat(map(setting_key, rows))
+    if repeat is not None:
+        raise InputError("zipped", rows[repeat], "give each setting once")
+    return Space(rows)

@@ -1,0 +1,128 @@
+"""Study files: a study written as TOML."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxlab.datasets import load
+from jaxlab.errors import InputError
+from jaxlab.space import from_table, grid
+from jaxlab.study.checks import unknown
+from jaxlab.study.study import Study
+
+_KEYS = ("name", "epochs", "data_seed", "data", "configuration", "hyperparameters", "space")
+_TABLES = ("data", "configuration", "hyperparameters")
+_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
+
+
+def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
+    """Read a study file::
+
+        name = "learning_rate"
+        epochs = 15
+
+        [data]                       # a data set's name and its options, see jaxlab.datasets
+        name = "digits"
+
+        [configuration]              # static: a new value compiles a new program
+        features = [16, 32]
+        activation = "relu"          # or "my_file.py:my_function", beside the study file
+
+        [hyperparameters]            # traced: any value, no recompilation
+        decay = 0.9
+
+        [space]                      # see jaxlab.space
+        grid = { learning_rate = { log = [1e-4, 1], num = 13 }, seed = { range = 2 } }
+
+    Args:
+        path: of the file.
+        changes: ``"dotted.key=value"`` each, applied before anything is read: ``"epochs=3"``,
+            ``"hyperparameters.l2=1e-4"``, ``"space.grid.seed=[0]"``. The value is TOML; what is none is text.
+
+    Raises:
+        InputError: naming the key, its value and what would do.
+    """
+    path = Path(path)
+    table = _read(path)
+    for change in changes:
+        _apply(table, change)
+    return study_from_table(table, path.parent)
+
+
+def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
+    """A study from a parsed study file; ``folder`` is where ``file.py:function`` is looked for."""
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise unknown("study file", key, _KEYS, "key")
+        if key in _TABLES and not isinstance(value, dict):
+            raise InputError(key, value, f"make it a table: [{key}]")
+    for key, kind in {"name": str, "epochs": int, "data_seed": int}.items():
+        if key in table and (not isinstance(table[key], kind) or isinstance(table[key], bool)):
+            raise InputError(key, table[key], f"give {'text' if kind is str else 'a whole number'}")
+    if not re.fullmatch(r"[\w.-]+", table.get("name", "study")):
+        raise InputError("name", table["name"], "use letters, digits, '_', '-' and '.'")
+    options = dict(table.get("data", {"name": "digits"}))
+    if "name" not in options:
+        raise InputError("data", options, "say which: name = \"digits\"")
+    configuration = {name: _functions(value, folder) for name, value in table.get("configuration", {}).items()}
+    fields = {key: table[key] for key in ("name", "epochs", "data_seed") if key in table}
+    return Study(
+        load(options.pop("name"), **options),
+        from_table(table["space"]) if "space" in table else grid(),
+        configuration=configuration,
+        hyperparameters=table.get("hyperparameters", {}),
+        **fields,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("study file", str(path), "does not exist; name a .toml file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("study file", str(path), f"cannot be read ({error}); name a .toml file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError("study file", str(path), f"is no valid TOML: {error}") from None
+
+
+def _apply(table: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise InputError("--set", change, "write key=value, e.g. epochs=3 or hyperparameters.l2=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *outer, last = key.strip().split(".")
+    for name in outer:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise InputError("--set", change, f"{name} is no table of the study file")
+    table[last] = value
+
+
+def _functions(value: Any, folder: Path) -> Any:
+    """``"file.py:function"`` replaced by the function, also inside lists."""
+    if isinstance(value, list):
+        return [_functions(each, folder) for each in value]
+    found = _FUNCTION.fullmatch(value) if isinstance(value, str) else None
+    return _function(folder / found["file"], found["name"], value) if found else value
+
+
+def _function(path: Path, name: str, given: str) -> Callable:
+    if not path.is_file():
+        raise InputError("configuration", given, f"there is no file {path}")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InputError("configuration", given, f"{path.name} defines no function {name}")
+    return function

@@ -1,0 +1,99 @@
+"""Proximal L1: the penalty that sets weights to exactly zero."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlab.errors import InputError
+from jaxlab.transforms import checks
+from jaxlab.transforms.leaves import map_leaves
+from jaxlab.transforms.masks import resolve
+from jaxlab.transforms.rate import ScalarOrSchedule, rate_at
+from jaxlab.transforms.rms import ScaleByRmsState, init_rms, inverse_root, next_rms
+
+
+class ProximalL1State(NamedTuple):
+    """Steps done, and the scaling's state: None under plain gradient descent."""
+
+    count: jax.Array
+    rms: ScaleByRmsState | None
+
+
+def proximal_l1(
+    learning_rate: ScalarOrSchedule,
+    strength: jax.typing.ArrayLike,
+    decay: jax.typing.ArrayLike | None = None,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    centered: bool = False,
+    mask: Any = None,
+) -> optax.GradientTransformation:
+    """A step of gradient descent or RMSProp, then the soft threshold that λ₁·Σ|w| asks for::
+
+        d = 1 under plain gradient descent (decay=None), √(v + ε) under RMSProp, see ``scale_by_rms``
+        u = w − η·g/d
+        w ← sign(u)·max(|u| − η·λ₁/d, 0)
+
+    Both in one transform, since the threshold needs the scaling's v. It is a whole optimizer: nothing follows
+    it in a chain. ``add_l2`` may precede it. Leaves outside the mask take the step without the threshold.
+    There is no momentum: the threshold belongs to the step that was just scaled. At ε = 0 a weight that never
+    had a gradient is left alone.
+
+    Where the threshold takes a weight it is exactly zero after ``optax.apply_updates``; updates have the
+    dtype of the parameters for that.
+
+    Args:
+        learning_rate: η, a number, traced or not, or a schedule ``step -> η``.
+        strength: λ₁ >= 0, in units of loss per weight, may be traced.
+        decay: γ of RMSProp in [0, 1), may be traced. None is plain gradient descent: its presence is
+            configuration.
+        eps: ε >= 0 of RMSProp, inside the root, may be traced; unused without decay.
+        centered: RMSProp's centred form; configuration.
+        mask: which leaves: None for ``kernels``, a tree of bools or a prefix of one, or a callable giving it.
+
+    Raises:
+        InputError: a concrete number out of its range, ``centered`` without decay, a mask that selects
+            nothing, ``update`` without params.
+
+    Source: Duchi & Singer, Efficient online and batch learning using forward backward splitting, 2009; with a
+    diagonal scaling: Duchi, Hazan & Singer, Adaptive subgradient methods, 2011.
+    """
+    _check(learning_rate, strength, decay, eps, centered)
+
+    def init(params):
+        resolve(mask, params)
+        rms = None if decay is None else init_rms(params, centered)
+        return ProximalL1State(jnp.zeros([], jnp.int32), rms)
+
+    def update(updates, state, params=None):
+        checks.has_params("proximal_l1", params)
+        if decay is None:
+            rms, step = None, jax.tree.map(jnp.ones_like, params)
+        else:
+            rms = next_rms(updates, state.rms, decay)
+            step = map_leaves(inverse_root, (rms.nu,), eps)
+        eta = rate_at(learning_rate, state.count)
+        thresholds = jax.tree.map(lambda use: strength if use else 0.0, resolve(mask, params))
+        updates = map_leaves(_soft_threshold_step, (params, updates, step, thresholds), eta)
+        return updates, ProximalL1State(optax.safe_increment(state.count), rms)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _soft_threshold_step(w, g, step, strength, eta):
+    u = w - eta * step * g
+    return jnp.sign(u) * jnp.maximum(jnp.abs(u) - eta * step * strength, 0) - w
+
+
+def _check(learning_rate, strength, decay, eps, centered) -> None:
+    checks.at_least_zero("learning_rate", learning_rate)
+    checks.at_least_zero("strength", strength)
+    checks.at_least_zero("eps", eps)
+    if decay is not None:
+        checks.fraction("decay", decay)
+    elif centered:
+        raise InputError("centered", centered, "give a decay as well, or leave centered out")

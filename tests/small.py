@@ -1,0 +1,53 @@
+"""A small real data set and a small study for tests that train."""
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxlab import Study, datasets, space
+
+
+def digits(train=150, other=70):
+    """The first of the real digits: quick, and with a remainder batch everywhere."""
+    data = datasets.load("digits")
+    cut = {"train": train, "validation": other, "test": other}
+    return datasets.from_arrays(
+        **{name: (getattr(data, name).inputs[:size], getattr(data, name).targets[:size]) for name, size in cut.items()},
+        classes=10,
+    )
+
+
+def study(space_, epochs=2, data=None, **configuration):
+    """A study of a tiny CNN."""
+    static = {"features": [3, 5], "batch_size": 32, "evaluation_batch_size": 64} | configuration
+    return Study(data or digits(), space_, epochs=epochs, configuration=static)
+
+
+class Plain(nnx.Module):
+    """A user's own network: outputs alone, a layer with dropout, nothing of jaxlab's."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(64, 12, rngs=rngs)
+        self.norm = nnx.BatchNorm(12, rngs=rngs)
+        self.drop = nnx.Dropout(0.2, rngs=rngs)
+        self.last = nnx.Linear(12, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        return self.last(self.drop(jax.nn.relu(self.norm(self.first(x)))))
+
+
+def plain_model(configuration, hyperparameters, rngs):
+    return Plain(rngs)
+
+
+def rows(results, **where):
+    """Index of the only trial at some coordinates."""
+    found = np.ones(results.sizes["trial"], bool)
+    for name, value in where.items():
+        found &= np.isclose(results[name].values, value) if not isinstance(value, str) else results[name] == value
+    (index,) = np.flatnonzero(found)
+    return index
+
+
+grid = space.grid

@@ -1,0 +1,211 @@
+"""The engine: any triple, packs, freezing, neighbours, one trace, no collective."""
+
+import os
+import subprocess
+import sys
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlab.engine import compile_programs, default_width, make_pack, packs_of, train
+from jaxlab.errors import InputError
+from jaxlab.trial import Hyperparameters, Trial, guarded_scan
+
+STEPS, EPOCHS = 10, 4
+
+
+def quadratic(steps: int = STEPS, traces: list | None = None) -> Trial:
+    """Gradient descent on ½λw², in plain jnp: no network anywhere."""
+
+    def step(w, _, h):
+        gradient = h.curvature * w
+        return w - h.learning_rate * gradient, {"loss": 0.5 * h.curvature * w**2}
+
+    def train_segment(h, state, shared, epoch):
+        if traces is not None:
+            traces.append(epoch)
+        w, count = state
+        w, metrics, bad = guarded_scan(lambda w, x: step(w, x, h), w, jnp.arange(steps), count)
+        good = jnp.sum(~jnp.isnan(metrics["loss"]))
+        return (w, count + good), {"minibatch_loss": jnp.nanmean(metrics["loss"]), "first_bad_step": bad}
+
+    def evaluate(h, state, shared, final):
+        return state, {"test_w" if final else "w": state[0] * shared}
+
+    return Trial(lambda h, shared: (jnp.array(1.0), jnp.array(0, jnp.int32)), train_segment, evaluate)
+
+
+def settings(learning_rates, curvature=1.0) -> Hyperparameters:
+    rates = np.asarray(learning_rates, np.float32)
+    return Hyperparameters(learning_rate=rates, curvature=np.full_like(rates, curvature))
+
+
+def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=np.float32(1)):
+    """All records of a run as arrays over trials."""
+    example = jax.tree.map(lambda leaf: leaf[0], hyper)
+    programs = compile_programs(trial, example, shared, make_pack(width), segment_epochs)
+    count = len(jax.tree.leaves(hyper)[0])
+    recorded: dict[str, np.ndarray] = {}
+    for piece in train(programs, hyper, shared, epochs):
+        for name, values in piece.record.items():
+            if piece.epochs.size:
+                shape = (count, epochs + 1, *values.shape[2:])
+                array = recorded.setdefault(name, np.full(shape, -99, values.dtype))
+                array[np.ix_(piece.trials, piece.epochs)] = values
+            else:
+                recorded.setdefault(name, np.full((count, *values.shape[1:]), -99, values.dtype))[piece.trials] = values
+    return recorded
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 8])
+@pytest.mark.parametrize("segment_epochs", [1, 2, 4])
+def test_quadratic_follows_its_law(width, segment_epochs):
+    rates = np.array([0.1, 0.5, 1.0, 1.5, 1.9], np.float32)
+    found = run(quadratic(), settings(rates), width, segment_epochs=segment_epochs)
+    steps = STEPS * np.arange(EPOCHS + 1)
+    np.testing.assert_allclose(found["w"], (1 - rates[:, None]) ** steps, rtol=2e-4, atol=1e-30)
+    np.testing.assert_array_equal(found["test_w"], found["w"][:, -1])
+    assert (found["first_bad_step"] == -1).all()
+
+
+def test_divergence_is_recorded_at_its_step_and_frozen():
+    rates = np.array([0.5, 1e5, 1e9, 1.0], np.float32)
+    found = run(quadratic(), settings(rates))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, rate in enumerate(rates):
+            w, expected = np.float32(1), -1
+            for step in range(1, STEPS * EPOCHS + 1):
+                loss = np.float32(0.5) * w * w
+                new = np.float32(w - rate * w)
+                if not (np.isfinite(new) and np.isfinite(loss)):
+                    expected = step
+                    break
+                w = new
+            assert found["first_bad_step"][row, -1] == expected
+            assert found["test_w"][row] == pytest.approx(w, rel=1e-4)
+    bad_epoch = -(-int(found["first_bad_step"][1, -1]) // STEPS)
+    assert np.isfinite(found["w"][1, : bad_epoch + 1]).all()
+    assert np.isnan(found["w"][1, bad_epoch + 1 :]).all()
+    assert (found["first_bad_step"][1, :bad_epoch] == -1).all()
+
+
+def test_a_trial_without_a_guard_is_frozen_at_the_epochs_start():
+    def train_segment(h, state, shared, epoch):
+        return jnp.where(epoch == 3, jnp.inf, state + 1) * h.learning_rate, {"loss": state}
+
+    def evaluate(h, state, shared, final):
+        return state, {} if final else {"w": state}
+
+    trial = Trial(lambda h, shared: jnp.array(0.0), train_segment, evaluate)
+    found = run(trial, settings([1.0, 0.0]))
+    np.testing.assert_array_equal(found["first_bad_step"][0], [-1, -1, -1, 3, 3])
+    np.testing.assert_array_equal(found["w"][0], [0, 1, 2, 2, np.nan])
+
+
+def test_a_start_that_is_not_finite_is_bad_at_step_0():
+    trial = quadratic()._replace(init=lambda h, shared: (jnp.log(h.curvature), jnp.array(0, jnp.int32)))
+    found = run(trial, settings([0.1, 0.1], curvature=0.0))
+    assert (found["first_bad_step"] == 0).all()
+    assert np.isnan(found["minibatch_loss"][:, 1:]).all()
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_neighbours_do_not_matter(width):
+    tame = run(quadratic(), settings([0.3, 0.4, 0.5, 0.6, 0.7]), width)
+    wild = run(quadratic(), settings([np.nan, 0.4, 1e30, 0.6, np.inf]), width)
+    for name in tame:
+        np.testing.assert_array_equal(tame[name][[1, 3]], wild[name][[1, 3]])
+
+
+def test_one_trace_for_any_values_trials_and_epochs():
+    traces = []
+    trial = quadratic(traces=traces)
+    programs = compile_programs(trial, settings([0.1]), np.float32(1), make_pack(2))
+    traces_of_compiling = len(traces)
+    for rates, epochs in (([0.1, 0.2, 0.3], 4), ([1.0], 1), (np.linspace(0, 1, 9), 7)):
+        assert len(list(train(programs, settings(rates), np.float32(1), epochs))) > 0
+    assert traces_of_compiling == len(traces) == 1
+
+
+def test_a_linen_model_goes_through():
+    model = flax.linen.Dense(1)
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    y = x @ np.array([[1.0], [2.0], [3.0]], np.float32)
+
+    def loss(parameters, shared):
+        return jnp.mean((model.apply(parameters, shared[0]) - shared[1]) ** 2)
+
+    def init(h, shared):
+        parameters = model.init(jax.random.key(h.seed), shared[0])
+        return parameters, optax.adam(h.learning_rate).init(parameters)
+
+    def train_segment(h, state, shared, epoch):
+        def step(state, _):
+            parameters, memory = state
+            value, gradient = jax.value_and_grad(loss)(parameters, shared)
+            updates, memory = optax.adam(h.learning_rate).update(gradient, memory, parameters)
+            return (optax.apply_updates(parameters, updates), memory), {"loss": value}
+
+        state, metrics, bad = guarded_scan(step, state, jnp.arange(100), 100 * (epoch - 1))
+        return state, {"loss": metrics["loss"][-1], "first_bad_step": bad}
+
+    def evaluate(h, state, shared, final):
+        return state, {"final" if final else "now": loss(state[0], shared)}
+
+    hyper = Hyperparameters(learning_rate=np.array([1e-3, 1e-1, 1e-1]), seed=np.array([0, 0, 1], np.uint32))
+    found = run(Trial(init, train_segment, evaluate), hyper, shared=(x, y))
+    assert found["final"][1] < 1e-3 < found["final"][0]
+    assert found["now"][0, 0] == found["now"][1, 0] != found["now"][2, 0]
+
+
+def test_names_recorded_at_the_end_must_differ():
+    def evaluate(h, state, shared, final):
+        return state, {"w": state[0]}
+
+    with pytest.raises(InputError, match=r"trial.evaluate = \['w'\]: with final=True record other names"):
+        compile_programs(quadratic()._replace(evaluate=evaluate), settings([0.1]), np.float32(1), make_pack(1))
+
+
+def test_packs_cover_every_trial_once_and_repeat_only_the_last():
+    packs = packs_of(7, 3)
+    assert [pack.tolist() for pack in packs] == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
+
+
+def test_default_width_is_never_above_the_trials():
+    assert default_width(jax.devices()[0], 1) == 1
+
+
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_epochs_must_be_a_multiple_of_the_segment(epochs):
+    programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(1), segment_epochs=2)
+    with pytest.raises(InputError, match=f"epochs = {epochs}: give a positive multiple of segment_epochs = 2"):
+        list(train(programs, settings([0.1]), np.float32(1), epochs))
+
+
+_FOUR_DEVICES = """
+import numpy as np, jax
+assert len(jax.devices()) == 4
+import sys; sys.path.insert(0, "tests")
+from test_engine import quadratic, run, settings
+from jaxlab.engine import compile_programs, make_pack
+programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
+text = programs.segment.as_text() + programs.start.as_text() + programs.finish.as_text()
+for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
+    assert word not in text, word
+found = run(quadratic(), settings([0.3, 0.4, 1e9, 0.6, 1.7]), width=2)
+np.savez(sys.argv[1], **found)
+"""
+
+
+def test_no_collective_and_the_same_bits_on_four_devices(tmp_path):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-c", _FOUR_DEVICES, str(tmp_path / "four.npz")]
+    subprocess.run(command, check=True, env=environment)
+    one = run(quadratic(), settings([0.3, 0.4, 1e9, 0.6, 1.7]), width=2)
+    with np.load(tmp_path / "four.npz") as four:
+        for name in one:
+            np.testing.assert_array_equal(one[name], four[name])

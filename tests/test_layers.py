@@ -1,0 +1,109 @@
+"""Imports run in one direction, and importing jaxlab changes nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxlab
+
+ROOT = Path(jaxlab.__file__).parent
+# A line may import the lines above it and itself where a module is a package; modules of one line stay apart.
+LAYERS = [
+    ("errors",),
+    ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
+    ("models", "datasets"),
+    ("trial",),
+    ("engine",),
+    ("store",),
+    ("study",),
+    ("analysis",),
+    ("plots",),
+    ("cli",),
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "jaxlab" else set()
+    return found
+
+
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem not in ("__init__", "__main__"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    part = part_of(path)
+    for name in imports(path):
+        if name.startswith("jaxlab."):
+            other = name.split(".")[1]
+            assert other == part or LEVEL[other] < LEVEL[part], f"{part} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) < 300
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_bodies_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < 40, f"{node.name} is long"
+
+
+def in_a_fresh_process(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_training_path_needs_only_jax_flax_optax_numpy():
+    code = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"xarray", "zarr", "pandas", "typer", "matplotlib", "pooch", "mnist1d", "sklearn"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import jaxlab.engine, jaxlab.trial, jaxlab.datasets
+print(jaxlab.datasets.load("digits").name)
+"""
+    assert in_a_fresh_process(code).strip() == "digits"
+
+
+def test_importing_changes_no_global():
+    code = """
+import os, logging, jax
+before = dict(os.environ), dict(jax.config.values), list(logging.getLogger().handlers)
+import jaxlab, jaxlab.study, jaxlab.analysis, jaxlab.plots
+after = dict(os.environ), dict(jax.config.values), list(logging.getLogger().handlers)
+print(before == after, jax._src.xla_bridge.backends_are_initialized())
+"""
+    assert in_a_fresh_process(code).split() == ["True", "False"]
+
+
+def test_public_names_load_on_first_use():
+    code = """
+import sys, jaxlab
+assert not {"jax", "flax", "xarray"} & set(sys.modules)
+for name in jaxlab.__all__:
+    getattr(jaxlab, name)
+try:
+    jaxlab.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert in_a_fresh_process(code).strip() == "module 'jaxlab' has no attribute 'nothing'"
