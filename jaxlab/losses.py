@@ -92,7 +92,7 @@ def huber(outputs_BxK: ArrayLike, targets_BxK: ArrayLike, delta: ArrayLike = 1.0
 
 
 def _correct(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> jax.Array:
-    """1 if the largest output is the label's (of equals, the first counts), else 0; 0 if any is not finite."""
+    """1 if the largest output is the label's (of equals, the first counts); 0 if any is not finite."""
     outputs_BxK, labels_B = _classes(outputs_BxK, labels_B)
     right_B = jnp.argmax(outputs_BxK, axis=-1) == labels_B
     # argmax takes a NaN for the largest entry, so that a diverged network would score by chance.

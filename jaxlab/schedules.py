@@ -8,8 +8,6 @@ Only the step counts are static::
     optimizer = jaxlab.transforms.rmsprop(rate)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -2,9 +2,10 @@
 
 import jax
 import pytest
+from beartype import BeartypeConf
 from beartype.claw import beartype_package
 
-beartype_package("jaxlab")
+beartype_package("jaxlab", conf=BeartypeConf(is_pep484_tower=True))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

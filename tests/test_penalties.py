@@ -7,9 +7,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.linear_model import ElasticNet, Lasso
 
 from jaxlab.errors import InputError
 from jaxlab.transforms import (
@@ -60,9 +57,9 @@ def decay_alone(transform, steps=100):
 
 @pytest.mark.parametrize(("strength", "expected"), [(1e-6, 0.998), (1e-4, 0.907), (1e-2, 0.892)])
 def test_coupled_l2_under_rmsprop_loses_its_strength(x64, strength, expected):
-    """The term is λw, so λ₂ = λ/2. Without ε, λ cancels altogether."""
-    with_eps = optax.chain(add_l2(strength / 2), rmsprop(1e-3, 0.9, 1e-8))
-    without = optax.chain(add_l2(strength / 2), rmsprop(1e-3, 0.9, 0.0))
+    """Strengths 10,000 times apart shrink a weight alike; without ε the strength cancels altogether."""
+    with_eps = optax.chain(add_l2(strength), rmsprop(1e-3, 0.9, 1e-8))
+    without = optax.chain(add_l2(strength), rmsprop(1e-3, 0.9, 0.0))
     assert decay_alone(with_eps) == pytest.approx(expected, abs=5e-4)
     assert decay_alone(without) == pytest.approx(0.8917, abs=5e-5)
 
@@ -131,138 +128,6 @@ def test_penalties_of_half_precision_weights_are_summed_in_float32():
     assert l2_penalty(params, 1.0).dtype == jnp.float32
 
 
-def regression(seed=0, n=60, features=8):
-    draw = np.random.default_rng(seed)
-    x = draw.normal(size=(n, features))
-    w = np.where(np.arange(features) < 3, draw.normal(size=features) * 2, 0.0)
-    return x, x @ w + 1.5 + 0.3 * draw.normal(size=n)
-
-
-def fit(transform, x, y, steps=3000):
-    """Linear regression with a bias, loss 1/(2n)·Σ(y − ŷ)², full batch."""
-    params = {"kernel": jnp.zeros((x.shape[1], 1)), "bias": jnp.zeros(1)}
-
-    def loss(params):
-        predicted = (x @ params["kernel"])[:, 0] + params["bias"][0]
-        return jnp.mean((y - predicted) ** 2) / 2
-
-    def step(carry, _):
-        params, state = carry
-        updates, state = transform.update(jax.grad(loss)(params), state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    (params, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, transform.init(p)), length=steps))(params)
-    return np.asarray(params["kernel"])[:, 0], float(params["bias"][0])
-
-
-@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0])
-def test_proximal_descent_finds_the_lasso(x64, alpha):
-    """The same weights, the very same zeros, and a bias that is not penalised."""
-    x, y = regression()
-    kernel, bias = fit(proximal_l1(0.2, alpha), x, y)
-    lasso = Lasso(alpha=alpha, tol=1e-14, max_iter=100_000).fit(x, y)
-    np.testing.assert_allclose(kernel, lasso.coef_, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(bias, lasso.intercept_, rtol=1e-7)
-    np.testing.assert_array_equal(kernel == 0, lasso.coef_ == 0)
-    assert (kernel == 0).any()
-    assert (kernel != 0).any()
-
-
-def test_proximal_descent_with_coupled_l2_finds_the_elastic_net(x64):
-    """scikit-learn: α·r·Σ|w| + α(1 − r)/2·Σw²."""
-    x, y = regression(1)
-    kernel, bias = fit(optax.chain(add_l2(0.4 * 0.5 / 2), proximal_l1(0.2, 0.4 * 0.5)), x, y)
-    net = ElasticNet(alpha=0.4, l1_ratio=0.5, tol=1e-14, max_iter=100_000).fit(x, y)
-    np.testing.assert_allclose(kernel, net.coef_, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(bias, net.intercept_, rtol=1e-7)
-    np.testing.assert_array_equal(kernel == 0, net.coef_ == 0)
-
-
-def test_subgradient_descent_leaves_no_exact_zero(x64):
-    x, y = regression()
-    kernel, _ = fit(optax.chain(add_l1(0.3), scale_by_learning_rate(0.2)), x, y)
-    proximal, _ = fit(proximal_l1(0.2, 0.3), x, y)
-    assert (kernel != 0).all()
-    assert (proximal == 0).sum() >= 4
-
-
-@pytest.mark.parametrize("centered", [False, True])
-def test_proximal_rmsprop_in_numpy(x64, centered):
-    draw = np.random.default_rng(2)
-    weights, gradients = draw.normal(size=(3, 4)), draw.normal(size=(20, 3, 4)) * 0.3
-    eta, strength, decay, eps = 0.05, 0.4, 0.8, 1e-4
-    w, v, m = weights, 0.0, 0.0
-    transform = proximal_l1(eta, strength, decay, eps, centered=centered)
-    ours, state = jnp.asarray(weights), transform.init(jnp.asarray(weights))
-    for g in gradients:
-        v, m = decay * v + (1 - decay) * g * g, decay * m + (1 - decay) * g
-        d = np.sqrt(v - centered * m * m + eps)
-        u = w - eta * g / d
-        w = np.sign(u) * np.maximum(np.abs(u) - eta * strength / d, 0)
-        updates, state = transform.update(jnp.asarray(g), state, ours)
-        ours = optax.apply_updates(ours, updates)
-        np.testing.assert_allclose(ours, w, rtol=1e-11, atol=1e-14)
-        np.testing.assert_array_equal(ours == 0, w == 0)
-    assert (w == 0).any()
-    assert (w != 0).any()
-
-
-@pytest.mark.parametrize("decay", [None, 0.9])
-def test_proximal_with_no_strength_is_the_optimizer_itself(x64, decay):
-    params, g = params_of(), jax.tree.map(lambda x: jnp.sin(x + 1), params_of())
-    rate = optax.exponential_decay(0.1, 1, 0.5)
-    plain = scale_by_learning_rate(rate) if decay is None else rmsprop(rate, decay)
-    ours, theirs = proximal_l1(rate, 0.0, decay), plain
-    one, other = (ours.init(params), params), (theirs.init(params), params)
-    for _ in range(4):
-        updates, state = ours.update(g, one[0], one[1])
-        one = state, optax.apply_updates(one[1], updates)
-        updates, state = theirs.update(g, other[0], other[1])
-        other = state, optax.apply_updates(other[1], updates)
-    chex.assert_trees_all_close(one[1], other[1], rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
-@pytest.mark.parametrize("gradient_dtype", [jnp.bfloat16, jnp.float32])
-def test_proximal_zeros_are_exact_in_low_precision(dtype, gradient_dtype):
-    """Gradients narrower than the weights must not round the step that removes a weight."""
-    w = jax.random.normal(jax.random.key(0), (40, 40)).astype(dtype)
-    g = jnp.zeros((40, 40), gradient_dtype)
-
-    @jax.jit
-    def step(w, strength):
-        transform = proximal_l1(0.1, strength)
-        return optax.apply_updates(w, transform.update(g, transform.init(w), w)[0])
-
-    after = step(w, 5.0)
-    assert after.dtype == dtype
-    # The first weights beyond the threshold of 0.5, and those just inside it, may round either way.
-    inside = jnp.abs(w) < 0.49
-    assert (after[inside] == 0).all()
-    assert (after[jnp.abs(w) > 0.51] != 0).all()
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    st.floats(-3, 3),
-    st.floats(-3, 3),
-    st.floats(0.01, 1),
-    st.floats(0, 2),
-    st.one_of(st.none(), st.floats(0, 0.99)),
-)
-def test_proximal_step_minimises_its_problem(w, g, eta, strength, decay):
-    """The new weight minimises ½·(x − u)² + t·|x|: 0 lies in its subdifferential."""
-    with jax.enable_x64(True):
-        weight, gradient = jnp.full((1, 1), w), jnp.full((1, 1), g)
-        x = float((weight + one_update(proximal_l1(eta, strength, decay, 1e-3), gradient, weight))[0, 0])
-        d = 1.0 if decay is None else np.sqrt((1 - decay) * g * g + 1e-3)
-        u, t = w - eta * g / d, eta * strength / d
-        if x == 0:
-            assert abs(u) <= t + 1e-12
-        else:
-            assert x - u + t * np.sign(x) == pytest.approx(0, abs=1e-12)
-
-
 def test_kernels_are_the_leaves_with_two_or_more_dimensions():
     expected = {
         "conv": {"kernel": True, "bias": False},
@@ -273,23 +138,20 @@ def test_kernels_are_the_leaves_with_two_or_more_dimensions():
 
 
 class Net(nnx.Module):
-    def __init__(self, rngs):
-        self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
-        self.norm = nnx.BatchNorm(4, rngs=rngs)
-        self.out = nnx.Linear(4, 2, bias_init=nnx.initializers.ones, rngs=rngs)
+    def __init__(self):
+        self.conv = nnx.Dict(kernel=nnx.Param(jnp.ones((3, 3, 1, 2))), bias=nnx.Param(jnp.ones(2)))
+        self.out = nnx.Dict(kernel=nnx.Param(jnp.ones((2, 2))), bias=nnx.Param(jnp.ones(2)))
 
 
 @pytest.mark.parametrize(
     "build", [lambda: add_l2(0.5), lambda: proximal_l1(0.1, 0.2, 0.9)], ids=["l2", "proximal"]
 )
 def test_a_state_of_flax_is_a_tree_like_any_other(build):
-    state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
+    state = nnx.state(Net(), nnx.Param)
     updates = one_update(build(), zeros_like(state), state)
     assert jax.tree.structure(updates) == jax.tree.structure(state)
-    moved = {path[:-1]: bool((leaf[...] != 0).any()) for path, leaf in nnx.to_flat_state(updates)}
     touched = {path: bool((leaf[...] != 0).any()) for path, leaf in nnx.to_flat_state(updates)}
     assert {path for path, yes in touched.items() if yes} == {("conv", "kernel"), ("out", "kernel")}
-    assert moved
 
 
 @pytest.mark.parametrize(
@@ -336,9 +198,9 @@ def test_masks_that_fit_nothing_are_refused_at_the_start(build, mask, remedy):
 
 
 def test_params_without_kernels_are_refused_by_the_default_mask():
-    with pytest.raises(InputError, match="^mask = 'kernels': selects no leaf"):
+    with pytest.raises(InputError, match=r"^mask = 'kernels': selects no leaf"):
         add_l2(0.5).init({"bias": jnp.zeros(3)})
-    with pytest.raises(InputError, match="^mask = 'kernels': selects no leaf"):
+    with pytest.raises(InputError, match=r"^mask = 'kernels': selects no leaf"):
         l2_penalty({"bias": jnp.zeros(3)}, 0.5)
 
 

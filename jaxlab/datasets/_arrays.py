@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets.dataset import SPLITS, Dataset, Split
+from jaxlab.datasets.dataset import SPLITS, Dataset, Split, check_examples
 from jaxlab.datasets.draws import check_seed, stratified_order
 from jaxlab.errors import InputError
 
@@ -86,12 +86,8 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> Dataset:
     if not path.is_file():
         raise InputError("path", str(path), "there is no such file; give the path of an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError("path", str(path), "it holds one array; write several with numpy.savez")
-            arrays = {
-                key: file[key] for split in SPLITS for key in (f"x_{split}", f"y_{split}") if key in file
-            }
+        with path.open("rb") as file:  # by name, NumPy leaves a broken file open
+            arrays = _read_npz(path, np.load(file, allow_pickle=False))
     except InputError:
         raise
     except ValueError:  # what NumPy raises for objects, and for a file that is neither .npz nor .npy
@@ -103,6 +99,14 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> Dataset:
     if pairs["train"] is None:
         raise InputError("path", str(path), "it lacks x_train and y_train; write them with numpy.savez")
     return from_arrays(**pairs, **{"name": path.stem} | options)
+
+
+def _read_npz(path: Path, loaded: Any) -> dict[str, np.ndarray]:
+    if isinstance(loaded, np.ndarray):
+        raise InputError("path", str(path), "it holds one array; write several with numpy.savez")
+    with loaded:
+        keys = [f"{axis}_{split}" for split in SPLITS for axis in "xy"]
+        return {key: loaded[key] for key in keys if key in loaded}
 
 
 def _pair(path: Path, arrays: dict[str, np.ndarray], split: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -126,8 +130,12 @@ def _convert(field: str, pair: Any, add_channel: bool) -> Split:
         inputs = inputs[..., None]
     if targets.dtype.kind == "f":
         targets = _to_float32(targets)
-        return Split(inputs, targets[:, None] if targets.ndim == 1 else targets)
-    return Split(inputs, _to_labels(f"{field}.targets", targets))
+        targets = targets[:, None] if targets.ndim == 1 else targets
+    else:
+        targets = _to_labels(f"{field}.targets", targets)
+    split = Split(inputs, targets)
+    check_examples(field, split)
+    return split
 
 
 def _real(field: str, values: Any) -> np.ndarray:

@@ -1,7 +1,5 @@
 """The data of a study: fixed splits as host arrays, checked once when they are put together."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from dataclasses import dataclass
@@ -66,11 +64,11 @@ class Dataset:
             raise InputError("shift", self.shift, "give a finite number")
         for field in SPLITS:
             split = getattr(self, field)
+            for part in Split._fields:
+                _check_array(f"{field}.{part}", getattr(split, part))
+            check_examples(field, split)
             _check_inputs(f"{field}.inputs", split.inputs)
             _check_targets(f"{field}.targets", split.targets, self.classes)
-            if len(split.inputs) != len(split.targets):
-                remedy = f"give one target per input; there are {len(split.inputs)} inputs"
-                raise InputError(f"{field}.targets", f"{len(split.targets)} targets", remedy)
             _check_like_train(field, split, self.train)
 
     @property
@@ -99,27 +97,38 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _check_inputs(field: str, inputs: Any) -> None:
-    _check_array(field, inputs)
-    if inputs.dtype not in (np.uint8, np.float32):
-        raise InputError(
-            field, inputs.dtype.name, "give uint8 or float32, or use from_arrays, which converts"
-        )
+def check_examples(field: str, split: Split) -> None:
+    """`InputError` unless the split has examples, along the first axis, and one target for each."""
+    inputs, targets = split
     if inputs.ndim < 2:
-        raise InputError(field, inputs.shape, "give [N, *spatial, C]: examples first, channels last")
+        raise InputError(
+            f"{field}.inputs", inputs.shape, "give [N, *spatial, C]: examples first, channels last"
+        )
     if inputs.size == 0:
-        raise InputError(field, inputs.shape, "give at least one example; no axis may be empty")
+        raise InputError(f"{field}.inputs", inputs.shape, "give at least one example; no axis may be empty")
+    if targets.ndim == 0 or len(targets) != len(inputs):
+        remedy = f"give one target per input, along the first axis; there are {len(inputs)} inputs"
+        raise InputError(f"{field}.targets", targets.shape, remedy)
+
+
+def _check_array(field: str, array: Any) -> None:
+    if not isinstance(array, np.ndarray):
+        remedy = "give a NumPy array, or use from_arrays, which converts"
+        raise InputError(field, type(array).__name__, remedy)
+
+
+def _check_inputs(field: str, inputs: np.ndarray) -> None:
+    if inputs.dtype not in (np.uint8, np.float32):
+        remedy = "give uint8 or float32, or use from_arrays, which converts"
+        raise InputError(field, inputs.dtype.name, remedy)
     _check_finite(field, inputs)
 
 
-def _check_targets(field: str, targets: Any, classes: int | None) -> None:
-    _check_array(field, targets)
+def _check_targets(field: str, targets: np.ndarray, classes: int | None) -> None:
     dtype, ndim = (np.float32, 2) if classes is None else (np.int32, 1)
-    if targets.dtype != dtype or targets.ndim != ndim:
+    if targets.dtype != dtype or targets.ndim != ndim or targets.size == 0:
         wanted = "float32 [N, K] for regression" if classes is None else f"int32 [N] for {classes} classes"
         raise InputError(field, f"{targets.dtype.name} {targets.shape}", f"give {wanted}")
-    if targets.size == 0:
-        raise InputError(field, targets.shape, "give at least one example")
     if classes is None:
         _check_finite(field, targets)
         return
@@ -127,13 +136,6 @@ def _check_targets(field: str, targets: Any, classes: int | None) -> None:
         if not 0 <= label < classes:
             remedy = f"labels of {classes} classes are 0 to {classes - 1}; correct the label or classes"
             raise InputError(field, int(label), remedy)
-
-
-def _check_array(field: str, array: Any) -> None:
-    if not isinstance(array, np.ndarray):
-        raise InputError(
-            field, type(array).__name__, "give a NumPy array, or use from_arrays, which converts"
-        )
 
 
 def _check_finite(field: str, array: np.ndarray) -> None:

@@ -40,7 +40,7 @@ def stratified_order(seed: int, stream: str, targets: np.ndarray) -> np.ndarray:
     """A random order of the examples whose every stretch holds each class in its proportion, int64 [N].
 
     Example number r (from 0, in random order) of a class of n examples comes at the place (r + 1/2)/n, ties
-    in random order; so a stretch of k out of N examples holds k·n/N of a class, give or take one. Regression
+    in random order; so a stretch of k out of N examples holds about k·n/N of a class. Regression
     targets (float) have no classes and get a plain permutation.
     """
     order = permutation(seed, stream, len(targets))

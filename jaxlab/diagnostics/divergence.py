@@ -4,8 +4,6 @@ Curves are those of one trial, 1-D over epochs; a NaN tail means epochs that the
 are >= 0 and without the penalty. Everything works under jit and vmap.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

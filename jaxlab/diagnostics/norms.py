@@ -26,8 +26,8 @@ def global_norm(tree: Any) -> jax.Array:
 
     Differentiable, with gradient 0 at a tree of zeros.
     """
-    scaled, scale = _scaled(tree)
-    total = _sum([jnp.square(jnp.abs(leaf)) for leaf in scaled])
+    divided, scale = scaled(tree)
+    total = _sum([jnp.square(jnp.abs(leaf)) for leaf in divided])
     return scale * jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
 
 
@@ -50,7 +50,7 @@ def cosine(tree_a: Any, tree_b: Any) -> jax.Array:
     """
     if _outline(tree_a) != _outline(tree_b):
         raise InputError("tree_b", _outline(tree_b), "give two trees of the same structure and shapes")
-    (scaled_a, _), (scaled_b, _) = _scaled(tree_a), _scaled(tree_b)
+    (scaled_a, _), (scaled_b, _) = scaled(tree_a), scaled(tree_b)
     inner = _sum([a * b for a, b in zip(scaled_a, scaled_b, strict=True)])
     size = global_norm(scaled_a) * global_norm(scaled_b)
     return jnp.where(size == 0, 0, jnp.clip(inner / jnp.where(size == 0, 1, size), -1, 1))
@@ -66,15 +66,16 @@ def zero_fraction(params: Any) -> jax.Array:
     return zeros / jnp.asarray(sum(leaf.size for leaf in kernels), jnp.result_type(float))
 
 
-def _scaled(tree: Any) -> tuple[list[jax.Array], jax.Array]:
-    """The leaves divided by the largest magnitude, and that magnitude; by 1 if it is 0 or not finite."""
+def scaled(tree: Any) -> tuple[list[jax.Array], jax.Array]:
+    """The inexact leaves divided by about the largest magnitude among them, and that divisor, > 0."""
     leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in inexact_leaves(tree)]
     sizes = [jnp.max(jnp.abs(leaf)) for leaf in leaves if leaf.size]
     if not sizes:
         return leaves, jnp.ones(())
-    # Each leaf's size has its own dtype; stacking promotes them.
     largest = jax.lax.stop_gradient(jnp.max(jnp.stack(sizes)))
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    # XLA may multiply by the reciprocal, which is flushed to zero for the very largest numbers.
+    limits = jnp.finfo(largest.dtype)
+    scale = jnp.clip(largest, limits.tiny, limits.max / 16)
     return [leaf / scale for leaf in leaves], scale
 
 

@@ -5,8 +5,6 @@ Counts are kept per layer in a `UnitCounts`; ``update`` fits the carry of ``jax.
 trials with ``jax.vmap``.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.diagnostics.norms import scaled
 from jaxlab.errors import InputError
 
 
@@ -84,7 +83,7 @@ def dead(counts: UnitCounts) -> jax.Array:
 
 def dead_positions(counts: UnitCounts) -> jax.Array:
     """Share of (position, unit) pairs that no example activates; of a dense layer, of dead units."""
-    return jnp.mean(~counts.active)
+    return jnp.sum(~counts.active) / counts.active.size
 
 
 def dormant(counts: UnitCounts, tau: ArrayLike = 0.025) -> jax.Array:
@@ -149,8 +148,8 @@ def effective_rank(h: ArrayLike) -> jax.Array:
     h = jnp.asarray(h)
     if h.ndim < 2:
         raise InputError("h", h.shape, "give activations [N, units] or [N, *positions, units]")
-    h_NxF = h.reshape(h.shape[0], -1).astype(jnp.promote_types(h.dtype, jnp.float32))
-    largest = jnp.max(jnp.abs(h_NxF))
-    sigma = jnp.linalg.svd(h_NxF / jnp.where(largest == 0, 1, largest), compute_uv=False)
-    p = sigma / jnp.where(largest == 0, 1, jnp.sum(sigma))
-    return jnp.where(largest == 0, 0, jnp.exp(jnp.sum(jax.scipy.special.entr(p))))
+    (h_NxF,), _ = scaled([h.reshape(h.shape[0], -1)])
+    sigma = jnp.linalg.svd(h_NxF, compute_uv=False)
+    total = jnp.sum(sigma)
+    p = sigma / jnp.where(total == 0, 1, total)
+    return jnp.where(total == 0, 0, jnp.exp(jnp.sum(jax.scipy.special.entr(p))))

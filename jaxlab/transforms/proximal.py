@@ -1,7 +1,5 @@
 """Proximal L1: the penalty that sets weights to exactly zero."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax
@@ -13,14 +11,14 @@ from jaxlab.transforms import checks
 from jaxlab.transforms.leaves import map_leaves
 from jaxlab.transforms.masks import resolve
 from jaxlab.transforms.rate import ScalarOrSchedule, rate_at
-from jaxlab.transforms.rms import ScaleByRmsState, init_rms, inverse_root, next_rms
+from jaxlab.transforms.rms import init_rms, inverse_root, next_rms
 
 
 class ProximalL1State(NamedTuple):
-    """Steps done, and the scaling's state: None under plain gradient descent."""
+    """Steps done (int32), and the scaling's ``ScaleByRmsState``: None under plain gradient descent."""
 
-    count: jax.Array
-    rms: ScaleByRmsState | None
+    count: Any
+    rms: Any
 
 
 def proximal_l1(

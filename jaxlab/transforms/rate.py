@@ -1,7 +1,5 @@
 """Learning rate and momentum, keeping the dtype of the updates under traced numbers."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """RMSProp, with ε inside the root."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

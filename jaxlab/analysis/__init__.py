@@ -1,0 +1,40 @@
+"""Answers from the results of a study: pure functions of its data set, which never train.
+
+Every function takes what `jaxlab.read_results` returns, of a run that is finished or not, and leaves out trials
+that have not yet been trained for an epoch. Averages over seeds come from one place, `by_setting`.
+"""
+
+from jaxlab.analysis.answers import Best, Gap, best_setting, largest_gap
+from jaxlab.analysis.grid import unstack
+from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
+from jaxlab.analysis.measures import dead_units, divergence, overfitting
+from jaxlab.analysis.settings import Line, by_setting, default_by, default_over, judged, last, lines, varied
+from jaxlab.analysis.summary import Row, summary
+from jaxlab.analysis.tables import dead_units_table, divergence_table, overfitting_table
+
+__all__ = [
+    "Best",
+    "Gap",
+    "Line",
+    "Row",
+    "best_setting",
+    "by_setting",
+    "dead_units",
+    "dead_units_table",
+    "default_by",
+    "default_over",
+    "divergence",
+    "divergence_table",
+    "judged",
+    "largest_gap",
+    "largest_stable",
+    "last",
+    "lines",
+    "overfitting",
+    "overfitting_table",
+    "sensitivity",
+    "summary",
+    "threshold_crossing",
+    "unstack",
+    "varied",
+]

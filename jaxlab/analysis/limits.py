@@ -1,0 +1,160 @@
+"""How far can the learning rate go: before training is unstable, before units die."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from jaxlab.analysis.measures import dead_units, divergence
+from jaxlab.analysis.settings import Line, by_setting, default_by, judged, last, lines, require
+from jaxlab.diagnostics import learning_rate_sensitivity
+from jaxlab.errors import InputError
+
+
+def largest_stable(
+    results: xr.Dataset, over: str = "learning_rate", by: Sequence[str] | str | None = None
+) -> xr.Dataset:
+    """The largest learning rate up to which every trial is stable.
+
+    Followed from the smallest value of ``over`` upwards, for each combination of ``by``: at ``largest_stable`` and at
+    every smaller value tried no trial is unstable; ``smallest_unstable`` is the next one tried, where some trial is.
+    A stable value above an unstable one is luck and does not count.
+
+    Args:
+        results: of a run.
+        over: the name that is followed.
+        by: names held fixed; by default as in `default_by`. Trials are pooled over all others, the seed included.
+
+    Returns:
+        along ``setting``, with ``by`` as coordinates: ``largest_stable`` (NaN if the smallest tried is unstable) and
+        ``smallest_unstable`` (NaN if none is).
+
+    Raises:
+        InputError: no such name, or the run has no verdicts.
+    """
+    figures = divergence(results)
+    limits = []
+    followed = _followed(results, figures[["unstable"]], over, by)
+    for line in followed:
+        values, bad = line.points[over].values, line.points.unstable.values > 0
+        count = int(bad.argmax()) if bad.any() else len(bad)
+        limits.append((_at(values, count - 1), _at(values, count)))
+    words = ("largest {} up to which every trial is stable", "smallest {} beyond it, with an unstable trial")
+    return _answer(
+        followed, over, dict(zip(("largest_stable", "smallest_unstable"), words, strict=True)), limits
+    )
+
+
+def threshold_crossing(
+    results: xr.Dataset,
+    share: float = 0.4,
+    over: str = "learning_rate",
+    by: Sequence[str] | str | None = None,
+) -> xr.Dataset:
+    """The smallest learning rate at which a share of the units is dead at the last epoch, mean over seeds.
+
+    Args:
+        results: of a run.
+        share: in (0, 1]; reaching it counts.
+        over, by: as in `largest_stable`.
+
+    Returns:
+        along ``setting``, with ``by`` as coordinates: ``crossing``, where the mean over layers reaches the share, each
+        layer weighing alike; ``worst_layer_crossing``, where the layer with the most does. NaN where none does.
+
+    Raises:
+        InputError: a share outside (0, 1], no such name, or the run does not count dead units.
+    """
+    if not 0 < share <= 1:
+        raise InputError("share", share, "give a share in (0, 1]")
+    figures = dead_units(results)
+    followed = _followed(results, figures[["end", "worst_end"]], over, by)
+    crossings = []
+    for line in followed:
+        values = line.points[over].values
+        passed = [line.points[name].values >= share for name in ("end", "worst_end")]
+        crossings.append([values[at.argmax()] if at.any() else np.nan for at in passed])
+    words = {
+        "crossing": f"smallest {{}} with {100 * share:g} % dead units, mean over layers",
+        "worst_layer_crossing": f"smallest {{}} with {100 * share:g} % dead units in some layer",
+    }
+    return _answer(followed, over, words, crossings)
+
+
+def sensitivity(
+    results: xr.Dataset, over: str = "learning_rate", by: Sequence[str] | str | None = None
+) -> xr.Dataset:
+    """Learning-rate sensitivity: mean over learning rates of min(final, initial training loss) - the best of them.
+
+    The losses are averaged over seeds, each capped at its own initial loss first; see
+    `jaxlab.diagnostics.learning_rate_sensitivity`.
+
+    Returns:
+        along ``setting``, with ``by`` as coordinates: ``sensitivity``, in units of the loss.
+
+    Raises:
+        InputError: no such name, or the run lacks the training loss.
+    """
+    require(results, "train_loss", "first_bad_step")
+    trained = judged(results)
+    initial = trained.train_loss.isel(epoch=0, drop=True)
+    final = last(trained.train_loss).where(trained.first_bad_step < 0)
+    capped = xr.where(final < initial, final, initial)
+    figures = xr.Dataset({"initial": initial, "capped": capped})
+    followed = _followed(results, figures, over, by)
+    values = [
+        (
+            float(
+                learning_rate_sensitivity(
+                    *(jnp.asarray(line.points[name].values) for name in ("capped", "initial"))
+                )
+            ),
+        )
+        for line in followed
+    ]
+    return _answer(
+        followed, over, {"sensitivity": "sensitivity of the final training loss to the {}"}, values
+    )
+
+
+def _followed(
+    results: xr.Dataset, figures: xr.Dataset, over: str, by: Sequence[str] | str | None
+) -> list[Line]:
+    """Averages along ``over``, one line for each combination of ``by``."""
+    if (
+        over not in results.coords
+        or results[over].dims != ("trial",)
+        or results[over].dtype.kind not in "fiu"
+    ):
+        names = [str(name) for name, values in results.coords.items() if values.dtype.kind in "fiu"]
+        raise InputError("over", over, f"name a number that the trials have: {', '.join(names)}")
+    by = default_by(results, over) if by is None else ([by] if isinstance(by, str) else list(by))
+    return lines(by_setting(figures, [over, *by]), over, by)
+
+
+def _at(values: np.ndarray, index: int) -> float:
+    return float(values[index]) if 0 <= index < len(values) else float("nan")
+
+
+def _answer(
+    followed: list[Line], over: str, words: dict[str, str], rows: Sequence[Sequence[float]]
+) -> xr.Dataset:
+    columns = np.array(rows, float).T
+    name = over.replace("_", " ")
+    answer = xr.Dataset(
+        {
+            key: ("setting", column, {"long_name": text.format(name)})
+            for (key, text), column in zip(words.items(), columns, strict=True)
+        }
+    )
+    fixed = followed[0].values
+    return answer.assign_coords(
+        {key: ("setting", _column([line.values[key] for line in followed])) for key in fixed}
+    )
+
+
+def _column(values: list) -> np.ndarray:
+    return np.array(values, dtype=object if isinstance(values[0], str) else None)

@@ -1,0 +1,20 @@
+"""Figures of a run, drawn with matplotlib's figures alone: no pyplot, no backend, no global style.
+
+Each takes what `jaxlab.read_results` returns and gives back a `matplotlib.figure.Figure`; its title states what the
+run found.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+if importlib.util.find_spec("matplotlib") is None:
+    raise ModuleNotFoundError("matplotlib is missing: pip install 'jaxlab[plot]'", name="matplotlib")
+
+from jaxlab.plots.dead_units import dead_units_figure
+from jaxlab.plots.divergence import divergence_figure
+from jaxlab.plots.files import save
+from jaxlab.plots.measure import measure
+from jaxlab.plots.overfitting import overfitting_figure
+
+__all__ = ["dead_units_figure", "divergence_figure", "measure", "overfitting_figure", "save"]

@@ -1,0 +1,113 @@
+"""How many units die."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from jaxlab.analysis import by_setting, dead_units, lines, threshold_crossing
+from jaxlab.analysis.words import label, number, percent
+from jaxlab.plots.frame import (
+    FAINT,
+    WARNING,
+    averaged,
+    draw_curves,
+    draw_lines,
+    legend,
+    panels,
+    shade_unstable,
+    x_axis,
+)
+from jaxlab.plots.view import View, ordered_colours, view_of
+
+_SHARES = (0.1, 0.4)
+
+
+def dead_units_figure(results: xr.Dataset) -> Figure:
+    """Dead share at the end against the learning rate, by setting and by layer, and over the epochs.
+
+    Raises:
+        InputError: the run does not count dead units, or no trial was trained yet.
+    """
+    results, view = view_of(results)
+    figures = dead_units(results)
+    if "unstable" in results:
+        figures["unstable"] = results.unstable.sel(trial=figures.trial)
+    titles = ("dead units at the last epoch", "the same by layer", "dead units while training")
+    note = f"Dead: zero on the whole training set; mean over layers. {averaged(view)} ×: unstable trial."
+    figure, (ends, layers, curves) = panels(results, finding(results, figures, view), note, titles)
+
+    handles = draw_lines(ends, results, figures, "end", view)
+    _draw_layers(layers, figures, view)
+    draw_curves(curves, figures, "curve", view)
+    for ax in (ends, layers):
+        x_axis(ax, results, view)
+        shade_unstable(ax, results, view)
+    for ax in (ends, layers, curves):
+        _share_axis(ax)
+    ends.set_ylabel("share of units that are dead")
+    if view.by:
+        legend(ends, handles, loc="upper left")
+    return figure
+
+
+def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
+    """What the run says about dead units, in one sentence."""
+    most = float(figures.end.max())
+    if most == 0:
+        return "No unit is dead at the end of any trial"
+    at_most = f"At most {percent(most)} of a trial's units are dead at the end"
+    if view.ticks or not view.joined:
+        return at_most
+    reached = {}
+    for share in _SHARES:
+        crossing = threshold_crossing(results, share, view.over, view.by).crossing.values
+        if not np.isnan(crossing).all():
+            reached[share] = _range(crossing, view)
+    if not reached:
+        return at_most
+    parts = [f"{percent(share)}{{}}from {words} on" for share, words in reached.items()]
+    first, *rest = (part.format(" of the units are dead " if not n else " ") for n, part in enumerate(parts))
+    return ", ".join([first.replace("from ", f"from {view.label} ", 1), *rest])
+
+
+def _range(crossing: np.ndarray, view: View) -> str:
+    low, high = (number(float(edge(crossing))) for edge in (np.nanmin, np.nanmax))
+    some = f" for some {' and '.join(map(label, view.by))}" if np.isnan(crossing).any() else ""
+    return f"{low if low == high else f'{low}–{high}'}{some}"
+
+
+def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
+    """One line a layer, averaged over all but ``view.over``; before training dashed."""
+    names = [str(name) for name in figures.layer.values]
+    (line,) = lines(by_setting(figures[["start_by_layer", "end_by_layer"]], [view.over]), view.over, ())
+    x = line.points[view.over].values
+    join = "-" if view.joined else ""
+    for index, (name, colour) in enumerate(zip(names, ordered_colours(len(names), "cividis"), strict=True)):
+        end, start = (line.points[key][:, index] for key in ("end_by_layer", "start_by_layer"))
+        ax.plot(
+            x, end, join, marker="os^Dv"[index % 5], markersize=4, color=colour, linewidth=1.8, label=name
+        )
+        ax.plot(x, start, "--" if view.joined else "", color=colour, linewidth=1)
+    ax.plot([], [], "--", color=FAINT, linewidth=1, label="before training")
+    legend(ax, loc="upper left")
+
+
+def _share_axis(ax: Axes) -> None:
+    ax.set_ylim(-0.03, 1.03)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for share in _SHARES:
+        ax.axhline(share, color=WARNING, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        ax.annotate(
+            percent(share),
+            (1.0, share),
+            xycoords=("axes fraction", "data"),
+            xytext=(2, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=WARNING,
+            va="center",
+        )

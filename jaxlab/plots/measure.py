@@ -1,0 +1,50 @@
+"""What the scripts that measure a run share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from jaxlab.errors import InputError
+from jaxlab.plots.files import save
+from jaxlab.plots.frame import describe
+from jaxlab.store import read_results
+
+
+def measure(
+    about: str,
+    name: str,
+    table: Callable[[xr.Dataset], str],
+    draw: Callable[[xr.Dataset], Figure],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Read a run folder, print a table of it, and write one figure as PNG and SVG.
+
+    Args:
+        about: what ``--help`` says.
+        name: of the figure's files, without the ending.
+        table, draw: what to print and to draw.
+        arguments: of the command line; by default this process's.
+
+    Returns:
+        the exit status: 0; or 2 after one line on standard error, if the run cannot be read or lacks what it needs.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", help="a run folder, finished or not")
+    parser.add_argument("--out", metavar="DIR", help="folder for the figure; by default the run folder")
+    given = parser.parse_args(arguments)
+    try:
+        results = read_results(given.run)
+        print(describe(results), end="\n\n")
+        print(table(results), end="\n\n")
+        for path in save(draw(results), Path(given.out or given.run) / name):
+            print(f"wrote {path}")
+    except InputError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
+    return 0

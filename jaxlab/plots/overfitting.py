@@ -1,0 +1,120 @@
+"""How far training and validation come apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from jaxlab.analysis import best_setting, largest_gap, overfitting
+from jaxlab.analysis.words import amount, difference, label, setting
+from jaxlab.plots.frame import (
+    FAINT,
+    INK,
+    averaged,
+    draw_lines,
+    legend,
+    log_y,
+    matching,
+    panels,
+    shade_unstable,
+    x_axis,
+)
+from jaxlab.plots.view import view_of
+
+_BEST, _WORST = "#0072B2", "#D55E00"
+_RING = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.3}
+
+
+def overfitting_figure(results: xr.Dataset) -> Figure:
+    """Training and validation metric and their gap against the learning rate, and loss curves of two settings.
+
+    The two are the best setting and the one with the largest gap, see `jaxlab.analysis`.
+
+    Raises:
+        InputError: the run lacks training or validation figures, or no trial was trained yet.
+    """
+    results, view = view_of(results)
+    figures = overfitting(results)
+    if "unstable" in results:
+        figures["unstable"] = results.unstable.sel(trial=figures.trial)
+    metric, units = figures.attrs["metric"], figures.attrs["units"]
+    name = label(metric)
+    titles = (f"{name} at the last epoch", f"generalisation gap in {name}", "loss while training")
+    note = f"{averaged(view)} ×: unstable trial." if "unstable" in figures else averaged(view)
+    figure, (values, gaps, curves) = panels(results, finding(results), note, titles)
+
+    handles = draw_lines(values, results, figures, "validation", view, compared="train")
+    draw_lines(gaps, results, figures, "gap", view)
+    gaps.axhline(0, color=FAINT, linewidth=1, linestyle="--", zorder=1)
+    for ax in (values, gaps):
+        x_axis(ax, results, view)
+        shade_unstable(ax, results, view)
+    legend(values, [*_sets(":"), *(handles if view.by else [])])
+    _two_curves(curves, results, figures)
+    _metric_axes(values, gaps, metric, units)
+    return figure
+
+
+def finding(results: xr.Dataset) -> str:
+    """What the run says about overfitting, in one sentence."""
+    best, gap = best_setting(results), largest_gap(results)
+    name = label(best.metric)
+    value = amount(best.validation, best.metric, best.units)
+    size = difference(gap.gap, gap.metric, gap.units)
+    if not best.setting:
+        return f"Validation {name} ends at {value}, {size} behind training"
+    if best.setting == gap.setting:
+        return f"Validation {name} is best ({value}) and the gap largest ({size}) at {setting(best.setting)}"
+    return (
+        f"Best validation {name} ({value}) at {setting(best.setting)}; "
+        f"largest gap ({size}) at {setting(gap.setting)}"
+    )
+
+
+def _sets(train_style: str) -> list[Line2D]:
+    return [
+        Line2D([], [], color=INK, linewidth=1.6, label="validation"),
+        Line2D([], [], color=INK, linewidth=1.6, linestyle=train_style, label="training"),
+    ]
+
+
+def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
+    """Every trial of the best setting and of the one with the largest gap."""
+    best, worst = best_setting(results).setting, largest_gap(results).setting
+    chosen = {"best": (best, _BEST)} | ({"largest gap": (worst, _WORST)} if worst != best else {})
+    lowest = Line2D([], [], color=INK, linestyle="", label="lowest validation loss", **_RING)
+    entries = [*_sets(":"), lowest]
+    for words, (values, colour) in chosen.items():
+        for trial in np.flatnonzero(matching(figures, values)):
+            own = figures.isel(trial=int(trial))
+            ax.plot(own.epoch, own.validation_loss, color=colour, linewidth=1.3)
+            ax.plot(own.epoch, own.train_loss, color=colour, linewidth=1.3, linestyle=":")
+            _mark_lowest(ax, own, colour)
+        text = f"{words}: {setting(values)}" if values else words
+        entries.append(Line2D([], [], color=colour, linewidth=3, label=text))
+    log_y(ax)
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_ylabel("loss")
+    legend(ax, entries)
+
+
+def _mark_lowest(ax: Axes, own: xr.Dataset, colour: str) -> None:
+    loss = own.validation_loss.values
+    if np.isfinite(loss).any():
+        at = int(np.nanargmin(loss))
+        ax.plot(own.epoch[at], loss[at], color=colour, **_RING)
+
+
+def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str) -> None:
+    shown = f" ({units})" if units != "1" else ""
+    values.set_ylabel(f"{label(metric)}{shown}")
+    gaps.set_ylabel(f"gap{shown}, positive where validation is worse")
+    if metric.endswith("accuracy"):
+        values.yaxis.set_major_formatter(PercentFormatter(1.0))
+        gaps.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        gaps.set_ylabel("training - validation (percentage points)")

@@ -1,0 +1,119 @@
+"""What a figure puts along its x axis, and what it tells apart by colour."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from jaxlab.analysis import default_by, default_over, varied
+from jaxlab.analysis.words import label, setting
+
+_MOST_LINES = 6
+_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_PLACE = "setting_place"
+
+
+class View(NamedTuple):
+    """How the trials of a run are laid out in a figure.
+
+    Attributes:
+        over: coordinate along the x axis.
+        by: coordinates that each line has in common; trials are averaged over all others.
+        averaged: names that vary and that lines are averaged over, besides the seed.
+        joined: whether points are joined by lines: not in a random search, where each differs in more than ``over``.
+        scale: of the x axis: "log", "symlog", "linear" or "words".
+        ticks: words at 0, 1, 2, ... where the scale is "words".
+    """
+
+    over: str
+    by: tuple[str, ...]
+    averaged: tuple[str, ...]
+    joined: bool
+    scale: str
+    ticks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Of the x axis."""
+        return "setting" if self.over == _PLACE else label(self.over)
+
+
+def view_of(results: xr.Dataset) -> tuple[xr.Dataset, View]:
+    """The view that suits a run, and the results with the x axis' coordinate, which may be new."""
+    over = default_over(results)
+    if over is None:
+        return _view_of_words(results)
+    by = default_by(results, over)
+    others = tuple(name for name in varied(results) if name != over)
+    joined = bool(by) or not others
+    shown = _few(results, by)
+    averaged = tuple(name for name in others if name not in shown)
+    return results, View(over, shown, averaged, joined, _scale(results[over].values))
+
+
+def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
+    """Settings side by side, where none or only words vary."""
+    names = varied(results)
+    rows = list(zip(*(results[name].values.tolist() for name in names), strict=True))
+    rows = rows or [()] * results.sizes["trial"]
+    places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
+    ticks = tuple(setting(dict(zip(names, row, strict=True))) or "all trials" for row in places)
+    results = results.assign_coords({_PLACE: ("trial", np.array([places[row] for row in rows]))})
+    return results, View(_PLACE, (), (), False, "words", ticks)
+
+
+def _few(results: xr.Dataset, by: tuple[str, ...]) -> tuple[str, ...]:
+    """``by``, or one name of it where there would be too many lines, L2 if it is among them."""
+    if len(set(zip(*(results[name].values.tolist() for name in by), strict=True))) <= _MOST_LINES:
+        return by
+    counts = {
+        name: len(set(results[name].values.tolist())) for name in sorted(by, key=lambda name: name != "l2")
+    }
+    return next(((name,) for name, count in counts.items() if count <= _MOST_LINES), ())
+
+
+def _scale(values: np.ndarray) -> str:
+    positive = values[values > 0]
+    if (values < 0).any() or not positive.size or positive.max() < 10 * positive.min():
+        return "linear"
+    return "log" if positive.size == values.size else "symlog"
+
+
+def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
+    """Scale, ticks and label of the x axis."""
+    ax.set_xlabel(view.label)
+    if view.scale == "words":
+        ax.xaxis.set_major_locator(FixedLocator(range(len(view.ticks))))
+        tilted = {"rotation": 25, "ha": "right"} if len(view.ticks) > 2 else {}
+        ax.set_xticklabels(view.ticks, **tilted)
+        ax.set_xlim(-0.6, len(view.ticks) - 0.4)
+        return
+    if view.scale == "symlog":
+        ax.set_xscale("symlog", linthresh=float(values[values > 0].min()))
+        ax.xaxis.set_minor_locator(NullLocator())
+    elif view.scale == "log":
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        margin = (values.max() / values.min()) ** 0.04
+        ax.set_xlim(values.min() / margin, values.max() * margin)
+
+
+def between(view: View, low: float, high: float) -> float:
+    """Half way between two neighbouring values, as the eye sees it."""
+    return math.sqrt(low * high) if view.scale == "log" else (low + high) / 2
+
+
+def line_colours(results: xr.Dataset, view: View, count: int) -> list:
+    """Ordered colours for the ordered strengths of one number, unordered ones for anything else."""
+    if len(view.by) == 1 and results[view.by[0]].dtype.kind in "fiu":
+        return ordered_colours(count)
+    return [_OKABE_ITO[index % len(_OKABE_ITO)] for index in range(count)]
+
+
+def ordered_colours(count: int, name: str = "viridis", first: float = 0, last: float = 0.82) -> list:
+    """A stretch of a sequential colour map that leaves out what is lost on white."""
+    return [colormaps[name](first + (last - first) * index / max(count - 1, 1)) for index in range(count)]

@@ -1,0 +1,132 @@
+"""``max_pool`` and ``avg_pool`` without ``reduce_window``, which XLA's CPU backend runs slowly. Needs jax alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxlab.errors import InputError
+
+Padding = str | Sequence[Sequence[int]]
+
+
+def max_pool(
+    x: ArrayLike,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """The maximum of each window: values those of ``flax.nnx.max_pool``, bit for bit.
+
+    At a tie the gradient is shared equally among the largest elements of the window, whatever the strides
+    (``flax.nnx.max_pool`` gives all of it to one of them), so it is a subgradient that does not depend on their order.
+
+    Args:
+        x: floating, [*batch, *spatial, C] with any number of batch axes.
+        window_shape: the window per spatial axis.
+        strides: the step of the window per spatial axis; ``None`` is 1, as in Flax.
+        padding: ``"VALID"`` (what is left over at the end is dropped), ``"SAME"``, ``"SAME_LOWER"``, or (low, high) per
+            spatial axis; padded with −∞.
+
+    Returns:
+        [*batch, *spatial of the output, C], of x's dtype.
+
+    Raises:
+        InputError: an argument does not fit x, or the window fits nowhere in it.
+    """
+    windows, axes = _windows(jnp.asarray(x), window_shape, strides, padding, -math.inf)
+    return jnp.max(windows, axis=axes)
+
+
+def avg_pool(
+    x: ArrayLike,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
+) -> jax.Array:
+    """The mean of each window, like ``flax.nnx.avg_pool``: its sum over the window's size.
+
+    Args:
+        x, window_shape, strides, padding: as in ``max_pool``; padded with 0.
+        count_include_pad: whether padding counts; if not, the sum is divided by the number of elements of x in the
+            window.
+
+    Returns:
+        [*batch, *spatial of the output, C], of x's dtype.
+
+    Raises:
+        InputError: an argument does not fit x, or the window fits nowhere in it.
+    """
+    x = jnp.asarray(x)
+    windows, axes = _windows(x, window_shape, strides, padding, 0.0)
+    total = jnp.sum(windows, axis=axes)
+    if count_include_pad:
+        return total / math.prod(window_shape)
+    n = len(window_shape)
+    ones = np.ones((*x.shape[-n - 1 : -1], 1), x.dtype)
+    windows, axes = _windows(jnp.asarray(ones), window_shape, strides, padding, 0.0)
+    counts = jnp.sum(windows, axis=axes)
+    return total / counts.reshape((1,) * (total.ndim - counts.ndim) + counts.shape)
+
+
+def _windows(
+    x: jax.Array, window: Sequence[int], strides: Sequence[int] | None, padding: Padding, fill: float
+) -> tuple[jax.Array, tuple[int, ...]]:
+    """x with the elements of each window along axes of their own, and which axes these are."""
+    window = tuple(window)
+    strides = (1,) * len(window) if strides is None else tuple(strides)
+    pads = _checked(x, window, strides, padding)
+    batch = x.shape[: x.ndim - len(window) - 1]
+    zero = [(0, 0, 0)] * len(batch)
+    x = lax.pad(x, jnp.asarray(fill, x.dtype), [*zero, *((low, high, 0) for low, high in pads), (0, 0, 0)])
+    *spatial, channels = x.shape[len(batch) :]
+    out = [(n - w) // s + 1 for n, w, s in zip(spatial, window, strides, strict=True)]
+
+    def cut(start: Sequence[int], length: Sequence[int], step: tuple[int, ...]) -> jax.Array:
+        first, last = [0] * len(batch), [i + n for i, n in zip(start, length, strict=True)]
+        return lax.slice(x, (*first, *start, 0), (*batch, *last, channels), (*((1,) * len(batch)), *step, 1))
+
+    if strides == window:  # the windows tile x
+        tiled = cut([0] * len(window), [n * w for n, w in zip(out, window, strict=True)], (1,) * len(window))
+        tiles = itertools.chain(*zip(out, window, strict=True))
+        axes = tuple(len(batch) + 1 + 2 * i for i in range(len(window)))
+        return tiled.reshape(*batch, *tiles, channels), axes
+    reach = [(n - 1) * s + 1 for n, s in zip(out, strides, strict=True)]
+    return jnp.stack([cut(i, reach, strides) for i in itertools.product(*map(range, window))]), (0,)
+
+
+def _checked(
+    x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
+) -> list[tuple[int, int]]:
+    """The (low, high) padding per spatial axis, after checking that all arguments fit x."""
+    n = len(window)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError("x.dtype", x.dtype.name, "give floating-point numbers, e.g. x.astype('float32')")
+    if not 0 < n < x.ndim or min(window) < 1:
+        raise InputError(
+            "window_shape", window, f"give one positive integer per spatial axis of x, of shape {x.shape}"
+        )
+    if len(strides) != n or min(strides) < 1:
+        raise InputError("strides", strides, f"give {n} positive integers, one per axis of window_shape")
+    spatial = x.shape[-n - 1 : -1]
+    if isinstance(padding, str):
+        if padding.upper() not in ("VALID", "SAME", "SAME_LOWER"):
+            raise InputError("padding", padding, "give 'VALID', 'SAME', 'SAME_LOWER' or (low, high) pairs")
+        padding = lax.padtype_to_pads(spatial, window, strides, padding)
+    if len(padding) != n or any(len(pair) != 2 for pair in padding):
+        raise InputError("padding", padding, f"give {n} (low, high) pairs, one per axis of window_shape")
+    pads = [(int(low), int(high)) for low, high in padding]
+    size = tuple(m + low + high for m, (low, high) in zip(spatial, pads, strict=True))
+    if any(m < w for m, w in zip(size, window, strict=True)):
+        raise InputError(
+            "window_shape", window, f"give a smaller window, or pad: it fits nowhere in x, padded to {size}"
+        )
+    return pads
