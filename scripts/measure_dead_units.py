@@ -1,4 +1,18 @@
-"""TODO"""
+"""How many units die, where, and when?
+
+    jaxlab run scripts/studies/learning_rate.toml
+    python scripts/measure_dead_units.py runs/learning_rate [--out DIR]
+
+Prints, for every setting (mean over its seeds): the share of units that is dead before training and at the end, by
+layer, the share that is dormant, and how many died and revived on the way; then where 10 % and 40 % are passed. Writes
+dead_units.png and dead_units.svg. Any run folder will do, finished or not; where the activation has no flat zero
+(leaky ReLU, ELU, ...) nothing is dead by definition.
+
+Numbers to expect (digits, ReLU, RMSProp, 13 learning rates from 1e-4 to 1, 3 strengths of L2, 2 seeds, 15 epochs;
+two CPU cores; the study takes about 3 minutes, this script 5 seconds): none is dead before training, at most 2 % at
+the end up to learning rate 5e-3; 10 % is passed at 0.01 to 0.0215 and 40 % at 0.0464, the second convolution ahead of
+the first; from 0.215 on 77 to 100 %.
+"""
 
 import sys
 

@@ -270,6 +270,12 @@ def test_arguments_that_do_not_fit_get_the_error_of_lax(k, options):
     assert str(ours.value) == str(theirs.value)
 
 
+def test_two_dtypes_get_the_error_of_lax():
+    x, k = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4), jnp.bfloat16)
+    with pytest.raises(TypeError, match="conv_general_dilated requires arguments to have the same dtypes"):
+        same(x, k)
+
+
 @pytest.mark.parametrize(
     ("options", "span"),
     [

@@ -1,4 +1,4 @@
-"""Networks against a NumPy reimplementation, the laws of activations, and one trial under every transformation."""
+"""What a network is: its activations, its initial weights, its state, and one trial under every transformation."""
 
 import gzip
 import itertools
@@ -9,14 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from jaxlab.errors import InputError
 from jaxlab.models import CNN, MLP, Rate
 
 IMAGE = (6, 4, 2)
-FULL = {"features": (3, 4), "dense": (5,), "batch_norm": True, "bias_init": "uniform_fan_in"}
+FULL = {"features": (3,), "dense": (5,), "batch_norm": True, "bias_init": "uniform_fan_in"}
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 
 
@@ -25,7 +22,8 @@ def rngs(seed=0):
 
 
 def jit(function):
-    """Compiled in a hurry: these programs run once."""
+    """Compiled in a hurry: these programs run once. Not for gradients of max pooling: at this level XLA may compute
+    its input anew for them, to other last bits, so that no element equals the maximum."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -56,109 +54,10 @@ def batch(shape, size=6, seed=1):
     return np.random.default_rng(seed).normal(size=(size, *shape))
 
 
-def windows(x, kernel, strides, padding):
-    """(B, *spatial, C) → (B, *positions, *kernel, C)."""
-    axes = tuple(range(1, x.ndim - 1))
-    if padding == "SAME":
-        totals = [
-            max((-(-n // s) - 1) * s + k - n, 0)
-            for n, k, s in zip(x.shape[1:], kernel, strides, strict=False)
-        ]
-        padding = [(t // 2, t - t // 2) for t in totals]
-    elif padding == "VALID":
-        padding = [(0, 0)] * len(axes)
-    x = np.pad(x, [(0, 0), *padding, (0, 0)])
-    view = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=axes)
-    view = np.moveaxis(view, len(axes) + 1, -1)
-    return view[(slice(None), *(slice(None, None, s) for s in strides))]
-
-
-def block_oracle(block, z, function):
-    """Batch normalisation from the batch where the block has one, then the activation."""
-    if block.norm is not None:
-        axes = tuple(range(z.ndim - 1))
-        z = (z - z.mean(axes)) / np.sqrt(z.var(axes) + 1e-5)
-        z = z * np.asarray(block.norm.scale[...]) + np.asarray(block.norm.bias[...])
-    return function(z)
-
-
-def mlp_oracle(model, x, function):
-    x, activations = x.reshape(len(x), -1), {}
-    for i, block in enumerate(model.dense):
-        z = x @ np.asarray(block.layer.kernel[...]) + np.asarray(block.layer.bias[...])
-        x = activations[f"dense_{i}"] = block_oracle(block, z, function)
-    return x @ np.asarray(model.output.kernel[...]) + np.asarray(model.output.bias[...]), activations
-
-
-def cnn_oracle(model, x, function, geometry, reduce):
-    activations, axes = {}, x.ndim - 2
-    for i, (block, (strides, padding, pool)) in enumerate(zip(model.conv, geometry, strict=True)):
-        kernel = np.asarray(block.layer.kernel[...])
-        z = np.tensordot(windows(x, kernel.shape[:-2], strides, padding), kernel, axes + 1)
-        z = z + np.asarray(block.layer.bias[...])
-        x = activations[f"conv_{i}"] = block_oracle(block, z, function)
-        x = reduce(windows(x, pool, pool, "VALID"), axis=tuple(range(axes + 1, 2 * axes + 1)))
-    outputs, dense = mlp_oracle(model.head, x, function)
-    return outputs, activations | dense
-
-
-CASES = {
-    "defaults, 2-D": ((8, 8, 1), {}, [((1, 1), "SAME", (2, 2))] * 2),
-    "1-D, dense": (
-        (11, 2),
-        {"dense": (7, 5), "pool_sizes": [3, 1]},
-        [((1,), "SAME", (3,)), ((1,), "SAME", (1,))],
-    ),
-    "per layer": (
-        (13, 10, 2),
-        {
-            "kernel_sizes": [(5, 3), 2],
-            "strides": [1, (2, 1)],
-            "padding": ["VALID", 1],
-            "pool_sizes": [(1, 2), 1],
-        },
-        [((1, 1), "VALID", (1, 2)), ((2, 1), [(1, 1), (1, 1)], (1, 1))],
-    ),
-    "strided, uneven padding": (
-        (9, 9, 1),
-        {"strides": 2, "padding": ["same", ((2, 0), 1)], "pool_sizes": 1, "batch_norm": True},
-        [((2, 2), "SAME", (1, 1)), ((2, 2), [(2, 0), (1, 1)], (1, 1))],
-    ),
-}
-
-
-@pytest.mark.parametrize("pooling", ["max", "average"])
-@pytest.mark.parametrize("case", CASES)
-def test_cnn_equals_a_numpy_reimplementation(case, pooling, x64):
-    shape, options, geometry = CASES[case]
-    options = {"features": (3, 4), "bias_init": "uniform_fan_in", "activation": "tanh"} | options
-    model, x = build(CNN, shape, 3, **options, pooling=pooling), batch(shape)
-    outputs, activations = call(model, x)
-    reduce = {"max": np.max, "average": np.mean}[pooling]
-    expected, expected_activations = cnn_oracle(model, x, np.tanh, geometry, reduce)
-    np.testing.assert_allclose(outputs, expected, rtol=1e-11, atol=1e-12)
-    assert list(activations) == list(expected_activations)
-    for name, value in activations.items():
-        np.testing.assert_allclose(value, expected_activations[name], rtol=1e-11, atol=1e-12, err_msg=name)
-
-
-@pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("features", [(), (7,), (7, 5)])
-def test_mlp_equals_a_numpy_reimplementation(features, batch_norm, x64):
-    options = {"bias_init": "uniform_fan_in", "activation": "relu"}
-    model, x = build(MLP, (5, 3), 2, features=features, batch_norm=batch_norm, **options), batch((5, 3))
-    outputs, activations = call(model, x)
-    expected, expected_activations = mlp_oracle(model, x, lambda z: z * (z > 0))
-    np.testing.assert_allclose(outputs, expected, rtol=1e-11, atol=1e-12)
-    assert list(activations) == list(expected_activations)
-    for name, value in activations.items():
-        np.testing.assert_allclose(value, expected_activations[name], rtol=1e-11, atol=1e-12)
-
-
 def test_an_activation_follows_every_layer_but_the_output():
     model = build(CNN, IMAGE, 3, **FULL, activation=lambda z: jnp.full_like(z, 7))
     outputs, activations = call(model, batch(IMAGE))
-    assert list(activations) == ["conv_0", "conv_1", "dense_0"]
+    assert list(activations) == ["conv_0", "dense_0"]
     assert all((value == 7).all() for value in activations.values())
     kernel, bias = model.head.output.kernel[...], model.head.output.bias[...]
     np.testing.assert_allclose(outputs[0], 7 * kernel.sum(0) + bias, rtol=1e-5)
@@ -178,17 +77,15 @@ def test_without_activations_and_max_pooling_the_network_is_affine(activation, p
     assert affine or gap > 1e-2
 
 
-@pytest.mark.parametrize("traced", [False, True])
-def test_init_scale_multiplies_kernels_and_nothing_else(traced):
+def test_init_scale_multiplies_kernels_and_nothing_else():
     def state(scale):
         return nnx.state(CNN(IMAGE, 3, **FULL, init_scale=scale, rngs=rngs()))
 
     one = dict(nnx.to_flat_state(jit(lambda: state(1.0))()))
-    three = dict(nnx.to_flat_state(jit(state)(3.0) if traced else jit(lambda: state(3.0))()))
-    for path, value in one.items():
-        np.testing.assert_allclose(
-            three[path][...], (3 if path[-1] == "kernel" else 1) * value[...], rtol=1e-6
-        )
+    for scaled in (jit(state)(3.0), jit(lambda: state(3.0))()):
+        for path, leaf in nnx.to_flat_state(scaled):
+            factor = 3 if path[-1] == "kernel" else 1
+            np.testing.assert_allclose(leaf[...], factor * one[path][...], rtol=1e-6)
 
 
 def kernels(model):
@@ -196,16 +93,14 @@ def kernels(model):
     return {path: np.asarray(leaf[...]) for path, leaf in flat if path[-1] == "kernel"}
 
 
-@pytest.mark.parametrize(
-    "other", [{"batch_norm": True}, {"dropout_rate": 0.5}, {"bias_init": "uniform_fan_in"}]
-)
-def test_initial_kernels_do_not_hang_on_other_options(other):
+def test_initial_kernels_do_not_hang_on_other_options():
     options = {"features": (3, 4), "dense": (5,)}
     plain = kernels(build(CNN, IMAGE, 3, **options))
-    changed = kernels(build(CNN, IMAGE, 3, **options, **other))
-    assert plain.keys() == changed.keys()
-    for path, kernel in plain.items():
-        np.testing.assert_array_equal(changed[path], kernel)
+    for other in ({"batch_norm": True}, {"dropout_rate": 0.5}, {"bias_init": "uniform_fan_in"}):
+        changed = kernels(build(CNN, IMAGE, 3, **options, **other))
+        assert plain.keys() == changed.keys()
+        for path, kernel in plain.items():
+            np.testing.assert_array_equal(changed[path], kernel)
 
 
 def test_layers_and_seeds_draw_different_kernels():
@@ -247,7 +142,7 @@ def test_flax_eval_shape_builds_an_abstract_model():
 
 
 def make(seed, scale, rate):
-    return CNN(IMAGE, 3, **FULL, init_scale=scale, dropout_rate=rate, rngs=rngs(seed))
+    return CNN(IMAGE, 3, **FULL, pooling="average", init_scale=scale, dropout_rate=rate, rngs=rngs(seed))
 
 
 def train(seed, scale, rate, steps=3):
@@ -272,12 +167,14 @@ def train(seed, scale, rate, steps=3):
     return params, rest, losses, model(x)[0]
 
 
+trained = jit(train)
+
+
 def test_trials_side_by_side_equal_trials_one_by_one():
     trials = [(0, 1.0, 0.0), (1, 0.5, 0.3), (2, 2.0, 0.6)]
     together = jit(jax.vmap(train))(*(jnp.asarray(column) for column in zip(*trials, strict=True)))
-    one_by_one = jit(train)
     for i, trial in enumerate(trials):
-        alone = one_by_one(*trial)
+        alone = trained(*trial)
         for one, all_ in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
                 assert one == all_[i]
@@ -290,7 +187,7 @@ def test_a_step_carries_counters_and_statistics_and_keeps_the_rate():
     before = dict(
         nnx.to_flat_state(jax.eval_shape(lambda: nnx.state(make(0, 1.0, 0.25), nnx.Not(nnx.Param))))
     )
-    after = dict(nnx.to_flat_state(jit(train)(0, 1.0, 0.25)[1]))
+    after = dict(nnx.to_flat_state(trained(0, 1.0, 0.25)[1]))
     assert before.keys() == after.keys()
     assert after["dropout", "rngs", "count"][...] == 3 * len(FULL["features"])
     assert after["head", "dropout", "rngs", "count"][...] == 3 * len(FULL["dense"])
@@ -332,46 +229,6 @@ def test_uint8_images_go_in_as_they_are():
     np.testing.assert_allclose(call(model, x)[0], call(model, np.float32(x))[0], rtol=1e-6)
 
 
-sizes = st.integers(1, 4)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    spatial=st.lists(st.integers(1, 9), min_size=1, max_size=2),
-    kernel=sizes,
-    stride=sizes,
-    pool=sizes,
-    padding=st.sampled_from(["SAME", "VALID", 0, 1]),
-)
-def test_a_network_is_built_exactly_if_every_layer_has_somewhere_to_go(
-    spatial, kernel, stride, pool, padding
-):
-    axes, expected, fits = len(spatial), [], True
-    n = np.array(spatial)
-    for _ in range(2):
-        extra = {"SAME": None, "VALID": 0}.get(padding, padding)
-        n = -(-n // stride) if extra is None else (n + 2 * extra - kernel) // stride + 1
-        expected.append((1, *n.tolist(), 2))
-        fits = fits and n.min() > 0 and (n // pool).min() > 0
-        n = n // pool
-    options = {
-        "features": (2, 2),
-        "kernel_sizes": kernel,
-        "strides": stride,
-        "pool_sizes": pool,
-        "padding": padding,
-    }
-    if not fits:
-        with pytest.raises(InputError, match=r"conv_\d's (convolution|pooling) .* nothing is left"):
-            CNN((*spatial, 1), 1, **options, rngs=rngs())
-        return
-    activations = jax.eval_shape(
-        lambda x: CNN((*spatial, 1), 1, **options, rngs=rngs())(x)[1], jnp.ones((1, *spatial, 1))
-    )
-    assert [value.shape for value in activations.values()] == expected
-    assert axes == len(expected[0]) - 2
-
-
 @pytest.mark.skipif(not FASHION.exists(), reason="Fashion-MNIST is not on this machine")
 def test_dead_share_at_initialisation_is_the_published_one():
     """UvA deep learning tutorial 3: ReLU, PyTorch's initialisation, whole training set scaled to [−1, 1]."""
@@ -383,7 +240,7 @@ def test_dead_share_at_initialisation_is_the_published_one():
         {"kernel_init": "uniform_fan_in", "bias_init": "uniform_fan_in"},
     )
 
-    @jax.jit
+    @jit
     def dead(seed, x):
         model = MLP((28, 28, 1), 10, features=(256,) * 5 + (128,) * 5, **names, rngs=rngs(seed))
         return jnp.stack([jnp.mean((value == 0).all(0)) for value in model(x)[1].values()])

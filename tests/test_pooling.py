@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxlab.errors import InputError
@@ -47,6 +47,8 @@ def everything(max_pool, avg_pool, pooling, include, x, g):
 
 @settings(deadline=None, max_examples=10)
 @given(geometry=geometries(), batch=st.sampled_from([(), (2,)]), include=st.booleans())
+@example(geometry=((6, 7), (3, 2), (2, 1), "SAME"), batch=(2,), include=False)
+@example(geometry=((7, 7), (2, 3), (2, 3), ((1, 0), (0, 2))), batch=(), include=False)
 def test_values_and_gradients_without_ties_are_those_of_flax(geometry, batch, include):
     spatial, *pooling = geometry
     with jax.enable_x64(True):
@@ -58,6 +60,20 @@ def test_values_and_gradients_without_ties_are_those_of_flax(geometry, batch, in
         )
         np.testing.assert_array_equal(y, z)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), ours, theirs)
+
+
+@pytest.mark.parametrize(("include", "ends"), [(True, 2 / 3), (False, 1)])
+def test_padding_counts_or_not(include, ends):
+    y = avg_pool(jnp.ones((1, 4, 1)), (3,), padding="SAME", count_include_pad=include)
+    np.testing.assert_allclose(y[0, :, 0], [ends, 1, 1, ends], rtol=1e-6)
+
+
+def test_windows_that_tile_are_not_copied_one_by_one():
+    def program(strides):
+        return str(jax.make_jaxpr(lambda x: max_pool(x, (2, 2), strides))(jnp.ones((1, 5, 5, 1))))
+
+    assert program((1, 2)).count("slice[") == 4
+    assert program((2, 2)).count("slice[") == 1
 
 
 @pytest.mark.parametrize("strides", [(2, 2), (1, 2)])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlab.transforms import rmsprop
+from jaxlab.transforms import rmsprop, scale_by_rms
 
 
 def descend(transform, slope, start, steps):
@@ -38,6 +38,13 @@ def test_eps_inside_the_root_moves_the_cycle_and_bounds_it(x64, ratio):
     path = descend(rmsprop(eta, 0.9, eps), lambda w: curvature * w, jnp.asarray(0.4), 6000)
     expected = np.sqrt(eta**2 / 4 - eps / curvature**2) if ratio > 2 else 0.0
     np.testing.assert_allclose(jnp.abs(path[-2:]), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_eps_outside_the_root_is_another_rule(x64):
+    g, eps = jnp.asarray(1e-4), 1e-8
+    update, _ = scale_by_rms(eps=eps).update(g, scale_by_rms().init(g))
+    np.testing.assert_allclose(update, 1e-4 / np.sqrt(1e-9 + eps), rtol=1e-12)
+    assert abs(update - 1e-4 / (np.sqrt(1e-9) + eps)) > 1
 
 
 def test_its_steps_stay_where_those_of_adagrad_fall(x64):

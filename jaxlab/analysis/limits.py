@@ -76,7 +76,7 @@ def threshold_crossing(
     for line in followed:
         values = line.points[over].values
         passed = [line.points[name].values >= share for name in ("end", "worst_end")]
-        crossings.append([values[at.argmax()] if at.any() else np.nan for at in passed])
+        crossings.append([_at(values, int(at.argmax())) if at.any() else np.nan for at in passed])
     words = {
         "crossing": f"smallest {{}} with {100 * share:g} % dead units, mean over layers",
         "worst_layer_crossing": f"smallest {{}} with {100 * share:g} % dead units in some layer",

@@ -95,7 +95,7 @@ def lines(means: xr.Dataset, over: str, by: Sequence[str]) -> list[Line]:
     found = []
     for index, row in enumerate(first):
         points = means.isel(setting=np.flatnonzero(code == index)).sortby(over)
-        found.append(Line({name: means[name].values[row].item() for name in by}, points))
+        found.append(Line({name: means[name][row].item() for name in by}, points))
     return found
 
 

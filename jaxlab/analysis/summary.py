@@ -9,7 +9,7 @@ import xarray as xr
 from jaxlab.analysis.answers import best_setting, largest_gap
 from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
 from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import by_setting, default_over, varied
+from jaxlab.analysis.settings import by_setting, default_over, require, varied
 from jaxlab.analysis.words import amount, counted, difference, label, number, percent, setting
 from jaxlab.errors import InputError
 
@@ -91,9 +91,7 @@ def _diverged(results: xr.Dataset) -> str:
 
 
 def _stable(results: xr.Dataset, over: str | None) -> str:
-    if over is None:
-        return "no number was varied"
-    limits = largest_stable(results, over)
+    limits = largest_stable(results, _followed(results, over, "unstable"))
 
     def words(row: xr.Dataset) -> str:
         stable, unstable = float(row.largest_stable), float(row.smallest_unstable)
@@ -105,9 +103,18 @@ def _stable(results: xr.Dataset, over: str | None) -> str:
     return _lines(limits, words)
 
 
+def _followed(results: xr.Dataset, over: str | None, variable: str) -> str:
+    """``over``, once there is one and the variable that is followed along it."""
+    require(results, variable)
+    if over is None:
+        raise InputError("over", None, "no number was varied")
+    return over
+
+
 def _sensitivity(results: xr.Dataset, over: str | None) -> str:
-    if over is None or over not in varied(results):
-        return "no number was varied" if over is None else f"one {label(over)} alone was tried"
+    over = _followed(results, over, "train_loss")
+    if over not in varied(results):
+        return f"one {label(over)} alone was tried"
     figures = divergence(results)
     if not bool((figures.loss_ratio < 1).any()):
         return "no trial ends below its initial loss"
@@ -136,10 +143,7 @@ def _dead(results: xr.Dataset) -> str:
 
 
 def _crossing(results: xr.Dataset, share: float, over: str | None) -> str:
-    if "dead_fraction" not in results:
-        return "not recorded"
-    if over is None:
-        return "no number was varied"
+    over = _followed(results, over, "dead_fraction")
     crossings = threshold_crossing(results, share, over)
 
     def words(row: xr.Dataset) -> str:

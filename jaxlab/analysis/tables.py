@@ -9,6 +9,7 @@ import xarray as xr
 
 from jaxlab.analysis.measures import dead_units, divergence, overfitting
 from jaxlab.analysis.settings import by_setting, varied
+from jaxlab.analysis.summary import summary
 from jaxlab.analysis.words import amount, difference, label, number, percent
 
 # Heading -> the text of one setting.
@@ -47,14 +48,15 @@ def overfitting_table(results: xr.Dataset) -> str:
     if "test" in figures:
         columns["test"] = value("test")
     columns |= {
-        "gap": lambda row: difference(float(row.gap), metric, units),
+        "gap": lambda row: difference(float(row.gap), metric, units).removesuffix(" points"),
         "best": value("best_validation"),
         "best epoch": lambda row: f"{float(row.best_epoch):.1f}",
         "rise": lambda row: f"{float(row.rise):.3g}",
         "GL": lambda row: percent(float(row.generalization_loss) / 100),
     }
+    points = ", points" if metric.endswith("accuracy") else ""
     notes = (
-        f"{label(metric)} at the last epoch; best: validation at the best epoch; gap: how much worse validation is.",
+        f"{label(metric)} at the last epoch; best: validation at the best epoch; gap: training to validation{points}.",
         "rise: validation loss at the end / its minimum; GL: Prechelt's generalisation loss at the end.",
     )
     return _table(results, figures, columns, notes)
@@ -74,7 +76,13 @@ def dead_units_table(results: xr.Dataset) -> str:
         "Shares of the units, mean over layers; dead: zero on the whole training set; by layer: at the end.",
         "died, revived: events per unit while training, so that end = start + died - revived.",
     )
-    return _table(results, figures, columns, notes)
+    return "\n".join([_table(results, figures, columns, notes), *_crossings(results)])
+
+
+def _crossings(results: xr.Dataset) -> list[str]:
+    """Where 10 % and 40 % of the units are dead, in the words of the summary."""
+    rows = [row for row in summary(results) if row.question.endswith("of units dead")]
+    return ["", *(f"{row.question}: {row.answer}" for row in rows)]
 
 
 def _share(name: str) -> Callable[[xr.Dataset], str]:

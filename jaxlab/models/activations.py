@@ -34,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
 _FLAT_ZERO = (jax.nn.relu, jax.nn.relu6)
 
 
-def resolve(activation: str | Callable[..., Any]) -> Callable[..., Any]:
+def resolve(activation: Any) -> Callable[..., Any]:
     """The function behind a name of ``ACTIVATIONS``; a function is itself.
 
     Raises:

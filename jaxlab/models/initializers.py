@@ -46,7 +46,7 @@ BIAS_INITIALIZERS: dict[str, Callable[[int], Initializer]] = {
 }
 
 
-def kernel_initializer(given: str | Initializer | None, scale: ArrayLike) -> Initializer:
+def kernel_initializer(given: Any, scale: ArrayLike) -> Initializer:
     """The initializer that draws ``scale`` times what ``given`` draws; None is LeCun normal.
 
     Raises:
@@ -63,7 +63,7 @@ def kernel_initializer(given: str | Initializer | None, scale: ArrayLike) -> Ini
     return lambda key, shape, dtype: draw(key, shape, dtype) * jnp.asarray(scale, dtype)
 
 
-def bias_initializer(given: str | Initializer | ArrayLike | None) -> Callable[[int], Initializer]:
+def bias_initializer(given: Any) -> Callable[[int], Initializer]:
     """The initializer of a bias, given its layer's fan_in; None is zeros, a number a constant.
 
     Raises:

@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from jaxlab.analysis import by_setting, dead_units, lines, threshold_crossing
 from jaxlab.analysis.words import label, number, percent
@@ -16,8 +15,10 @@ from jaxlab.plots.frame import (
     averaged,
     draw_curves,
     draw_lines,
+    key,
     legend,
     panels,
+    percent_axis,
     shade_unstable,
     x_axis,
 )
@@ -49,8 +50,7 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
     for ax in (ends, layers, curves):
         _share_axis(ax)
     ends.set_ylabel("share of units that are dead")
-    if view.by:
-        legend(ends, handles, loc="upper left")
+    key(figure, handles if view.by else [])
     return figure
 
 
@@ -59,16 +59,16 @@ def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
     most = float(figures.end.max())
     if most == 0:
         return "No unit is dead at the end of any trial"
-    at_most = f"At most {percent(most)} of a trial's units are dead at the end"
+    up_to = f"Up to {percent(most)} of a trial's units are dead at the end"
     if view.ticks or not view.joined:
-        return at_most
+        return up_to
     reached = {}
     for share in _SHARES:
         crossing = threshold_crossing(results, share, view.over, view.by).crossing.values
         if not np.isnan(crossing).all():
             reached[share] = _range(crossing, view)
     if not reached:
-        return at_most
+        return up_to
     parts = [f"{percent(share)}{{}}from {words} on" for share, words in reached.items()]
     first, *rest = (part.format(" of the units are dead " if not n else " ") for n, part in enumerate(parts))
     return ", ".join([first.replace("from ", f"from {view.label} ", 1), *rest])
@@ -85,20 +85,24 @@ def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
     names = [str(name) for name in figures.layer.values]
     (line,) = lines(by_setting(figures[["start_by_layer", "end_by_layer"]], [view.over]), view.over, ())
     x = line.points[view.over].values
-    join = "-" if view.joined else ""
-    for index, (name, colour) in enumerate(zip(names, ordered_colours(len(names), "cividis"), strict=True)):
+    style = {} if view.joined else {"linestyle": "none"}
+    for index, (name, colour) in enumerate(
+        zip(names, ordered_colours("cividis", 0.0, 0.82, len(names)), strict=True)
+    ):
         end, start = (line.points[key][:, index] for key in ("end_by_layer", "start_by_layer"))
         ax.plot(
-            x, end, join, marker="os^Dv"[index % 5], markersize=4, color=colour, linewidth=1.8, label=name
+            x, end, **style, marker="os^Dv"[index % 5], markersize=4, color=colour, linewidth=1.8, label=name
         )
-        ax.plot(x, start, "--" if view.joined else "", color=colour, linewidth=1)
-    ax.plot([], [], "--", color=FAINT, linewidth=1, label="before training")
+        if view.joined:
+            ax.plot(x, start, "--", color=colour, linewidth=1)
+    if view.joined:
+        ax.plot([], [], "--", color=FAINT, linewidth=1, label="before training")
     legend(ax, loc="upper left")
 
 
 def _share_axis(ax: Axes) -> None:
     ax.set_ylim(-0.03, 1.03)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    percent_axis(ax.yaxis)
     for share in _SHARES:
         ax.axhline(share, color=WARNING, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         ax.annotate(

@@ -6,19 +6,19 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from jaxlab.analysis import divergence, largest_stable
-from jaxlab.analysis.words import label, number
+from jaxlab.analysis.words import label, number, percent
 from jaxlab.plots.frame import (
     FAINT,
     INK,
     averaged,
     draw_curves,
     draw_lines,
-    legend,
+    key,
     log_y,
     panels,
+    percent_axis,
     shade_unstable,
     x_axis,
 )
@@ -51,13 +51,12 @@ def divergence_figure(results: xr.Dataset) -> Figure:
         x_axis(ax, results, view)
         shade_unstable(ax, results, view)
     _mark_diverged(loss, figures, view)
-    if view.by:
-        legend(loss, handles)
+    key(figure, handles if view.by else [])
     loss.set_ylabel("loss at the end / loss before training")
     curves.set_ylabel("loss / loss before training")
     turns.set_ylabel("share of sign changes of its change")
     turns.set_ylim(-0.03, 1.03)
-    turns.yaxis.set_major_formatter(PercentFormatter(1.0))
+    percent_axis(turns.yaxis)
     return figure
 
 
@@ -65,10 +64,13 @@ def finding(figures: xr.Dataset, limits: xr.Dataset, view: View) -> str:
     """What the run says about stability, in one sentence."""
     over, share = view.label, float(figures.unstable.mean())
     stable, bad = limits.largest_stable.values, limits.smallest_unstable.values
-    if view.ticks or not view.joined:
-        return f"Training is unstable in {100 * share:.0f} % of the trials"
     if np.isnan(bad).all():
-        return f"Training is stable at every {over} tried"
+        return (
+            "Training is stable in every trial" if view.ticks else f"Training is stable at every {over} tried"
+        )
+    if not view.joined:
+        where = "" if view.ticks else f", from {over} {number(float(np.nanmin(bad)))} on"
+        return f"Training is unstable in {percent(share)} of the trials{where}"
     low, high = (number(float(edge(bad))) for edge in (np.nanmin, np.nanmax))
     if np.isnan(bad).any():
         return f"Training is unstable from {over} {low} on for some {_names(view)}, stable for others"
@@ -89,14 +91,8 @@ def _mark_diverged(ax: Axes, figures: xr.Dataset, view: View) -> None:
     if not x.size:
         return
     low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.12)
+    ax.set_ylim(low, high * (high / low) ** 0.2)
     edge = ax.get_xaxis_transform()
     ax.scatter(x, np.full(x.size, 0.95), transform=edge, s=40, color=INK, marker="x", linewidths=1.4)
-    place = {
-        "xycoords": edge,
-        "xytext": (-9, 0),
-        "textcoords": "offset points",
-        "ha": "right",
-        "va": "center",
-    }
-    ax.annotate("diverged", (x.min(), 0.95), fontsize=8.5, color=INK, **place)
+    place = {"xytext": (0, -7), "textcoords": "offset points", "ha": "center", "va": "top"}
+    ax.annotate("diverged", (x.min(), 0.95), xycoords=edge, fontsize=8.5, color=INK, **place)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from jaxlab.analysis import Line, by_setting, largest_stable, lines
 from jaxlab.analysis.words import counted, label, setting
-from jaxlab.plots.view import View, between, line_colours, ordered_colours, set_x
+from jaxlab.plots.view import View, between, curve_colours, line_colours, set_x
 
 INK, FAINT, WARNING = "#222222", "#888888", "#b2182b"
 _MOST_CURVES, _MOST_TRIALS = 6, 4
@@ -73,6 +74,8 @@ def draw_lines(
             other = line.points[compared].values
             ax.plot(x, other, ":", color=colour, linewidth=1.8)
             ax.fill_between(x, y, other, color=colour, alpha=0.15, linewidth=0)
+        elif compared:
+            ax.scatter(figures[view.over], figures[compared], s=26, edgecolors=colour, facecolors="none")
         _draw_trials(ax, figures, name, view, line, colour)
         handles.append(
             Line2D([], [], color=colour, linewidth=2, marker="o", markersize=4, label=line_words(line))
@@ -103,7 +106,7 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View) -> None:
     own = figures.isel(trial=np.flatnonzero(matching(figures, first.values)))
     values = sorted(set(own[view.over].values.tolist()))
     chosen = [values[i] for i in np.unique(np.linspace(0, len(values) - 1, _MOST_CURVES).round().astype(int))]
-    for value, colour in zip(chosen, ordered_colours(len(chosen), "afmhot_r", 0.3, 0.88), strict=True):
+    for value, colour in zip(chosen, curve_colours(view, len(chosen)), strict=True):
         trials = np.flatnonzero(own[view.over].values == value)[:_MOST_TRIALS]
         words = view.ticks[int(value)] if view.ticks else f"{value:.3g}"
         for number, trial in enumerate(trials):
@@ -112,10 +115,35 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View) -> None:
             ax.plot(curve.epoch, curve, color=colour, linewidth=1.3, label=None if number else words)
             if len(known) and bool(own.diverged[int(trial)] if "diverged" in own else False):
                 ax.plot(curve.epoch[known[-1]], curve[known[-1]], "x", color=colour, markersize=7, mew=1.8)
-    ax.set_xlabel("epoch")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    epoch_axis(ax, figures)
     title = view.label + (f"\n(at {setting(first.values)})" if first.values else "")
     legend(ax, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+
+
+def epoch_axis(ax: Axes, figures: xr.Dataset) -> None:
+    """All epochs of the study, reached or not."""
+    last = int(figures.epoch[-1])
+    ax.set_xlabel("epoch")
+    ax.set_xlim(-0.03 * last, 1.03 * last)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def percent_axis(axis: Axis) -> None:
+    """Shares in percent."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
+
+
+def key(figure: Figure, handles: list[Line2D]) -> None:
+    """One row, or a few, that says what the lines of all panels are, between the note and the panels."""
+    if not handles:
+        return
+    long = sum(len(handle.get_label()) + 8 for handle in handles) > 150
+    columns = 3 if long else len(handles)
+    left, bottom, width, height = figure.get_layout_engine().get()["rect"]
+    place = {"loc": "upper left", "bbox_to_anchor": (0.004, bottom + height + 0.022)}
+    figure.legend(handles=handles, ncols=columns, fontsize=9, frameon=False, **place)
+    height -= 0.035 * -(-len(handles) // columns)
+    figure.get_layout_engine().set(rect=(left, bottom, width, height))
 
 
 def legend(ax: Axes, handles: list[Line2D] | None = None, title: str = "", **options) -> None:
@@ -149,7 +177,7 @@ def shade_unstable(ax: Axes, results: xr.Dataset, view: View) -> None:
         return
     first, values = np.nanmin(bad), results[view.over].values
     below = values[values < first]
-    left = between(view, below.max(), first) if below.size else ax.get_xlim()[0]
+    left = between(view, float(below.max()), float(first)) if below.size else ax.get_xlim()[0]
     ax.axvspan(left, ax.get_xlim()[1], color=WARNING, alpha=0.07, linewidth=0, zorder=0)
     place = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "fontsize": 8.5, "color": WARNING}
     ax.annotate("unstable", (1, 1.01), **place)

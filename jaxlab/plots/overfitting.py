@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from jaxlab.analysis import best_setting, largest_gap, overfitting
 from jaxlab.analysis.words import amount, difference, label, setting
@@ -16,10 +16,13 @@ from jaxlab.plots.frame import (
     INK,
     averaged,
     draw_lines,
+    epoch_axis,
+    key,
     legend,
     log_y,
     matching,
     panels,
+    percent_axis,
     shade_unstable,
     x_axis,
 )
@@ -53,7 +56,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     for ax in (values, gaps):
         x_axis(ax, results, view)
         shade_unstable(ax, results, view)
-    legend(values, [*_sets(":"), *(handles if view.by else [])])
+    key(figure, [*_sets(view.joined), *(handles if view.by else [])])
     _two_curves(curves, results, figures)
     _metric_axes(values, gaps, metric, units)
     return figure
@@ -75,11 +78,15 @@ def finding(results: xr.Dataset) -> str:
     )
 
 
-def _sets(train_style: str) -> list[Line2D]:
-    return [
-        Line2D([], [], color=INK, linewidth=1.6, label="validation"),
-        Line2D([], [], color=INK, linewidth=1.6, linestyle=train_style, label="training"),
-    ]
+def _sets(joined: bool) -> list[Line2D]:
+    """Legend entries of validation and training, as lines or as dots."""
+    if joined:
+        styles = {"linewidth": 1.6}, {"linewidth": 1.6, "linestyle": ":"}
+    else:
+        dot = {"linestyle": "", "marker": "o", "markersize": 5}
+        styles = dot, dot | {"markerfacecolor": "none"}
+    words = ("validation", "training")
+    return [Line2D([], [], color=INK, label=word, **style) for word, style in zip(words, styles, strict=True)]
 
 
 def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
@@ -87,7 +94,7 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
     best, worst = best_setting(results).setting, largest_gap(results).setting
     chosen = {"best": (best, _BEST)} | ({"largest gap": (worst, _WORST)} if worst != best else {})
     lowest = Line2D([], [], color=INK, linestyle="", label="lowest validation loss", **_RING)
-    entries = [*_sets(":"), lowest]
+    entries = [*_sets(True), lowest]
     for words, (values, colour) in chosen.items():
         for trial in np.flatnonzero(matching(figures, values)):
             own = figures.isel(trial=int(trial))
@@ -97,8 +104,7 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
         text = f"{words}: {setting(values)}" if values else words
         entries.append(Line2D([], [], color=colour, linewidth=3, label=text))
     log_y(ax)
-    ax.set_xlabel("epoch")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    epoch_axis(ax, figures)
     ax.set_ylabel("loss")
     legend(ax, entries)
 
@@ -115,6 +121,6 @@ def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str) -> None:
     values.set_ylabel(f"{label(metric)}{shown}")
     gaps.set_ylabel(f"gap{shown}, positive where validation is worse")
     if metric.endswith("accuracy"):
-        values.yaxis.set_major_formatter(PercentFormatter(1.0))
-        gaps.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        percent_axis(values.yaxis)
+        gaps.yaxis.set_major_formatter(FuncFormatter(lambda gap, _: f"{100 * gap:.4g}"))
         gaps.set_ylabel("training - validation (percentage points)")

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from jaxlab.analysis import default_by, default_over, varied
-from jaxlab.analysis.words import label, setting
+from jaxlab.analysis.words import label, number, setting
 
 _MOST_LINES = 6
-_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 _PLACE = "setting_place"
 
 
@@ -23,7 +23,7 @@ class View(NamedTuple):
     Attributes:
         over: coordinate along the x axis.
         by: coordinates that each line has in common; trials are averaged over all others.
-        averaged: names that vary and that lines are averaged over, besides the seed.
+        averaged: names that vary and do not tell lines apart.
         joined: whether points are joined by lines: not in a random search, where each differs in more than ``over``.
         scale: of the x axis: "log", "symlog", "linear" or "words".
         ticks: words at 0, 1, 2, ... where the scale is "words".
@@ -39,7 +39,9 @@ class View(NamedTuple):
     @property
     def label(self) -> str:
         """Of the x axis."""
-        return "setting" if self.over == _PLACE else label(self.over)
+        if self.over != _PLACE:
+            return label(self.over)
+        return label(self.averaged[0]) if len(self.averaged) == 1 else "setting"
 
 
 def view_of(results: xr.Dataset) -> tuple[xr.Dataset, View]:
@@ -61,9 +63,13 @@ def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
     rows = list(zip(*(results[name].values.tolist() for name in names), strict=True))
     rows = rows or [()] * results.sizes["trial"]
     places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-    ticks = tuple(setting(dict(zip(names, row, strict=True))) or "all trials" for row in places)
+    alone = len(names) == 1
+    ticks = tuple(
+        number(row[0]) if alone else setting(dict(zip(names, row, strict=True))) or "all trials"
+        for row in places
+    )
     results = results.assign_coords({_PLACE: ("trial", np.array([places[row] for row in rows]))})
-    return results, View(_PLACE, (), (), False, "words", ticks)
+    return results, View(_PLACE, (), names, False, "words", ticks)
 
 
 def _few(results: xr.Dataset, by: tuple[str, ...]) -> tuple[str, ...]:
@@ -95,6 +101,7 @@ def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
     if view.scale == "symlog":
         ax.set_xscale("symlog", linthresh=float(values[values > 0].min()))
         ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter("{x:g}")
     elif view.scale == "log":
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
@@ -110,10 +117,17 @@ def between(view: View, low: float, high: float) -> float:
 def line_colours(results: xr.Dataset, view: View, count: int) -> list:
     """Ordered colours for the ordered strengths of one number, unordered ones for anything else."""
     if len(view.by) == 1 and results[view.by[0]].dtype.kind in "fiu":
-        return ordered_colours(count)
-    return [_OKABE_ITO[index % len(_OKABE_ITO)] for index in range(count)]
+        return ordered_colours("viridis", 0.0, 0.82, count)
+    return [OKABE_ITO[index % len(OKABE_ITO)] for index in range(count)]
 
 
-def ordered_colours(count: int, name: str = "viridis", first: float = 0, last: float = 0.82) -> list:
-    """A stretch of a sequential colour map that leaves out what is lost on white."""
-    return [colormaps[name](first + (last - first) * index / max(count - 1, 1)) for index in range(count)]
+def curve_colours(view: View, count: int) -> list:
+    """The same for curves that are told apart by ``view.over``, in other hues than the lines."""
+    return OKABE_ITO[:count] if view.ticks else ordered_colours("afmhot_r", 0.3, 0.88, count)
+
+
+def ordered_colours(name: str, first: float, last: float, count: int) -> list:
+    """``count`` colours from a stretch of a sequential map, which leaves out what is lost on white."""
+    if count == 1:
+        return [colormaps[name]((first + last) / 2)]
+    return [colormaps[name](first + (last - first) * index / (count - 1)) for index in range(count)]

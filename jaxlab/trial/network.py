@@ -40,7 +40,8 @@ def network_of(
     graph, parameters, rest = nnx.split(nnx.eval_shape(build, example), nnx.Param, ...)
 
     def apply(parameters, rest, inputs: jax.Array, train: bool):
-        module = nnx.merge(graph, parameters, rest)
+        # A copy: the variables given may belong to an outer trace, where batch norm may not write to them.
+        module = nnx.merge(graph, parameters, rest, copy=True)
         (module.train if train else module.eval)()
         result = module(inputs)
         outputs, activations = result if isinstance(result, tuple) else (result, {})

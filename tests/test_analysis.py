@@ -1,0 +1,372 @@
+import hypothesis
+import numpy as np
+import pytest
+import synthetic
+import xarray as xr
+from hypothesis import strategies as st
+
+from jaxlab import InputError, analysis
+
+RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0, 10.0], [0.0, 0.5], [0, 1]
+NAN = float("nan")
+TABLES = [analysis.divergence_table, analysis.overfitting_table, analysis.dead_units_table]
+
+
+def grid(**given):
+    """Rates x strengths x seeds; loss by (rate, strength, seed) as below unless given."""
+    settings = synthetic.grid(learning_rate=RATES, l2=STRENGTHS, seed=SEEDS)
+    return synthetic.results(settings, **given)
+
+
+def array(values):
+    """One value for each (rate, strength), the same for both seeds."""
+    return np.repeat(np.asarray(values, float).ravel(), len(SEEDS))
+
+
+@pytest.fixture
+def study():
+    return grid(
+        # Above the initial loss of 2: strength 0 from rate 1 on; strength .5 at rate .1 and 10, luck at 1.
+        loss=array([[1.0, 1.0], [0.5, 3.0], [3.0, 0.5], [3.0, 3.0]]),
+        validation_loss=array([[1.0, 1.0], [0.8, 3.0], [3.0, 0.9], [3.0, 3.0]]),
+        train=array([[0.7, 0.6], [0.95, 0.5], [0.4, 0.9], [0.1, 0.1]]),
+        validation=array([[0.65, 0.55], [0.85, 0.5], [0.4, 0.7], [0.1, 0.1]]) + np.tile([-0.01, 0.01], 8),
+        test=array([[0.6, 0.5], [0.8, 0.4], [0.3, 0.6], [0.1, 0.1]]),
+        dead=np.stack(
+            [
+                array([[0, 0], [0.1, 0], [0.3, 0.2], [0.8, 0.4]]),
+                array([[0, 0], [0, 0.3], [0.5, 0.5], [0.8, 0.7]]),
+            ],
+            axis=1,
+        ),
+    )
+
+
+def test_what_varies_leaves_out_seed_and_constants_and_puts_the_learning_rate_last():
+    settings = synthetic.grid(seed=[0, 1], learning_rate=[0.1, 1.0], l2=[0.0], activation=["relu", "elu"])
+    assert analysis.varied(synthetic.results(settings)) == ("activation", "learning_rate")
+    assert analysis.varied(synthetic.results({"learning_rate": [0.1]})) == ()
+
+
+def test_means_by_setting_are_over_seeds_and_sorted():
+    settings = {"learning_rate": [1.0, 0.1, 1.0, 0.1], "seed": [0, 0, 1, 1]}
+    figures = synthetic.results(settings, loss=[5.0, 1.0, 7.0, 1.5])[["unstable"]]
+    figures["value"] = ("trial", [1.0, 10.0, NAN, 30.0])
+    figures["infinite"] = ("trial", [np.inf, 0.0, 1.0, 0.0])
+    figures["unknown"] = ("trial", [NAN, 0.0, NAN, 0.0])
+    means = analysis.by_setting(figures)
+    assert means.learning_rate.values.tolist() == [0.1, 1.0]
+    assert means.trials.values.tolist() == [2, 2]
+    np.testing.assert_array_equal(means.value, [20.0, 1.0])
+    np.testing.assert_array_equal(means.infinite, [0.0, np.inf])
+    np.testing.assert_array_equal(means.unknown, [0.0, NAN])
+    np.testing.assert_array_equal(means.unstable, [0.0, 1.0])
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(st.data())
+def test_means_by_setting_agree_with_groupby(data):
+    trials = data.draw(st.integers(1, 12))
+    numbers = st.one_of(st.floats(-5, 5), st.just(NAN))
+    rates = data.draw(st.lists(st.sampled_from([0.1, 1.0, 10.0]), min_size=trials, max_size=trials))
+    values = data.draw(st.lists(numbers, min_size=2 * trials, max_size=2 * trials))
+    figures = xr.Dataset(
+        {"value": (("trial", "layer"), np.reshape(values, (trials, 2)))}, {"learning_rate": ("trial", rates)}
+    )
+    expected = figures.groupby("learning_rate").mean("trial")
+    means = analysis.by_setting(figures, ["learning_rate"])
+    np.testing.assert_array_equal(means.learning_rate, expected.learning_rate)
+    np.testing.assert_allclose(
+        means.value, expected.value.transpose("learning_rate", "layer"), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_names_that_are_left_out_are_averaged_over_too(study):
+    means = analysis.by_setting(study[["train_accuracy"]].isel(epoch=-1), ["learning_rate"])
+    np.testing.assert_allclose(means.train_accuracy, [0.65, 0.725, 0.65, 0.1])
+    assert means.trials.values.tolist() == [4] * 4
+    with pytest.raises(InputError, match="is not recorded"):
+        analysis.by_setting(study, ["momentum"])
+
+
+def test_the_last_value_is_that_of_the_last_epoch_reached():
+    curves = xr.DataArray(
+        [[[1.0, 5.0], [2.0, NAN], [NAN, NAN]], [[1.0, 1.0], [NAN, 2.0], [3.0, 3.0]], [[NAN, NAN]] * 3],
+        dims=("trial", "epoch", "layer"),
+        coords={"epoch": [0, 1, 2]},
+    )
+    np.testing.assert_array_equal(analysis.last(curves), [[2.0, 5.0], [3.0, 3.0], [NAN, NAN]])
+
+
+def test_the_largest_stable_rate_counts_from_below(study):
+    limits = analysis.largest_stable(study)
+    assert limits.l2.values.tolist() == STRENGTHS
+    np.testing.assert_array_equal(limits.largest_stable, [0.1, 0.01])
+    np.testing.assert_array_equal(limits.smallest_unstable, [1.0, 0.1])
+
+
+def test_one_unstable_seed_is_enough():
+    loss = np.ones(16)
+    loss[5] = 9.0  # rate .1, strength 0, seed 1
+    limits = analysis.largest_stable(grid(loss=loss), by="l2")
+    np.testing.assert_array_equal(limits.largest_stable, [0.01, 10.0])
+    np.testing.assert_array_equal(limits.smallest_unstable, [0.1, NAN])
+
+
+def test_none_is_stable_if_the_smallest_rate_is_not(study):
+    limits = analysis.largest_stable(grid(loss=np.full(16, 3.0)), by=())
+    assert limits.sizes["setting"] == 1
+    assert np.isnan(limits.largest_stable.item())
+    assert limits.smallest_unstable.item() == 0.01
+
+
+def test_stability_can_be_followed_over_another_number(study):
+    limits = analysis.largest_stable(study, over="l2", by="learning_rate")
+    np.testing.assert_array_equal(limits.largest_stable, [0.5, 0.0, NAN, NAN])
+
+
+@pytest.mark.parametrize("over", ["momentum", "trial_id", "seeds"])
+def test_following_what_is_no_number_is_an_error(study, over):
+    with pytest.raises(InputError, match=r"name a number that the trials have: .*learning_rate"):
+        analysis.largest_stable(study, over=over)
+
+
+def test_a_random_search_is_pooled():
+    settings = {"learning_rate": [0.01, 0.02, 0.3, 0.4], "l2": [0.1, 0.2, 0.3, 0.4]}
+    results = synthetic.results(settings, loss=[1.0, 1.0, 3.0, 1.0])
+    assert analysis.default_by(results, "learning_rate") == ()
+    limits = analysis.largest_stable(results)
+    assert (limits.largest_stable.item(), limits.smallest_unstable.item()) == (0.02, 0.3)
+
+
+def test_a_grid_holds_everything_else_fixed(study):
+    assert analysis.default_over(study) == "learning_rate"
+    assert analysis.default_by(study, "learning_rate") == ("l2",)
+    words = synthetic.results({"activation": ["relu", "elu"]})
+    assert analysis.default_over(words) is None
+    assert analysis.default_over(synthetic.results({"l2": [0.0, 1.0], "learning_rate": [1.0, 1.0]})) == "l2"
+
+
+@pytest.mark.parametrize(
+    ("share", "mean", "worst"),
+    [(0.1, [1.0, 0.1], [0.1, 0.1]), (0.4, [1.0, 10.0], [1.0, 1.0]), (0.8, [10.0, NAN], [10.0, NAN])],
+)
+def test_where_a_share_of_the_units_is_dead(study, share, mean, worst):
+    crossing = analysis.threshold_crossing(study, share)
+    np.testing.assert_array_equal(crossing.crossing, mean)
+    np.testing.assert_array_equal(crossing.worst_layer_crossing, worst)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, -0.1])
+def test_a_share_is_in_0_to_1(study, share):
+    with pytest.raises(InputError, match=r"give a share in \(0, 1\]"):
+        analysis.threshold_crossing(study, share)
+
+
+def test_the_best_setting_by_the_last_epoch(study):
+    best = analysis.best_setting(study)
+    assert best.setting == {"l2": 0.0, "learning_rate": 0.1}
+    assert (best.metric, best.trials, best.diverged) == ("accuracy", 2, False)
+    np.testing.assert_allclose([best.validation, best.train, best.test], [0.85, 0.95, 0.8])
+    np.testing.assert_allclose(best.validation_range, [0.84, 0.86])
+
+
+def test_the_best_epoch_may_be_better_than_the_last():
+    results = synthetic.results({"learning_rate": [0.1, 1.0]}, validation=[0.5, 0.6])
+    results.validation_accuracy[0, 2] = 0.9
+    results.best_epoch[0] = 2
+    best = analysis.best_setting(results)
+    assert best.setting == {"learning_rate": 1.0}
+    assert best.best_validation == pytest.approx(0.6)
+    assert np.isnan(best.test)
+    assert analysis.overfitting(results).best_validation[0] == 0.9
+
+
+def test_lower_is_better_for_an_error():
+    results = synthetic.results(
+        {"learning_rate": [0.1, 1.0, 10.0]}, metric="mae", better="lower", units="degrees",
+        train=[1.0, 2.0, 8.0], validation=[3.0, 2.5, 9.0],
+    )  # fmt: skip
+    best, gap = analysis.best_setting(results), analysis.largest_gap(results)
+    assert (best.setting, best.validation, best.units) == ({"learning_rate": 1.0}, 2.5, "degrees")
+    assert (gap.setting, gap.gap) == ({"learning_rate": 0.1}, 2.0)
+
+
+def test_a_setting_with_a_diverged_seed_is_best_only_if_all_have_one():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], seed=[0, 1])
+    values = {"train": [0.5] * 4, "validation": [0.5, 0.5, 2.9, 2.9]}
+    some = analysis.best_setting(synthetic.results(settings, **values, bad=[-1, -1, 7, -1]))
+    assert (some.setting, some.diverged) == ({"learning_rate": 0.1}, False)
+    every = analysis.best_setting(synthetic.results(settings, **values, bad=[3, -1, 7, -1]))
+    assert (every.setting, every.diverged) == ({"learning_rate": 1.0}, True)
+
+
+def test_the_largest_gap(study):
+    gap = analysis.largest_gap(study)
+    assert gap.setting == {"l2": 0.5, "learning_rate": 1.0}
+    np.testing.assert_allclose([gap.gap, gap.train, gap.validation], [0.2, 0.9, 0.7], rtol=1e-6)
+    assert gap.trials == 2
+
+
+def test_divergence_of_each_trial():
+    figures = analysis.divergence(
+        synthetic.results({"learning_rate": [0.1, 1.0, 10.0]}, loss=[0.5, 3.0, 1.0], bad=[-1, -1, 12])
+    )
+    assert figures.diverged.values.tolist() == [False, False, True]
+    assert figures.unstable.values.tolist() == [False, True, True]
+    np.testing.assert_array_equal(figures.first_bad_step, [NAN, NAN, 12])
+    np.testing.assert_allclose(figures.loss_ratio, [0.25, 1.5, NAN])
+    np.testing.assert_allclose(figures.loss_ratio_curve[2], [1.0, 0.875, NAN, NAN, NAN])
+
+
+def test_overfitting_of_each_trial():
+    results = synthetic.results(
+        {"seed": [0]}, validation_loss=[1.0], train=[0.9], validation=[0.7], test=[0.6]
+    )
+    results.validation_loss[0, 3] = 0.5
+    results.rise[0] = 2.0
+    figures = analysis.overfitting(results)
+    np.testing.assert_allclose([figures.train[0], figures.validation[0], figures.test[0]], [0.9, 0.7, 0.6])
+    np.testing.assert_allclose([figures.gap[0], figures.generalization_loss[0]], [0.2, 100.0], rtol=1e-6)
+
+
+def test_dead_units_balance():
+    results = synthetic.results({"seed": [0, 1]}, dead=[[0.5, 0.0], [1.0, 0.5]])
+    change = results.dead_fraction.diff("epoch")
+    zero = results.dead_fraction.isel(epoch=[0])
+    results["died_fraction"] = xr.concat([zero + 1, change.clip(0) + 0.25], "epoch")
+    results["revived_fraction"] = xr.concat([zero, (-change).clip(0) + 0.25], "epoch")
+    figures = analysis.dead_units(results)
+    np.testing.assert_allclose(figures.end, [0.25, 0.75])
+    np.testing.assert_allclose(figures.worst_end, [0.5, 1.0])
+    np.testing.assert_allclose(figures.revived, [1.0, 1.0])
+    np.testing.assert_allclose(figures.start + figures.died - figures.revived, figures.end)
+
+
+def test_sensitivity_caps_each_loss_at_its_initial_one():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0, 10.0], seed=[0, 1])
+    results = synthetic.results(settings, loss=[0.5, 0.5, 1.0, 9.0, 1.0, 1.0], bad=[-1, -1, -1, -1, 5, 5])
+    # 0.5; (1 + 2) / 2; diverged: the initial 2. Above the best: 0, 1 and 1.5.
+    assert analysis.sensitivity(results).sensitivity.item() == pytest.approx(2.5 / 3)
+
+
+def test_trials_that_were_not_trained_are_left_out():
+    settings = {"learning_rate": [0.1, 1.0, 10.0]}
+    results = synthetic.results(settings, loss=[1.0, 1.0, 3.0], validation=[0.5, 0.6, 0.9], reached=[4, 1, 0])
+    assert analysis.judged(results).learning_rate.values.tolist() == [0.1, 1.0]
+    assert analysis.largest_stable(results).largest_stable.item() == 1.0
+    nothing = synthetic.results(settings, reached=[0, 0, -1])
+    for function in (
+        analysis.best_setting,
+        analysis.largest_stable,
+        analysis.largest_gap,
+        analysis.sensitivity,
+    ):
+        with pytest.raises(InputError, match="no trial was trained for an epoch yet"):
+            function(nothing)
+
+
+def test_unstacking_a_grid(study):
+    shuffled = study.isel(trial=np.random.default_rng(0).permutation(study.sizes["trial"]))
+    axes = analysis.unstack(shuffled.assign_coords(decay=("trial", [0.9] * 16)))
+    assert dict(axes.sizes) == {"learning_rate": 4, "l2": 2, "seed": 2, "epoch": 5, "layer": 2}
+    assert axes.decay.item() == 0.9
+    assert axes.first_bad_step.dtype == np.int32
+    assert axes.unstable.dtype == bool
+    for index in range(16):
+        one = study.isel(trial=index)
+        found = axes.sel(learning_rate=one.learning_rate, l2=one.l2, seed=one.seed)
+        assert found.trial_id.item() == one.trial_id.item()
+        np.testing.assert_array_equal(found.validation_accuracy, one.validation_accuracy)
+
+
+def test_unstacking_one_trial_and_no_grid():
+    one = analysis.unstack(synthetic.results({"learning_rate": [0.1], "seed": [3]}))
+    assert dict(one.sizes) == {"epoch": 5}
+    assert (one.learning_rate.item(), one.seed.item()) == (0.1, 3)
+    zipped = synthetic.results({"learning_rate": [0.1, 1.0], "l2": [0.0, 1.0]})
+    with pytest.raises(InputError, match="no full grid of 2 l2 x 2 learning_rate"):
+        analysis.unstack(zipped)
+
+
+def test_the_summary_in_words(study):
+    answers = dict(analysis.summary(study))
+    assert answers == {
+        "best setting": "learning rate 0.1, L2 0: validation accuracy 85.0 % (mean of 2 seeds, 84.0 % to 86.0 %), "
+        "test 80.0 %",
+        "diverged": "0 of 16 trials",
+        "largest stable learning rate": "L2 0: 0.1 (unstable at 1); L2 0.5: 0.01 (unstable at 0.1)",
+        "sensitivity to learning rate": "0.875 at every L2 (mean training loss above the best, 0.01 to 10)",
+        "largest generalisation gap": "learning rate 1, L2 0.5: 20.0 points of accuracy (training 90.0 %, "
+        "validation 70.0 %); validation loss ends at 1 x its minimum",
+        "dead units": "0 % before training, up to 80 % at the end (learning rate 10, L2 0)",
+        "10 % of units dead": "L2 0: from learning rate 1 on (in some layer from 0.1); "
+        "L2 0.5: from learning rate 0.1 on",
+        "40 % of units dead": "L2 0: from learning rate 1 on; L2 0.5: from learning rate 10 on (in some layer from 1)",
+    }
+
+
+def test_the_summary_says_who_diverged():
+    results = synthetic.results({"learning_rate": [0.1, 1.0, 10.0]}, bad=[-1, 40, 7])
+    assert dict(analysis.summary(results))["diverged"] == (
+        "2 of 3 trials, the smallest learning rate 1; first bad step 7 at the earliest"
+    )
+
+
+ODD = {
+    "one trial": lambda: synthetic.results({"learning_rate": [0.1], "seed": [0]}),
+    "no learning rate": lambda: synthetic.results({"momentum": [0.1, 0.9]}),
+    "no numbers": lambda: synthetic.results({"activation": ["relu", "tanh"], "seed": [0, 0]}),
+    "random": lambda: synthetic.results({"learning_rate": [0.1, 0.2, 0.3], "l2": [0.3, 0.2, 0.1]}),
+    "all diverged": lambda: grid(bad=np.full(16, 3), dead=np.zeros((16, 2))),
+    "unfinished": lambda: grid(reached=[4] * 5 + [1] * 3 + [0] * 3 + [-1] * 5, dead=np.ones((16, 2))),
+    "not begun": lambda: grid(reached=[-1] * 16, dead=np.ones((16, 2))),
+    "regression": lambda: grid(metric="mae", better="lower", units="degrees"),
+    "many axes": lambda: synthetic.results(
+        synthetic.grid(
+            learning_rate=[0.1, 1.0], l2=[0.0, 0.1, 0.2, 0.3], decay=[0.5, 0.9], activation=["relu", "elu"]
+        )
+    ),
+    "whole numbers": lambda: synthetic.results({"batch_size": [8, 64, 512]}, loss=[1.0, 1.0, 3.0]),
+    "one layer": lambda: grid(dead=np.full((16, 1), 0.5)),
+    "custom": lambda: xr.Dataset(
+        {"returns": (("trial", "epoch"), np.zeros((2, 3)))},
+        {"trial": [0, 1], "epoch": [0, 1, 2], "seed": ("trial", [0, 1])},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_summary_has_an_answer_for_every_run(name):
+    rows = analysis.summary(ODD[name]())
+    assert len(rows) == 8
+    assert all(row.answer and "nan" not in row.answer and "\n" not in row.answer for row in rows)
+    if name == "custom":
+        assert {row.answer for row in rows} == {"not recorded"}
+
+
+@pytest.mark.parametrize("function", TABLES)
+def test_tables_are_aligned_and_fit_the_terminal(study, function):
+    lines = function(study).splitlines()
+    body = lines[: lines.index("")]
+    assert len(body) == 2 + 8
+    assert len({len(line) for line in body}) == 1
+    assert max(map(len, lines[: len(body)])) <= 100
+    assert body[0].split()[:4] == ["L2", "learning", "rate", "trials"]
+    assert body[2].split()[:3] == ["0", "0.01", "2"]
+
+
+def test_what_the_tables_say(study):
+    unstable = analysis.divergence_table(study).splitlines()[4].split()
+    assert unstable == ["0", "1", "2", "0", "%", "100", "%", "100", "%", "-", "0", "%", "1.5"]
+    best = analysis.overfitting_table(study).splitlines()[3].split()
+    assert best[:10] == ["0", "0.1", "2", "95.0", "%", "85.0", "%", "80.0", "%", "10.0"]
+    dead = analysis.dead_units_table(study)
+    assert dead.splitlines()[5].split() == ["0", "10", "2", "0", "%", "80", "%", "80", "%", "80", "%"]
+    assert "40 % of units dead: L2 0: from learning rate 1 on" in dead
+
+
+@pytest.mark.parametrize("function", [*TABLES, analysis.best_setting, analysis.largest_stable])
+def test_what_a_custom_run_lacks_is_named(function):
+    with pytest.raises(InputError, match="is not recorded in this run"):
+        function(ODD["custom"]())

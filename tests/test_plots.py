@@ -1,0 +1,215 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+import synthetic
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxlab import InputError, analysis, plots
+
+RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0], [0.0, 0.001], [0, 1]
+FIGURES = {
+    "divergence": plots.divergence_figure,
+    "overfitting": plots.overfitting_figure,
+    "dead units": plots.dead_units_figure,
+}
+
+
+def each(values):
+    """One value for each (rate, strength), for the second seed 0.02 more."""
+    return np.repeat(np.asarray(values, float).ravel(), 2) + np.tile([0.0, 0.02], 6)
+
+
+@pytest.fixture
+def study():
+    dead = each([[0, 0], [0.2, 0.1], [0.9, 0.6]])
+    return synthetic.results(
+        synthetic.grid(learning_rate=RATES, l2=STRENGTHS, seed=SEEDS),
+        loss=each([[0.5, 0.6], [0.1, 3.0], [3.0, 3.0]]),
+        train=each([[0.7, 0.6], [0.9, 0.5], [0.1, 0.1]]),
+        validation=each([[0.6, 0.5], [0.7, 0.45], [0.1, 0.1]]),
+        dead=np.stack([dead, dead / 2], 1),
+        bad=[-1] * 10 + [5, 5],
+    )
+
+
+def title(figure):
+    return figure.texts[0].get_text()
+
+
+def plotted(ax):
+    """The lines with a marker at every point."""
+    return [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == len(RATES)]
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("divergence", "Training becomes unstable at learning rate 0.1 to 1, depending on L2"),
+        (
+            "overfitting",
+            "Validation accuracy is best (71.0 %) and the gap largest (20.0 points) at learning rate 0.1, L2 0",
+        ),
+        ("dead units", "10 % of the units are dead from learning rate 0.1–1 on, 40 % from 1 for some L2 on"),
+    ],
+)
+def test_the_title_states_what_the_run_found(study, name, finding):
+    figure = FIGURES[name](study)
+    assert isinstance(figure, Figure)
+    assert title(figure) == finding
+    assert "made up: 12 trials, 2 seeds, 4 epochs" in figure.texts[1].get_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "panel", "measure", "variable"),
+    [
+        ("divergence", 0, analysis.divergence, "loss_ratio"),
+        ("divergence", 1, analysis.divergence, "oscillation"),
+        ("overfitting", 0, analysis.overfitting, "validation"),
+        ("overfitting", 1, analysis.overfitting, "gap"),
+        ("dead units", 0, analysis.dead_units, "end"),
+    ],
+)
+def test_lines_are_the_means_over_seeds_and_dots_the_trials(study, name, panel, measure, variable):
+    ax = FIGURES[name](study).axes[panel]
+    figures = measure(study)
+    means = analysis.by_setting(figures)
+    drawn = plotted(ax)
+    assert len(drawn) == len(STRENGTHS)
+    for line, strength in zip(drawn, STRENGTHS, strict=True):
+        own = means.isel(setting=np.flatnonzero(means.l2 == strength))
+        np.testing.assert_array_equal(line.get_xdata(), RATES)
+        np.testing.assert_array_equal(line.get_ydata(), own[variable])
+    dots = np.concatenate(
+        [points.get_offsets().data for points in ax.collections if points.get_offsets().size]
+    )
+    trials = figures[variable].values
+    for value in trials[np.isfinite(trials)]:
+        assert np.isclose(dots[:, 1], value).any()
+
+
+def test_axes_are_labelled_and_rates_are_logarithmic(study):
+    for name, draw in FIGURES.items():
+        *by_rate, by_epoch = draw(study).axes
+        for ax in by_rate:
+            assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "learning rate")
+        assert by_epoch.get_xlabel() == "epoch"
+        assert by_rate[0].get_ylabel(), name
+
+
+def test_diverged_trials_are_marked_at_the_edge(study):
+    figure = plots.divergence_figure(study)
+    (marks,) = [points for points in figure.axes[0].collections if (points.get_offsets()[:, 1] == 0.95).all()]
+    assert marks.get_offsets()[:, 0].tolist() == [1.0, 1.0]
+    assert "diverged" in [text.get_text() for text in figure.axes[0].texts]
+    stable = synthetic.results(synthetic.grid(learning_rate=RATES, seed=SEEDS))
+    assert "diverged" not in [text.get_text() for text in plots.divergence_figure(stable).axes[0].texts]
+
+
+def test_the_unstable_region_begins_half_way_to_the_first_unstable_rate(study):
+    ax = plots.divergence_figure(study).axes[0]
+    (region,) = [patch for patch in ax.patches if to_hex(patch.get_facecolor()) == "#b2182b"]
+    assert region.get_x() == pytest.approx(np.sqrt(0.01 * 0.1))
+
+
+def test_dead_units_have_lines_at_10_and_40_percent(study):
+    for ax in plots.dead_units_figure(study).axes:
+        levels = [line.get_ydata()[0] for line in ax.lines if to_hex(line.get_color()) == "#b2182b"]
+        assert levels == [0.1, 0.4]
+
+
+def test_layers_are_averaged_over_all_else(study):
+    ax = plots.dead_units_figure(study).axes[1]
+    ends = [line for line in ax.lines if line.get_label().startswith("conv")]
+    assert [line.get_label() for line in ends] == ["conv_0", "conv_1"]
+    # Of the four diverged or not: the last epoch each reached.
+    expected = analysis.by_setting(analysis.dead_units(study), ["learning_rate"]).end_by_layer
+    np.testing.assert_array_equal(np.stack([line.get_ydata() for line in ends], 1), expected)
+
+
+def test_stronger_penalties_have_lighter_colours():
+    settings = synthetic.grid(learning_rate=RATES, l2=[0.1, 0.0, 0.01])
+    drawn = plotted(plots.divergence_figure(synthetic.results(settings)).axes[0])
+    brightness = [np.dot(mpl.colors.to_rgb(line.get_color()), [0.3, 0.6, 0.1]) for line in drawn]
+    assert len(brightness) == 3
+    assert brightness == sorted(brightness)
+
+
+SEEDED = synthetic.grid(learning_rate=RATES, seed=SEEDS)
+MANY = synthetic.grid(learning_rate=RATES, l2=[0.0, 0.1], decay=[0.1, 0.2, 0.3], activation=["relu", "elu"])
+# The settings, and what else is given.
+ODD = {
+    "one trial": ({"learning_rate": [0.1], "seed": [0]}, {}),
+    "words": ({"activation": ["relu", "tanh", "elu"]}, {}),
+    "two words": (synthetic.grid(activation=["relu", "tanh"], optimizer=["sgd", "adam"]), {}),
+    "random": ({"learning_rate": [0.1, 0.2, 0.3], "l2": [0.3, 0.2, 0.1]}, {"loss": [0.1, 3.0, 0.5]}),
+    "all diverged": (SEEDED, {"bad": [3] * 6}),
+    "unfinished": (SEEDED, {"reached": [4, 2, 1, 0, -1, -1]}),
+    "strengths with zero": ({"l2": [0.0, 1e-4, 1e-2]}, {}),
+    "whole numbers": ({"batch_size": [8, 64, 512]}, {"loss": [0.5, 1.0, 3.0]}),
+    "a narrow range": ({"decay": [0.8, 0.9, 0.95]}, {}),
+    "many lines": (MANY, {}),
+    "regression": (SEEDED, {"metric": "mae", "better": "lower", "units": "degrees"}),
+}
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize("name", ODD)
+def test_every_kind_of_run_is_drawn_without_a_warning(name, draw):
+    settings, given = ODD[name]
+    trials = len(next(iter(settings.values())))
+    results = synthetic.results(settings, **given, dead=np.full((trials, 2), 0.5))
+    figure = draw(results)
+    figure.draw_without_rendering()
+    assert title(figure)
+    assert len(figure.axes) == 3
+
+
+def test_units_of_a_regression_are_on_the_axes():
+    figure = plots.overfitting_figure(
+        synthetic.results(SEEDED, **ODD["regression"][1], validation=np.arange(6) + 20.0)
+    )
+    assert figure.axes[0].get_ylabel() == "MAE (degrees)"
+    assert "20.5 degrees" in title(figure)
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_what_cannot_be_drawn_is_one_clear_error(draw):
+    settings = {"learning_rate": RATES}
+    with pytest.raises(InputError, match="no trial was trained for an epoch yet"):
+        draw(synthetic.results(settings, reached=[0, 0, -1], dead=np.zeros((3, 1))))
+    with pytest.raises(InputError, match="is not recorded in this run"):
+        draw(synthetic.results(settings)[["above_initial"]])
+
+
+def test_saving_writes_both_formats_and_only_replaces_its_own(study, tmp_path):
+    figure = plots.divergence_figure(study)
+    stem = tmp_path / "new folder" / "figure.v1"
+    png, svg = plots.save(figure, stem)
+    assert (png.name, svg.name) == ("figure.v1.png", "figure.v1.svg")
+    with Image.open(png) as image:
+        assert image.info["dpi"][0] >= 150
+    assert "<svg" in svg.read_text()
+    png.write_bytes(png.read_bytes()[:1000])
+    plots.save(figure, stem)
+    assert png.stat().st_size > 1000
+    svg.write_text("<svg>a drawing by hand</svg>")
+    before = png.stat().st_mtime_ns
+    with pytest.raises(InputError, match="was not drawn by jaxlab"):
+        plots.save(figure, stem)
+    assert svg.read_text() == "<svg>a drawing by hand</svg>"
+    assert png.stat().st_mtime_ns == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        plots.save(Figure(), tmp_path / "file" / "figure")
+
+
+def test_drawing_changes_no_global(study, tmp_path):
+    before = dict(mpl.rcParams)
+    for draw in FIGURES.values():
+        plots.save(draw(study), tmp_path / "figure")
+    assert dict(mpl.rcParams) == before

@@ -1,0 +1,302 @@
+"""Studies: what is declared where, groups, bad input, study files."""
+
+import json
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from small import digits, grid, study
+
+from jaxlab import Study, datasets, load_study
+from jaxlab.errors import InputError
+from jaxlab.study import CONFIGURATION, known_hyperparameters
+from jaxlab.trial import Trial
+
+FILE = """
+name = "tiny"
+epochs = 2
+[data]
+name = "digits"
+subset = 100
+[configuration]
+features = [2]
+batch_size = 50
+[hyperparameters]
+decay = 0.8
+[space.grid]
+learning_rate = [1e-3, 1e-2]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_one_group_for_each_configuration():
+    found = study(grid(activation=["relu", "tanh"], learning_rate=[1e-3, 1e-2], batch_size=[32, 16]))
+    assert [group.trials for group in found.groups] == [(0, 2), (1, 3), (4, 6), (5, 7)]
+    assert len(set(found.trial_ids)) == 8
+
+
+def test_a_study_over_configurations_trains_each():
+    results = study(grid(activation=["relu", "elu"], features=[[2], [2, 3]], learning_rate=[1e-2]), 1).run()
+    assert results.layer.values.tolist() == ["conv_0", "conv_1"]
+    assert np.isnan(results.dead_fraction[0, :, 1]).all()
+    assert not np.isnan(results.dead_fraction[1]).any()
+    assert results.activation.values.tolist() == ["relu", "relu", "elu", "elu"]
+    assert (results.dead_fraction[2:] == 0).where(~np.isnan(results.dead_fraction[2:]), True).all()
+
+
+def test_where_a_name_is_declared_decides_what_it_is():
+    (group,) = study(grid(l2=[0, 1], seed=[0, 1])).groups
+    assert group.hyperparameters["l2"].tolist() == [0.0, 0.0, 1.0, 1.0]
+    assert "l2" not in group.configuration
+    assert "seed" in group.hyperparameters
+    assert not set(CONFIGURATION) & set(known_hyperparameters())
+
+
+def test_settings_that_defaults_make_the_same_are_one_trial():
+    space = grid(l2=[0.0, 1e-4]) + grid(seed=[0, 1])
+    assert len(study(space).trial_ids) == 3
+
+
+def test_only_what_has_an_effect_is_declared():
+    assert "momentum" not in study(grid()).groups[0].hyperparameters
+    assert "momentum" in study(grid(), momentum_type="classical").groups[0].hyperparameters
+    assert "decay" not in study(grid(), optimizer="sgd").groups[0].hyperparameters
+    assert "warmup_fraction" in study(grid(), schedule="warmup_cosine").groups[0].hyperparameters
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd", "adam", "adagrad"])
+@pytest.mark.parametrize("l2_type", ["coupled", "decoupled"])
+def test_every_optimizer_learns(optimizer, l2_type):
+    rate = 0.3 if optimizer == "sgd" else 1e-2
+    space = grid(learning_rate=[rate], l2=[1e-4])
+    momentum = "none" if l2_type == "coupled" else "nesterov"
+    results = study(space, 3, optimizer=optimizer, l2_type=l2_type, momentum_type=momentum).run()
+    assert results.train_loss[0, -1] < results.train_loss[0, 0]
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
+def test_proximal_l1_gives_exact_zeros_and_coupled_does_not(optimizer):
+    space = grid(learning_rate=[1e-2], l1=[3e-2])
+    zeros = [study(space, 3, optimizer=optimizer, l1_type=kind).run().zero_fraction[0, -1] for kind in ("coupled", "proximal")]
+    assert zeros[0] == 0 < zeros[1]
+
+
+@pytest.mark.parametrize("schedule", ["warmup_cosine", "exponential", "step"])
+def test_a_schedule_changes_the_steps(schedule):
+    space = grid(learning_rate=[1e-2])
+    constant, scheduled = (study(space, 3, schedule=each).run() for each in ("constant", schedule))
+    assert constant.train_loss[0, 0] == scheduled.train_loss[0, 0]
+    assert constant.train_loss[0, 3] != scheduled.train_loss[0, 3]
+
+
+def numpy_style_quadratic(configuration):
+    """A triple with nothing of a network, a data set or an optimizer."""
+
+    def train_segment(h, w, target, epoch):
+        w = w - h.learning_rate * configuration.curvature * (w - target)
+        return w, {"size": jnp.abs(w)}
+
+    def evaluate(h, w, target, final):
+        return w, {"last" if final else "loss": 0.5 * configuration.curvature * jnp.sum((w - target) ** 2)}
+
+    return Trial(lambda h, target: jnp.zeros(2), train_segment, evaluate)
+
+
+def test_a_triple_of_ones_own_gets_groups_results_and_store(tmp_path):
+    own = Study(
+        trial=numpy_style_quadratic,
+        shared=np.array([1.0, 2.0], np.float32),
+        space=grid(curvature=[1.0, 2.0], learning_rate=[0.5, 1.5, 1e30]),
+        configuration={"curvature": 1.0},
+        hyperparameters={"learning_rate": 0.1},
+        epochs=4,
+    )
+    results = own.run(tmp_path / "run")
+    assert results["size"].shape == (6, 5, 2)
+    assert results.outcome.values.tolist() == ["completed", "completed", "diverged"] * 2
+    np.testing.assert_allclose(results.loss[0], 0.5 * 5 * 0.5 ** (2 * np.arange(5)), rtol=1e-6)
+    np.testing.assert_array_equal(results["last"][0], results.loss[0, -1])
+
+
+def bad(**fields):
+    """What a study with something wrong says."""
+    with pytest.raises(InputError) as error:
+        Study(digits(), epochs=1, **fields).run()
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"configuration": {"activaton": "relu"}}, "configuration = 'activaton': did you mean 'activation'?"),
+        ({"configuration": {"activation": "rellu"}}, "configuration.activation = 'rellu': did you mean 'relu'?"),
+        ({"configuration": {"batch_size": "64"}}, "configuration.batch_size = '64': give a whole number >= 1"),
+        ({"configuration": {"batch_size": 151}}, "configuration.batch_size = 151: the training set has 150 examples"),
+        ({"configuration": {"batch_norm": 1}}, "configuration.batch_norm = 1: give true or false"),
+        ({"configuration": {"features": [8, 0]}}, "configuration.features = 0: give a whole number >= 1"),
+        ({"configuration": {"pool_sizes": 4}}, "nothing is left"),
+        ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
+        ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
+        ({"configuration": {"l1_type": "proximal", "momentum_type": "classical"}}, "not with proximal L1"),
+        ({"configuration": {"centered": True, "optimizer": "sgd"}}, "only rmsprop has a centred form"),
+        ({"configuration": {"loss": "mae"}}, "loss"),
+        ({"hyperparameters": {"learning_rate": -0.1}}, "hyperparameters.learning_rate = -0.1: give a number >= 0"),
+        ({"hyperparameters": {"decay": 1.0}}, "hyperparameters.decay = 1.0: give a number in [0, 1)"),
+        ({"hyperparameters": {"decay": -0.1}}, "hyperparameters.decay = -0.1: give a number in [0, 1)"),
+        ({"hyperparameters": {"l2": float("nan")}}, "hyperparameters.l2 = nan: give a finite number"),
+        ({"hyperparameters": {"l2": "0.1"}}, "hyperparameters.l2 = '0.1': give a finite number"),
+        ({"hyperparameters": {"seed": -1}}, "hyperparameters.seed = -1: give a whole number in [0, 2**32)"),
+        ({"hyperparameters": {"lr": 0.1}}, "hyperparameters = 'lr': "),
+        ({"hyperparameters": {"momentum": 0.9}}, "has no effect under this configuration: set configuration.momentum_type"),
+        ({"hyperparameters": {"activation": 0.9}}, "is configuration: declare it under configuration"),
+        ({"space": grid(learning_rate=[0.1, -0.1])}, "space.learning_rate = -0.1: give a number >= 0"),
+        ({"space": grid(decay=[0.9, 1.5])}, "space.decay = 1.5: give a number in [0, 1)"),
+        ({"space": grid(activation=["relu", "rel"])}, "space.activation = 'rel': did you mean 'relu'?"),
+        ({"space": grid(learning_rat=[0.1])}, "space = 'learning_rat': did you mean 'learning_rate'?"),
+        ({"space": grid(learning_rate=[0.1])[:0]}, "give one setting or more"),
+        ({"data_seed": -1}, "data_seed = -1"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_field_value_and_remedy(fields, message):
+    assert message in bad(**fields)
+
+
+def test_a_study_needs_data_or_a_triple():
+    with pytest.raises(InputError, match="give either data, or trial with what it shares"):
+        Study()
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
+def test_epochs_must_be_a_whole_number(epochs):
+    with pytest.raises(InputError, match=f"epochs = {epochs}: give a whole number >= 1"):
+        Study(digits(), epochs=epochs)
+
+
+@pytest.mark.parametrize("width", [0, "8"])
+def test_width_must_be_a_whole_number(width):
+    with pytest.raises(InputError, match="width = .*: give a whole number >= 1"):
+        study(grid()).run(width=width)
+
+
+def test_a_study_file_is_the_study(file):
+    found = load_study(file)
+    assert (found.name, found.epochs, len(found.trial_ids)) == ("tiny", 2, 2)
+    assert found.groups[0].configuration["features"] == (2,)
+    assert found.groups[0].hyperparameters["decay"].tolist() == [0.8, 0.8]
+
+
+def test_changes_are_applied_to_a_study_file(file):
+    changes = ["epochs=3", "hyperparameters.l2=1e-3", "configuration.activation=tanh", "space.grid.seed=[0,1]"]
+    found = load_study(file, changes)
+    assert (found.epochs, len(found.trial_ids)) == (3, 4)
+    assert found.groups[0].configuration["activation"] == "tanh"
+    assert found.groups[0].hyperparameters["l2"].tolist() == [1e-3] * 4
+
+
+def test_a_function_is_named_by_its_file(file):
+    (file.parent / "mine.py").write_text(
+        "import jax\nfrom jaxlab.models import CNN\n"
+        "def model(c, h, rngs):\n    return CNN((8, 8, 1), 10, features=(2,), activation=act, rngs=rngs)\n"
+        "def act(x):\n    return jax.nn.relu(x)\n"
+    )
+    found = load_study(file, ["configuration.model=mine.py:model"])
+    assert found.run().train_loss.shape == (2, 3)
+    for name, message in (("other.py:model", "there is no file"), ("mine.py:nothing", "defines no function nothing")):
+        with pytest.raises(InputError, match=message):
+            load_study(file, [f"configuration.model={name}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("epoch=3", "study file = 'epoch': did you mean 'epochs'?"),
+        ("epochs=abc", "epochs = 'abc': give a whole number"),
+        ("epochs", "--set = 'epochs': write key=value"),
+        ("configuration=3", "configuration = 3: make it a table"),
+        ("epochs.x=3", "epochs is no table of the study file"),
+        ("data.name=digit", "digits"),
+        ("data.colour=1", "colour"),
+        ("name=a/b", "name = 'a/b'"),
+        ("space.grid.learning_rate=[]", "space.grid.learning_rate = ()"),
+        ("space.grd.learning_rate=[1]", "grd"),
+    ],
+)
+def test_a_bad_change_is_one_line(file, change, message):
+    with pytest.raises(InputError) as error:
+        load_study(file, [change])
+    assert message in str(error.value)
+
+
+def test_a_study_file_that_is_missing_or_no_toml(tmp_path):
+    with pytest.raises(InputError, match=r"study file = .*none.toml.*does not exist"):
+        load_study(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(InputError, match="is no valid TOML"):
+        load_study(tmp_path / "bad.toml")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_study(tmp_path)
+
+
+def test_plan_says_what_a_study_takes_without_writing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = study(grid(activation=["relu", "tanh"], learning_rate=[1e-3, 1e-2, 1e-1]), 5).plan(width=2)
+    assert [(group.configuration, group.trials, group.packs) for group in plan.groups] == [
+        ({"activation": "relu"}, 3, 2),
+        ({"activation": "tanh"}, 3, 2),
+    ]
+    assert plan.trials == 6
+    assert all(group.memory_bytes > 0 and group.seconds > 0 for group in plan.groups)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_in_inputs_and_labels_outside_the_classes():
+    inputs = np.zeros((20, 8, 8, 1), np.float32)
+    labels = np.arange(20, dtype=np.int32) % 10
+    broken = inputs.copy()
+    broken[3, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match=r"nan|NaN|finite"):
+        datasets.from_arrays((broken, labels), classes=10)
+    with pytest.raises(InputError, match="11"):
+        datasets.from_arrays((inputs, np.where(labels == 3, 11, labels)), classes=10)
+
+
+def test_a_users_own_names_are_taken_only_with_a_function_of_theirs():
+    assert "configuration = 'depth'" in bad(configuration={"depth": 3})
+
+    def model(configuration, hyperparameters, rngs):
+        return nnx.Sequential(lambda x: x.reshape(x.shape[0], -1), nnx.Linear(64, 10, rngs=rngs))
+
+    found = Study(digits(), grid(gain=[1, 2]), 1, {"model": model, "depth": 3}, {"gain": 1.0})
+    assert found.groups[0].configuration["depth"] == 3
+    assert found.groups[0].hyperparameters["gain"].tolist() == [1.0, 2.0]
+
+
+def test_no_jax_trace_leaks_into_the_error_of_a_bad_shape():
+    message = bad(configuration={"features": [4, 4, 4, 4]})
+    assert "conv_3's pooling" in message
+
+
+def test_identity_is_stable_between_processes():
+    code = (
+        "import sys, json; sys.path.insert(0, 'tests')\n"
+        "from small import grid, study\n"
+        "from jaxlab.study.describe import run_hash, study_hash\n"
+        "s = study(grid(l2=[0, 1]))\n"
+        "print(json.dumps([study_hash(s), run_hash(s), s.trial_ids]))"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout for _ in range(2)
+    }
+    assert len(outputs) == 1
+    assert len(json.loads(outputs.pop())[2]) == 2
