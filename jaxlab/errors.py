@@ -19,8 +19,8 @@ class InputError(ValueError):
     def __init__(self, field: str, value: Any, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
         shown = " ".join(repr(value).split())
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
+        if len(shown) > 120:  # the end of a path says more than its middle
+            shown = f"{shown[:40]}...{shown[-77:]}"
         super().__init__(f"{field} = {shown}: {remedy}")
 
     def __reduce__(self):

@@ -5,7 +5,8 @@ import xarray as xr
 
 from jaxlab.store.verdicts import with_verdicts
 
-INITIAL_LOSS, INITIAL_ACCURACY = 2.0, 0.1
+INITIAL_LOSS, INITIAL_METRIC = 2.0, 0.1
+RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0, 10.0], [0.0, 0.5], [0, 1]
 
 
 def grid(**axes):
@@ -41,45 +42,73 @@ def results(
         reached: last epoch recorded of each trial; -1 for none.
     """
     trials = len(next(iter(settings.values())))
-    line = np.linspace(0, 1, epochs + 1)
-
-    def curve(start, end, default):
-        end = np.full(trials, default) if end is None else np.asarray(end, float)
-        return start + (end - start)[..., None] * line
-
-    curves = {
-        "train_loss": curve(INITIAL_LOSS, loss, 1.0),
-        "validation_loss": curve(INITIAL_LOSS, loss if validation_loss is None else validation_loss, 1.0),
-        f"train_{metric}": curve(INITIAL_ACCURACY, train, 0.9),
-        f"validation_{metric}": curve(INITIAL_ACCURACY, validation, 0.8),
-    }
     bad = np.full(trials, -1) if bad is None else np.asarray(bad)
     reached = np.full(trials, epochs) if reached is None else np.asarray(reached)
     epoch = np.arange(epochs + 1)
-    missing = (epoch > reached[:, None]) | ((bad >= 0)[:, None] & (epoch >= 2))
+    went_bad = (bad >= 0)[:, None] & (epoch >= 2)
+    missing = (epoch > reached[:, None]) | went_bad
+    held = loss if validation_loss is None else validation_loss
+    ends = {
+        "train_loss": (INITIAL_LOSS, loss, 1.0),
+        "validation_loss": (INITIAL_LOSS, held, 1.0),
+        f"train_{metric}": (INITIAL_METRIC, train, 0.9),
+        f"validation_{metric}": (INITIAL_METRIC, validation, 0.8),
+    }
     attributes = {"units": units, "better": better}
     variables = {
-        name: (
-            ("trial", "epoch"),
-            np.where(missing, np.nan, values),
-            attributes if metric in name else {"units": "1"},
-        )
-        for name, values in curves.items()
+        "first_bad_step": (("trial", "epoch"), np.where(went_bad, bad[:, None], -1).astype(np.int32))
     }
-    steps = np.where((bad >= 0)[:, None] & (epoch >= 2), bad[:, None], -1)
-    variables["first_bad_step"] = (("trial", "epoch"), steps.astype(np.int32), {"units": "step"})
-    coordinates = {"trial": np.arange(trials), "epoch": epoch}
+    for name, (start, end, default) in ends.items():
+        values = _lines(start, np.full(trials, default) if end is None else end, epochs)
+        own = attributes if metric in name else {"units": "1"}
+        variables[name] = (("trial", "epoch"), np.where(missing, np.nan, values), own)
     if test is not None:
         variables[f"test_{metric}"] = ("trial", np.asarray(test, float), attributes)
+    coordinates = _coordinates(settings, trials) | {"epoch": epoch}
     if dead is not None:
-        share = np.moveaxis(curve(0.0, dead, None), -1, 1)
-        variables["dead_fraction"] = (
-            ("trial", "epoch", "layer"),
-            np.where(missing[..., None], np.nan, share),
-        )
+        share = np.where(missing[..., None], np.nan, np.moveaxis(_lines(0.0, dead, epochs), -1, 1))
+        variables["dead_fraction"] = (("trial", "epoch", "layer"), share)
         coordinates["layer"] = np.array([f"conv_{index}" for index in range(share.shape[2])], object)
-    coordinates["trial_id"] = ("trial", np.array([f"id{index}" for index in range(trials)], object))
-    for name, values in settings.items():
-        values = np.asarray(values)
-        coordinates[name] = ("trial", values.astype(object) if values.dtype.kind == "U" else values)
     return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"})).copy(deep=True)
+
+
+def _lines(start, end, epochs):
+    return start + (np.asarray(end, float) - start)[..., None] * np.linspace(0, 1, epochs + 1)
+
+
+def _coordinates(settings, trials):
+    ids = np.array([f"id{index}" for index in range(trials)], object)
+    columns = {name: np.asarray(values) for name, values in settings.items()}
+    texts = {name: values.astype(object) for name, values in columns.items() if values.dtype.kind == "U"}
+    return {"trial": np.arange(trials)} | {
+        name: ("trial", values) for name, values in ({"trial_id": ids} | columns | texts).items()
+    }
+
+
+def rates(**given):
+    """A study of every rate, strength and seed."""
+    return results(grid(learning_rate=RATES, l2=STRENGTHS, seed=SEEDS), **given)
+
+
+def by_rate(values):
+    """One value for each (rate, strength), the same for both seeds."""
+    return np.repeat(np.asarray(values, float).ravel(), len(SEEDS))
+
+
+def example():
+    """A study whose every answer is worked out by hand in the tests."""
+    return rates(
+        # Above the initial loss of 2: strength 0 from rate 1 on; strength .5 at rate .1 and 10, luck at 1.
+        loss=by_rate([[1.0, 1.0], [0.5, 3.0], [3.0, 0.5], [3.0, 3.0]]),
+        validation_loss=by_rate([[1.0, 1.0], [0.8, 3.0], [3.0, 0.9], [3.0, 3.0]]),
+        train=by_rate([[0.7, 0.6], [0.95, 0.5], [0.4, 0.9], [0.1, 0.1]]),
+        validation=by_rate([[0.65, 0.55], [0.85, 0.5], [0.4, 0.7], [0.1, 0.1]]) + np.tile([-0.01, 0.01], 8),
+        test=by_rate([[0.6, 0.5], [0.8, 0.4], [0.3, 0.6], [0.1, 0.1]]),
+        dead=np.stack(
+            [
+                by_rate([[0, 0], [0.1, 0], [0.3, 0.2], [0.8, 0.4]]),
+                by_rate([[0, 0], [0, 0.3], [0.5, 0.5], [0.8, 0.7]]),
+            ],
+            axis=1,
+        ),
+    )

@@ -7,39 +7,12 @@ from hypothesis import strategies as st
 
 from jaxlab import InputError, analysis
 
-RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0, 10.0], [0.0, 0.5], [0, 1]
 NAN = float("nan")
-TABLES = [analysis.divergence_table, analysis.overfitting_table, analysis.dead_units_table]
-
-
-def grid(**given):
-    """Rates x strengths x seeds; loss by (rate, strength, seed) as below unless given."""
-    settings = synthetic.grid(learning_rate=RATES, l2=STRENGTHS, seed=SEEDS)
-    return synthetic.results(settings, **given)
-
-
-def array(values):
-    """One value for each (rate, strength), the same for both seeds."""
-    return np.repeat(np.asarray(values, float).ravel(), len(SEEDS))
 
 
 @pytest.fixture
 def study():
-    return grid(
-        # Above the initial loss of 2: strength 0 from rate 1 on; strength .5 at rate .1 and 10, luck at 1.
-        loss=array([[1.0, 1.0], [0.5, 3.0], [3.0, 0.5], [3.0, 3.0]]),
-        validation_loss=array([[1.0, 1.0], [0.8, 3.0], [3.0, 0.9], [3.0, 3.0]]),
-        train=array([[0.7, 0.6], [0.95, 0.5], [0.4, 0.9], [0.1, 0.1]]),
-        validation=array([[0.65, 0.55], [0.85, 0.5], [0.4, 0.7], [0.1, 0.1]]) + np.tile([-0.01, 0.01], 8),
-        test=array([[0.6, 0.5], [0.8, 0.4], [0.3, 0.6], [0.1, 0.1]]),
-        dead=np.stack(
-            [
-                array([[0, 0], [0.1, 0], [0.3, 0.2], [0.8, 0.4]]),
-                array([[0, 0], [0, 0.3], [0.5, 0.5], [0.8, 0.7]]),
-            ],
-            axis=1,
-        ),
-    )
+    return synthetic.example()
 
 
 def test_what_varies_leaves_out_seed_and_constants_and_puts_the_learning_rate_last():
@@ -100,7 +73,7 @@ def test_the_last_value_is_that_of_the_last_epoch_reached():
 
 def test_the_largest_stable_rate_counts_from_below(study):
     limits = analysis.largest_stable(study)
-    assert limits.l2.values.tolist() == STRENGTHS
+    assert limits.l2.values.tolist() == synthetic.STRENGTHS
     np.testing.assert_array_equal(limits.largest_stable, [0.1, 0.01])
     np.testing.assert_array_equal(limits.smallest_unstable, [1.0, 0.1])
 
@@ -108,13 +81,13 @@ def test_the_largest_stable_rate_counts_from_below(study):
 def test_one_unstable_seed_is_enough():
     loss = np.ones(16)
     loss[5] = 9.0  # rate .1, strength 0, seed 1
-    limits = analysis.largest_stable(grid(loss=loss), by="l2")
+    limits = analysis.largest_stable(synthetic.rates(loss=loss), by="l2")
     np.testing.assert_array_equal(limits.largest_stable, [0.01, 10.0])
     np.testing.assert_array_equal(limits.smallest_unstable, [0.1, NAN])
 
 
 def test_none_is_stable_if_the_smallest_rate_is_not(study):
-    limits = analysis.largest_stable(grid(loss=np.full(16, 3.0)), by=())
+    limits = analysis.largest_stable(synthetic.rates(loss=np.full(16, 3.0)), by=())
     assert limits.sizes["setting"] == 1
     assert np.isnan(limits.largest_stable.item())
     assert limits.smallest_unstable.item() == 0.01
@@ -285,88 +258,7 @@ def test_unstacking_one_trial_and_no_grid():
     assert dict(one.sizes) == {"epoch": 5}
     assert (one.learning_rate.item(), one.seed.item()) == (0.1, 3)
     zipped = synthetic.results({"learning_rate": [0.1, 1.0], "l2": [0.0, 1.0]})
-    with pytest.raises(InputError, match="no full grid of 2 l2 x 2 learning_rate"):
-        analysis.unstack(zipped)
-
-
-def test_the_summary_in_words(study):
-    answers = dict(analysis.summary(study))
-    assert answers == {
-        "best setting": "learning rate 0.1, L2 0: validation accuracy 85.0 % (mean of 2 seeds, 84.0 % to 86.0 %), "
-        "test 80.0 %",
-        "diverged": "0 of 16 trials",
-        "largest stable learning rate": "L2 0: 0.1 (unstable at 1); L2 0.5: 0.01 (unstable at 0.1)",
-        "sensitivity to learning rate": "0.875 at every L2 (mean training loss above the best, 0.01 to 10)",
-        "largest generalisation gap": "learning rate 1, L2 0.5: 20.0 points of accuracy (training 90.0 %, "
-        "validation 70.0 %); validation loss ends at 1 x its minimum",
-        "dead units": "0 % before training, up to 80 % at the end (learning rate 10, L2 0)",
-        "10 % of units dead": "L2 0: from learning rate 1 on (in some layer from 0.1); "
-        "L2 0.5: from learning rate 0.1 on",
-        "40 % of units dead": "L2 0: from learning rate 1 on; L2 0.5: from learning rate 10 on (in some layer from 1)",
-    }
-
-
-def test_the_summary_says_who_diverged():
-    results = synthetic.results({"learning_rate": [0.1, 1.0, 10.0]}, bad=[-1, 40, 7])
-    assert dict(analysis.summary(results))["diverged"] == (
-        "2 of 3 trials, the smallest learning rate 1; first bad step 7 at the earliest"
-    )
-
-
-ODD = {
-    "one trial": lambda: synthetic.results({"learning_rate": [0.1], "seed": [0]}),
-    "no learning rate": lambda: synthetic.results({"momentum": [0.1, 0.9]}),
-    "no numbers": lambda: synthetic.results({"activation": ["relu", "tanh"], "seed": [0, 0]}),
-    "random": lambda: synthetic.results({"learning_rate": [0.1, 0.2, 0.3], "l2": [0.3, 0.2, 0.1]}),
-    "all diverged": lambda: grid(bad=np.full(16, 3), dead=np.zeros((16, 2))),
-    "unfinished": lambda: grid(reached=[4] * 5 + [1] * 3 + [0] * 3 + [-1] * 5, dead=np.ones((16, 2))),
-    "not begun": lambda: grid(reached=[-1] * 16, dead=np.ones((16, 2))),
-    "regression": lambda: grid(metric="mae", better="lower", units="degrees"),
-    "many axes": lambda: synthetic.results(
-        synthetic.grid(
-            learning_rate=[0.1, 1.0], l2=[0.0, 0.1, 0.2, 0.3], decay=[0.5, 0.9], activation=["relu", "elu"]
-        )
-    ),
-    "whole numbers": lambda: synthetic.results({"batch_size": [8, 64, 512]}, loss=[1.0, 1.0, 3.0]),
-    "one layer": lambda: grid(dead=np.full((16, 1), 0.5)),
-    "custom": lambda: xr.Dataset(
-        {"returns": (("trial", "epoch"), np.zeros((2, 3)))},
-        {"trial": [0, 1], "epoch": [0, 1, 2], "seed": ("trial", [0, 1])},
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_the_summary_has_an_answer_for_every_run(name):
-    rows = analysis.summary(ODD[name]())
-    assert len(rows) == 8
-    assert all(row.answer and "nan" not in row.answer and "\n" not in row.answer for row in rows)
-    if name == "custom":
-        assert {row.answer for row in rows} == {"not recorded"}
-
-
-@pytest.mark.parametrize("function", TABLES)
-def test_tables_are_aligned_and_fit_the_terminal(study, function):
-    lines = function(study).splitlines()
-    body = lines[: lines.index("")]
-    assert len(body) == 2 + 8
-    assert len({len(line) for line in body}) == 1
-    assert max(map(len, lines[: len(body)])) <= 100
-    assert body[0].split()[:4] == ["L2", "learning", "rate", "trials"]
-    assert body[2].split()[:3] == ["0", "0.01", "2"]
-
-
-def test_what_the_tables_say(study):
-    unstable = analysis.divergence_table(study).splitlines()[4].split()
-    assert unstable == ["0", "1", "2", "0", "%", "100", "%", "100", "%", "-", "0", "%", "1.5"]
-    best = analysis.overfitting_table(study).splitlines()[3].split()
-    assert best[:10] == ["0", "0.1", "2", "95.0", "%", "85.0", "%", "80.0", "%", "10.0"]
-    dead = analysis.dead_units_table(study)
-    assert dead.splitlines()[5].split() == ["0", "10", "2", "0", "%", "80", "%", "80", "%", "80", "%"]
-    assert "40 % of units dead: L2 0: from learning rate 1 on" in dead
-
-
-@pytest.mark.parametrize("function", [*TABLES, analysis.best_setting, analysis.largest_stable])
-def test_what_a_custom_run_lacks_is_named(function):
-    with pytest.raises(InputError, match="is not recorded in this run"):
-        function(ODD["custom"]())
+    repeated = synthetic.results({"learning_rate": [0.1, 0.1, 1.0, 1.0], "l2": [0.0, 0.0, 1.0, 1.0]})
+    for results in (zipped, repeated):
+        with pytest.raises(InputError, match="no full grid of 2 l2 x 2 learning_rate"):
+            analysis.unstack(results)

@@ -91,6 +91,13 @@ def test_prechelt_by_hand():
     assert np.flatnonzero(diagnostics.up(validation, 3, 2)).tolist() == []
 
 
+def test_curves_at_rest_and_with_gaps():
+    flat, falling = np.ones(4), np.array([4.0, 3.0, 2.0, 1.0])
+    assert not diagnostics.up(flat, 1, 1).any()
+    np.testing.assert_array_equal(diagnostics.productivity_quotient(falling, flat, 1), [nan, 0, 0, 0])
+    np.testing.assert_allclose(diagnostics.generalization_loss(np.array([2.0, nan, 4.0])), [0, nan, 100])
+
+
 def test_epoch_zero():
     """It is a minimum for GL and rise, the end of a strip for UP, and in no strip of P."""
     rising = np.array([1.0, 2.0, 3.0, 4.0])

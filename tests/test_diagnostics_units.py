@@ -110,11 +110,11 @@ def test_sums_over_many_examples_stay_sound():
 
 
 def test_more_terms_than_an_int32_holds():
-    """70,000 examples of 256×256 positions."""
+    """65,536 examples of 256×256 positions: 2³², which wraps to 0."""
     counts = units.UnitCounts(
         active=jnp.ones((256, 256, 2), bool),
-        magnitude=jnp.array([1.0, 0.01]) * 70_000 * 65_536,
-        examples=jnp.array(70_000, jnp.int32),
+        magnitude=jnp.array([1.0, 0.01]) * 65_536 * 65_536,
+        examples=jnp.array(65_536, jnp.int32),
     )
     assert units.dormant(counts).tolist() == [False, True]
     score = 0.01 / 0.505

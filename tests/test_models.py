@@ -104,9 +104,11 @@ def test_initial_kernels_do_not_hang_on_other_options():
 
 
 def test_layers_and_seeds_draw_different_kernels():
-    model, other = (build(MLP, (4,), 4, features=(4, 4), seed=seed) for seed in (0, 1))
-    drawn = [*kernels(model).values(), *kernels(other).values()]
-    assert all(not np.allclose(a, b) for a, b in itertools.combinations(drawn, 2))
+    options = {"features": (4, 4), "pool_sizes": 1, "dense": (16, 16)}
+    one, two = (kernels(build(CNN, (2, 2, 4), 16, **options, seed=seed)) for seed in (0, 1))
+    assert len({kernel.shape for kernel in one.values()}) == 2
+    for a, b in itertools.combinations([*one.values(), *two.values()], 2):
+        assert a.shape != b.shape or not np.allclose(a, b)
 
 
 def traced_graphdef(seed=0, scale=1.0, rate=0.1, **options):

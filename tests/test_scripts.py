@@ -88,7 +88,7 @@ def custom_run(tmp_path_factory):
         epochs=2,
         hyperparameters={"start": 0.0},
         trial=triple,
-        shared=np.zeros(1),
+        shared=np.zeros(1, np.float32),
     )
     study.run(folder, width=2)
     return folder

@@ -150,7 +150,7 @@ def bad(**fields):
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
         ({"configuration": {"l1_type": "proximal", "momentum_type": "classical"}}, "not with proximal L1"),
         ({"configuration": {"centered": True, "optimizer": "sgd"}}, "only rmsprop has a centred form"),
-        ({"configuration": {"loss": "mae"}}, "loss"),
+        ({"configuration": {"loss": "mae"}}, "configuration.loss = 'mae': the targets of arrays are labels: take cross_entropy"),
         ({"hyperparameters": {"learning_rate": -0.1}}, "hyperparameters.learning_rate = -0.1: give a number >= 0"),
         ({"hyperparameters": {"decay": 1.0}}, "hyperparameters.decay = 1.0: give a number in [0, 1)"),
         ({"hyperparameters": {"decay": -0.1}}, "hyperparameters.decay = -0.1: give a number in [0, 1)"),
@@ -228,7 +228,7 @@ def test_a_function_is_named_by_its_file(file):
         ("data.name=digit", "digits"),
         ("data.colour=1", "colour"),
         ("name=a/b", "name = 'a/b'"),
-        ("space.grid.learning_rate=[]", "space.grid.learning_rate = ()"),
+        ("space.grid.learning_rate=[]", "space.grid.learning_rate = []"),
         ("space.grd.learning_rate=[1]", "grd"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.settings import judged, last, require
@@ -103,8 +102,3 @@ def dead_units(results: xr.Dataset) -> xr.Dataset:
             events = results[f"{name}_fraction"].isel(epoch=slice(1, None))
             figures[name] = events.sum("epoch", min_count=1).mean("layer")
     return figures.transpose("trial", ...)
-
-
-def has_dead_units(results: xr.Dataset) -> bool:
-    """Whether dead units are recorded of any trial."""
-    return "dead_fraction" in results and bool(np.isfinite(results.dead_fraction).any())

@@ -94,7 +94,7 @@ def lines(means: xr.Dataset, over: str, by: Sequence[str]) -> list[Line]:
     code, first = _codes([means[name].values for name in by], means.sizes["setting"])
     found = []
     for index, row in enumerate(first):
-        points = means.isel(setting=np.flatnonzero(code == index)).sortby(over)
+        points = means.isel(setting=np.flatnonzero(code == index))
         found.append(Line({name: means[name][row].item() for name in by}, points))
     return found
 

@@ -112,7 +112,8 @@ class RunFolder:
 
 def _read_piece(path: Path) -> Piece:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since np.load leaves a broken file open.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             record = {key.removeprefix("record/"): file[key] for key in file if key.startswith("record/")}
             return Piece(file["trials"], file["epochs"], record)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

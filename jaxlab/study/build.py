@@ -38,6 +38,7 @@ def supervised_trial(
         raise InputError(
             "configuration.batch_size", c.batch_size, f"the training set has {examples} examples"
         )
+    _check_targets(c, data)
     steps_per_epoch = examples // c.batch_size
     optimizer = c.optimizer
     if not callable(optimizer):
@@ -62,6 +63,18 @@ def supervised_trial(
     )
     _check_traceable(task, c, example, data)
     return supervised(task, c, example, data)
+
+
+def _check_targets(configuration: Configuration, data: Dataset) -> None:
+    """Losses and metrics of labels for labels, those of numbers for numbers."""
+    of_labels = ("cross_entropy", "accuracy")
+    wanted = "labels" if data.classes else "numbers"
+    for field, names in {"loss": (configuration.loss,), "metrics": configuration.metrics}.items():
+        for name in names:
+            if isinstance(name, str) and (name in of_labels) != bool(data.classes):
+                known = [each for each in (LOSSES if field == "loss" else METRICS) if (each in of_labels) == bool(data.classes)]
+                remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(known)}"
+                raise InputError(f"configuration.{field}", name, remedy)
 
 
 def _check_traceable(task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset) -> None:

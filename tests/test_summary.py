@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import synthetic
+import xarray as xr
+
+from jaxlab import InputError, analysis
+
+TABLES = [analysis.divergence_table, analysis.overfitting_table, analysis.dead_units_table]
+
+
+@pytest.fixture
+def study():
+    return synthetic.example()
+
+
+def test_the_summary_in_words(study):
+    answers = dict(analysis.summary(study))
+    assert answers == {
+        "best setting": "learning rate 0.1, L2 0: validation accuracy 85.0 % (mean of 2 seeds, 84.0 % to 86.0 %), "
+        "test 80.0 %",
+        "diverged": "0 of 16 trials",
+        "largest stable learning rate": "L2 0: 0.1 (unstable at 1); L2 0.5: 0.01 (unstable at 0.1)",
+        "sensitivity to learning rate": "0.875 at every L2 (mean training loss above the best, 0.01 to 10)",
+        "largest generalisation gap": "learning rate 1, L2 0.5: 20.0 points of accuracy (training 90.0 %, "
+        "validation 70.0 %); validation loss ends at 1 x its minimum",
+        "dead units": "0 % before training, up to 80 % at the end (learning rate 10, L2 0)",
+        "10 % of units dead": "L2 0: from learning rate 1 on (in some layer from 0.1); "
+        "L2 0.5: from learning rate 0.1 on",
+        "40 % of units dead": "L2 0: from learning rate 1 on; L2 0.5: from learning rate 10 on (in some layer from 1)",
+    }
+
+
+def test_the_summary_says_who_diverged():
+    results = synthetic.results({"learning_rate": [0.1, 1.0, 10.0]}, bad=[-1, 40, 7])
+    assert dict(analysis.summary(results))["diverged"] == (
+        "2 of 3 trials, the smallest learning rate 1; first bad step 7 at the earliest"
+    )
+
+
+ODD = {
+    "one trial": lambda: synthetic.results({"learning_rate": [0.1], "seed": [0]}),
+    "no learning rate": lambda: synthetic.results({"momentum": [0.1, 0.9]}),
+    "no numbers": lambda: synthetic.results({"activation": ["relu", "tanh"], "seed": [0, 0]}),
+    "random": lambda: synthetic.results({"learning_rate": [0.1, 0.2, 0.3], "l2": [0.3, 0.2, 0.1]}),
+    "all diverged": lambda: synthetic.rates(bad=np.full(16, 3), dead=np.zeros((16, 2))),
+    "unfinished": lambda: synthetic.rates(
+        reached=[4] * 5 + [1] * 3 + [0] * 3 + [-1] * 5, dead=np.ones((16, 2))
+    ),
+    "not begun": lambda: synthetic.rates(reached=[-1] * 16, dead=np.ones((16, 2))),
+    "regression": lambda: synthetic.rates(metric="mae", better="lower", units="degrees"),
+    "many axes": lambda: synthetic.results(
+        synthetic.grid(
+            learning_rate=[0.1, 1.0], l2=[0.0, 0.1, 0.2, 0.3], decay=[0.5, 0.9], activation=["relu", "elu"]
+        )
+    ),
+    "whole numbers": lambda: synthetic.results({"batch_size": [8, 64, 512]}, loss=[1.0, 1.0, 3.0]),
+    "one layer": lambda: synthetic.rates(dead=np.full((16, 1), 0.5)),
+    "custom": lambda: xr.Dataset(
+        {"returns": (("trial", "epoch"), np.zeros((2, 3)))},
+        {"trial": [0, 1], "epoch": [0, 1, 2], "seed": ("trial", [0, 1])},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_summary_has_an_answer_for_every_run(name):
+    rows = analysis.summary(ODD[name]())
+    assert len(rows) == 8
+    assert all(row.answer and "nan" not in row.answer and "\n" not in row.answer for row in rows)
+    if name == "custom":
+        assert {row.answer for row in rows} == {"not recorded"}
+
+
+@pytest.mark.parametrize("function", TABLES)
+def test_tables_are_aligned_and_fit_the_terminal(study, function):
+    lines = function(study).splitlines()
+    body = lines[: lines.index("")]
+    assert len(body) == 2 + 8
+    assert len({len(line) for line in body}) == 1
+    assert max(map(len, lines[: len(body)])) <= 100
+    assert body[0].split()[:4] == ["L2", "learning", "rate", "trials"]
+    assert body[2].split()[:3] == ["0", "0.01", "2"]
+
+
+def test_what_the_tables_say(study):
+    unstable = analysis.divergence_table(study).splitlines()[4].split()
+    assert unstable == ["0", "1", "2", "0", "%", "100", "%", "100", "%", "-", "0", "%", "1.5"]
+    best = analysis.overfitting_table(study).splitlines()[3].split()
+    assert best[:10] == ["0", "0.1", "2", "95.0", "%", "85.0", "%", "80.0", "%", "10.0"]
+    dead = analysis.dead_units_table(study)
+    assert dead.splitlines()[5].split() == ["0", "10", "2", "0", "%", "80", "%", "80", "%", "80", "%"]
+    assert "40 % of units dead: L2 0: from learning rate 1 on" in dead
+
+
+@pytest.mark.parametrize("function", [*TABLES, analysis.best_setting, analysis.largest_stable])
+def test_what_a_custom_run_lacks_is_named(function):
+    with pytest.raises(InputError, match="is not recorded in this run"):
+        function(ODD["custom"]())
