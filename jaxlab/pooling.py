@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ def max_pool(
 ) -> jax.Array:
     """The maximum of each window: values those of ``flax.nnx.max_pool``, bit for bit.
 
-    At a tie the gradient is shared equally among the largest elements of the window, whatever the strides
-    (``flax.nnx.max_pool`` gives all of it to one of them), so it is a subgradient that does not depend on their order.
+    At a tie the gradient goes to the first of the largest elements of the window in row-major order, whatever the strides,
+    as in ``flax.nnx.max_pool``.
 
     Args:
         x: floating, [*batch, *spatial, C] with any number of batch axes.
@@ -42,7 +43,19 @@ def max_pool(
         InputError: an argument does not fit x, or the window fits nowhere in it.
     """
     windows, axes = _windows(jnp.asarray(x), window_shape, strides, padding, -math.inf)
-    return jnp.max(windows, axis=axes)
+    for axis in reversed(axes):
+        elements = [lax.index_in_dim(windows, i, axis, keepdims=False) for i in range(windows.shape[axis])]
+        windows = functools.reduce(_larger, elements)
+    return windows
+
+
+def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The larger of two, the first of equals, NaN if either is.
+
+    A choice, and not ``maximum``: that one's gradient compares the result with the arguments, which a compiler may compute
+    anew for the backward pass with other last bits, so that neither would be the maximum.
+    """
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def avg_pool(

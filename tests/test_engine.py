@@ -193,7 +193,7 @@ import sys; sys.path.insert(0, "tests")
 from test_engine import quadratic, run, settings
 from jaxlab.engine import compile_programs, make_pack
 programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
-text = programs.segment.as_text() + programs.start.as_text() + programs.finish.as_text()
+text = "".join(program.as_text() for program in programs[:4])
 for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
     assert word not in text, word
 found = run(quadratic(), settings([0.3, 0.4, 1e9, 0.6, 1.7]), width=2)

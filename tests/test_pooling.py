@@ -72,8 +72,8 @@ def test_windows_that_tile_are_not_copied_one_by_one():
     def program(strides):
         return str(jax.make_jaxpr(lambda x: max_pool(x, (2, 2), strides))(jnp.ones((1, 5, 5, 1))))
 
-    assert program((1, 2)).count("slice[") == 4
-    assert program((2, 2)).count("slice[") == 1
+    assert "concatenate" in program((1, 2))
+    assert "concatenate" not in program((2, 2))
 
 
 @pytest.mark.parametrize("strides", [(2, 2), (1, 2)])
@@ -85,32 +85,34 @@ def test_any_number_of_batch_axes(strides):
 
 
 @pytest.mark.parametrize(("spatial", "window", "strides", "padding"), CASES)
-def test_a_tie_shares_the_gradient_equally_on_both_paths(x64, spatial, window, strides, padding):
-    # Few distinct values, hence ties; the oracle visits the windows one by one.
+def test_at_a_tie_the_gradient_goes_where_flax_sends_it(x64, spatial, window, strides, padding):
+    # Few distinct values, hence ties; distinct cotangents, so that a wrong place shows.
     x = np.random.default_rng(2).integers(0, 3, size=(2, *spatial, 2)).astype(float)
-    shape = jax.eval_shape(lambda x: max_pool(x, window, strides, padding), x).shape
-    g = normal(*shape)
-    gradient = jax.jit(jax.grad(lambda x: (g * max_pool(x, window, strides, padding)).sum()))(x)
-    steps = strides or (1,) * len(window)
-    pads = jax.lax.padtype_to_pads(spatial, window, steps, padding) if isinstance(padding, str) else padding
-    padded = np.pad(x, [(0, 0), *pads, (0, 0)], constant_values=-np.inf)
-    expected = np.zeros_like(padded)
-    for place in np.ndindex(*shape[1:-1]):
-        cut = tuple(slice(p * s, p * s + w) for p, s, w in zip(place, steps, window, strict=True))
-        axes = tuple(range(1, len(window) + 1))
-        seen = padded[:, *cut]
-        largest = seen == seen.max(axes, keepdims=True)
-        share = largest / largest.sum(axes, keepdims=True)
-        expected[:, *cut] += share * np.expand_dims(g[:, *place], axes)
-    inside = tuple(slice(low, low + n) for (low, _), n in zip(pads, spatial, strict=True))
-    np.testing.assert_allclose(gradient, expected[:, *inside], rtol=1e-12, atol=1e-14)
+    g = normal(*jax.eval_shape(lambda x: max_pool(x, window, strides, padding), x).shape)
+
+    def gradient(pool):
+        return jax.jit(jax.grad(lambda x: (g * pool(x, window, strides, padding)).sum()))(x)
+
+    np.testing.assert_allclose(gradient(max_pool), gradient(nnx.max_pool), rtol=1e-12, atol=1e-14)
 
 
-def test_four_equal_elements_get_a_quarter_each():
+def test_the_first_of_four_equal_elements_gets_the_gradient():
     x = jnp.ones((1, 2, 2, 1))
     for strides in [(2, 2), (1, 1)]:
         g = jax.grad(lambda x, s=strides: max_pool(x, (2, 2), s).sum())(x)
-        np.testing.assert_array_equal(g, np.full((1, 2, 2, 1), 0.25))
+        np.testing.assert_array_equal(g[0, :, :, 0], [[1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_gradient_survives_a_compiler_that_computes_its_input_anew(level):
+    def loss(x):
+        scale = jnp.sqrt(jnp.mean(x * x, axis=(0, 1, 2), keepdims=True) + 1e-5)
+        return jnp.sum(max_pool(jax.nn.relu(x / scale * 1.1 + 0.3), (2, 2), (2, 2)) ** 2)
+
+    x = jnp.asarray(normal(4, 8, 8, 3), jnp.float32)
+    options = {"xla_backend_optimization_level": level}
+    found = jax.jit(jax.grad(loss)).lower(x).compile(compiler_options=options)(x)
+    np.testing.assert_allclose(found, jax.jit(jax.grad(loss))(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("spatial", "window", "strides", "padding"), CASES)

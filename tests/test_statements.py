@@ -42,16 +42,18 @@ def test_1_a_relu_behind_a_signed_regression_output_is_clearly_worse():
     space, common = grid(learning_rate=[3e-3], seed=[0, 1]), {"loss": "mae", "features": [8]}
     free = Study(data, space, 8, common).run()
     stuck = Study(data, space, 8, common | {"model": clipped}).run()
-    assert (stuck.validation_mae[:, -1].values > 1.2 * free.validation_mae[:, -1].values).all()
+    assert stuck.validation_mae[:, -1].mean() > 1.2 * free.validation_mae[:, -1].mean()
 
 
-def test_2_l2_shrinks_the_generalisation_gap():
-    data = digits(train=150, other=300)
-    results = study(grid(l2=[0.0, 1e-3, 3e-2], seed=range(5)) * grid(learning_rate=[3e-3]), 30, data).run()
+def test_2_l2_shrinks_the_generalisation_gap_and_keeps_the_test_accuracy():
+    data = datasets.load("mnist1d", subset=500)
+    space = grid(l2=[0.0, 1e-3, 3e-3, 1e-2], seed=range(5)) * grid(learning_rate=[3e-3])
+    results = Study(data, space, 60, {"model": "mlp", "features": [64]}).run(width=10)
     gaps = list(mean_over_seeds(results.accuracy_gap.values, results, "l2").values())
     test = list(mean_over_seeds(results.test_accuracy.values, results, "l2").values())
-    assert gaps[0] > gaps[-1]
-    assert max(test[1:]) > test[0] - 0.02
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 0.8 * gaps[0]
+    assert max(test[1:]) > test[0] - 0.01
 
 
 def test_3_a_large_learning_rate_oscillates_and_a_larger_one_diverges():
@@ -64,11 +66,11 @@ def test_3_a_large_learning_rate_oscillates_and_a_larger_one_diverges():
 
 
 def test_4_overfitting_is_worse_accuracy_on_new_data():
-    data = datasets.load("mnist1d", subset=300)
-    results = Study(data, grid(learning_rate=[3e-3], seed=[0, 1]), 60, {"model": "mlp", "features": [64]}).run()
+    data = datasets.load("mnist1d", subset=500)
+    results = Study(data, grid(learning_rate=[3e-3], seed=[0, 1]), 150, {"model": "mlp", "features": [64]}).run()
     assert (results.train_accuracy[:, -1] > 0.99).all()
-    assert (results.accuracy_gap > 0.3).all()
-    assert (results["rise"] > 1.2).all()
+    assert (results.accuracy_gap > 0.4).all()
+    assert (results["rise"] > 1.5).all()
 
 
 def test_6_mae_resists_outliers_where_mse_does_not():

@@ -45,7 +45,7 @@ class Watcher:
             total=progress.all_trial_epochs if training else None,
             words=words,
         )
-        if not self.console.is_terminal and (time.monotonic() - self.said > 30 or not training):
+        if not self.console.is_terminal and (time.monotonic() - self.said > 30 or progress.phase != "training"):
             self.said = time.monotonic()
             print(f"{self.name}: {words}", file=sys.stderr, flush=True)
 

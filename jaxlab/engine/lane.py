@@ -16,12 +16,16 @@ class Lane(NamedTuple):
     first_bad_step: Any
 
 
-def start(trial: Trial, hyperparameters: Any, shared: Any) -> tuple[Lane, Record]:
-    """The initial state and the record of epoch 0."""
+def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
+    """The initial state."""
     state = trial.init(hyperparameters, shared)
-    bad = jnp.where(all_finite(state), -1, 0).astype(jnp.int32)
-    state, record = trial.evaluate(hyperparameters, state, shared, False)
-    return Lane(state, bad), record | {"first_bad_step": bad}
+    return Lane(state, jnp.where(all_finite(state), -1, 0).astype(jnp.int32))
+
+
+def measure(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> tuple[Lane, Record]:
+    """The record of epoch 0."""
+    state, record = trial.evaluate(hyperparameters, lane.state, shared, False)
+    return lane._replace(state=state), record | {"first_bad_step": lane.first_bad_step}
 
 
 def segment(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epochs: jax.Array):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,10 +15,10 @@ from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 
 # A trial's numbers must not depend on its neighbours, so a GPU may neither use atomics nor pick kernels by timing.
-# These go to this program alone; the process' XLA_FLAGS are the user's.
-_OPTIONS = {
-    "gpu": {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0},
-}
+# These go to these programs alone; the process' XLA_FLAGS are the user's.
+_OPTIONS = {"gpu": {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0}}
+# The initial draws run once a pack, but take LLVM as long to optimise as the training loop.
+_OPTIONS_OF_START = _OPTIONS | {"cpu": {"xla_backend_optimization_level": 0}}
 
 
 class Pack(NamedTuple):
@@ -55,12 +56,13 @@ def default_width(device: jax.Device, trials: int) -> int:
 class Programs(NamedTuple):
     """One group's compiled programs, for any values, number of trials and number of epochs.
 
-    ``start(hyperparameters, shared)``, ``segment(hyperparameters, lanes, shared, epochs)`` and
-    ``finish(hyperparameters, lanes, shared)``; every array of the first two kinds has a leading axis of
-    ``pack.lanes`` trials.
+    ``start(hyperparameters, shared)``, ``measure(hyperparameters, lanes, shared)`` for epoch 0,
+    ``segment(hyperparameters, lanes, shared, epochs)`` and ``finish(hyperparameters, lanes, shared)``; hyperparameters and
+    lanes have a leading axis of ``pack.lanes`` trials.
     """
 
     start: jax.stages.Compiled
+    measure: jax.stages.Compiled
     segment: jax.stages.Compiled
     finish: jax.stages.Compiled
     pack: Pack
@@ -69,7 +71,7 @@ class Programs(NamedTuple):
 
     def memory_bytes(self) -> int:
         """Bytes that the largest of the programs holds on one device: arguments, results and temporaries."""
-        return max(_bytes(program) for program in (self.start, self.segment, self.finish))
+        return max(_bytes(program) for program in (self.start, self.measure, self.segment, self.finish))
 
 
 def _bytes(program: jax.stages.Compiled) -> int:
@@ -107,32 +109,36 @@ def compile_programs(
     Args:
         trial: the triple.
         hyperparameters: a pytree of scalars of one trial, for dtypes.
-        shared: the arrays (or their shapes) that all trials see.
+        shared: the arrays that all trials see.
         pack: devices and width.
         segment_epochs: epochs inside one call; must divide the number of epochs.
     """
     began = time.perf_counter()
     hyper_T = _stacked(hyperparameters, pack)
-    shared = jax.tree.map(lambda leaf: _shape(leaf, pack.replicated), shared)
+    shared = jax.tree.map(lambda leaf: _shape(on_device(leaf), pack.replicated), shared)
     epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32, sharding=pack.replicated)
-    start = _compile(over_trials(pack, partial(lane.start, trial), (True, False)), (hyper_T, shared))
-    lanes, _ = start.out_info
-    lanes = jax.tree.map(lambda leaf: _shape(leaf, pack.over_trials), lanes)
-    segment = _compile(
+    start = _lower(over_trials(pack, partial(lane.start, trial), (True, False)), (hyper_T, shared))
+    lanes = jax.tree.map(lambda leaf: _shape(leaf, pack.over_trials), start.out_info)
+    measure = _lower(
+        over_trials(pack, partial(lane.measure, trial), (True, True, False)), (hyper_T, lanes, shared), donate=(1,)
+    )
+    segment = _lower(
         over_trials(pack, partial(lane.segment, trial), (True, True, False, False)),
         (hyper_T, lanes, shared, epochs),
         donate=(1,),
     )
-    finish = _compile(
-        over_trials(pack, partial(lane.finish, trial), (True, True, False)), (hyper_T, lanes, shared)
-    )
+    finish = _lower(over_trials(pack, partial(lane.finish, trial), (True, True, False)), (hyper_T, lanes, shared))
     _check_names(segment.out_info[1], finish.out_info)
-    return Programs(start, segment, finish, pack, segment_epochs, time.perf_counter() - began)
+    backend = pack.mesh.devices.flat[0].platform
+    with ThreadPoolExecutor() as pool:  # compiling leaves the interpreter lock to the others
+        jobs = [pool.submit(start.compile, _OPTIONS_OF_START.get(backend))]
+        jobs += [pool.submit(each.compile, _OPTIONS.get(backend)) for each in (measure, segment, finish)]
+        programs = [job.result() for job in jobs]
+    return Programs(*programs, pack, segment_epochs, time.perf_counter() - began)
 
 
-def _compile(function: Callable, arguments: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Compiled:
-    lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
-    return lowered.compile(compiler_options=_OPTIONS.get(jax.default_backend()))
+def _lower(function: Callable, arguments: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
+    return jax.jit(function, donate_argnums=donate).lower(*arguments)
 
 
 def _check_names(each_epoch: dict, at_the_end: dict) -> None:
@@ -141,13 +147,20 @@ def _check_names(each_epoch: dict, at_the_end: dict) -> None:
         raise InputError("trial.evaluate", both, "with final=True record other names than at each epoch")
 
 
+def on_device(leaf: Any) -> Any:
+    """An array in the dtype that the device uses: float64 is float32 unless x64 is on. Typed keys are left alone."""
+    if isinstance(leaf, jax.Array):
+        return leaf
+    leaf = np.asarray(leaf)
+    return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+
+
 def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _stacked(hyperparameters: Any, pack: Pack) -> Any:
     def stacked(leaf: Any) -> jax.ShapeDtypeStruct:
-        dtype = jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
-        return jax.ShapeDtypeStruct((pack.lanes,), dtype, sharding=pack.over_trials)
+        return jax.ShapeDtypeStruct((pack.lanes,), on_device(leaf).dtype, sharding=pack.over_trials)
 
     return jax.tree.map(stacked, hyperparameters)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.engine.programs import Programs
+from jaxlab.engine.programs import Programs, on_device
 from jaxlab.errors import InputError
 
 
@@ -47,7 +47,7 @@ def train(programs: Programs, hyperparameters: Any, shared: Any, epochs: int) ->
         raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
     trials = len(jax.tree.leaves(hyperparameters)[0])
     packs = packs_of(trials, pack.lanes)
-    shared = jax.device_put(shared, pack.replicated)
+    shared = jax.device_put(jax.tree.map(on_device, shared), pack.replicated)
     hyper = [jax.device_put(_take(hyperparameters, lanes), pack.over_trials) for lanes in packs]
     yield from _fetched(_calls(programs, packs, hyper, shared, epochs), trials)
 
@@ -56,7 +56,7 @@ def _calls(programs: Programs, packs, hyper, shared, epochs: int) -> Iterator[tu
     """Start every call of the group in order: ``(lanes, epochs, record on the device)``."""
     states = []
     for lanes, values in zip(packs, hyper, strict=True):
-        state, record = programs.start(values, shared)
+        state, record = programs.measure(values, programs.start(values, shared), shared)
         states.append(state)
         yield lanes, np.zeros(1, np.int32), {name: array[:, None] for name, array in record.items()}
     for first in range(1, epochs + 1, programs.segment_epochs):
@@ -85,9 +85,4 @@ def _piece(lanes: np.ndarray, epochs: np.ndarray, record: dict[str, jax.Array], 
 
 def _take(tree: Any, index: np.ndarray) -> Any:
     """Rows of a tree of NumPy arrays, in the dtypes that the device uses."""
-
-    def rows(leaf: Any) -> np.ndarray:
-        leaf = np.asarray(leaf)[index]
-        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
-
-    return jax.tree.map(rows, tree)
+    return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[index]), tree)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -61,44 +61,59 @@ def _reached(results: xr.Dataset) -> np.ndarray:
     return np.where(known.any(axis=1), last, -1)
 
 
-def _stability(results: xr.Dataset) -> xr.Dataset:
-    loss = results.train_loss.values
-    verdict = jax.vmap(unstable)(results.first_bad_step.values, loss, loss[:, 0])
-    labels = {
-        "above_initial": "final training loss above the initial one",
-        "not_converged": "mean of the last 20 of loss / initial loss is not below 1",
-        "unstable": "a bad step, or above the initial loss, or not converged",
+def _judge(bad: jax.Array, train_E: jax.Array, held_E: jax.Array, better: str) -> dict[str, jax.Array]:
+    """The verdicts on one trial, from its first bad step and its curves of training loss and validation metric."""
+    stability = unstable(bad, train_E, train_E[0])
+    return {
+        "above_initial": stability.above_initial,
+        "not_converged": stability.not_converged,
+        "unstable": stability.unstable,
+        "oscillation": oscillation(train_E),
+        "best_epoch": best_epoch(held_E, better),
     }
-    for name, words in labels.items():
-        results[name] = ("trial", np.asarray(getattr(verdict, name)), {"long_name": words, "units": "1"})
-    return _per_trial(
-        results, "oscillation", oscillation, loss, "share of sign changes of the change in training loss"
+
+
+def _stability(results: xr.Dataset) -> xr.Dataset:
+    metric = validation_metric(results)
+    held = results[f"validation_{metric}"]
+    judge = jax.jit(jax.vmap(partial(_judge, better=held.attrs.get("better", "lower"))))
+    found = judge(results.first_bad_step.values, results.train_loss.values, held.values)
+    labels = {
+        "above_initial": ("final training loss above the initial one", "1"),
+        "not_converged": ("mean of the last 20 of loss / initial loss is not below 1", "1"),
+        "unstable": ("a bad step, or above the initial loss, or not converged", "1"),
+        "oscillation": ("share of sign changes of the change in training loss", "1"),
+        "best_epoch": (f"epoch of the best validation {metric}, the first of equals", "epoch"),
+    }
+    return results.assign(
+        {
+            name: ("trial", np.asarray(found[name]), {"long_name": words, "units": units})
+            for name, (words, units) in labels.items()
+        }
     )
 
 
 def _overfitting(results: xr.Dataset) -> xr.Dataset:
-    metric = validation_metric(results)
-    validation = results[f"validation_{metric}"]
-    better = validation.attrs.get("better", "lower")
-    best = np.asarray(jax.vmap(lambda curve: best_epoch(curve, better))(validation.values)).astype(np.int32)
-    results["best_epoch"] = (
-        "trial",
-        best,
-        {"long_name": f"epoch of the best validation {metric}, the first of equals", "units": "epoch"},
-    )
-    for name in dict.fromkeys((metric, "loss")):
-        train, held = results[f"train_{name}"], results[f"validation_{name}"]
-        ends = [np.asarray(jax.vmap(final)(curve.values)) for curve in (train, held)]
-        words = f"generalisation gap in {name} at the last epoch reached, positive where validation is worse"
-        attributes = {"long_name": words, "units": held.attrs["units"]}
-        sense = held.attrs.get("better", "lower")
-        results[f"{name}_gap"] = ("trial", np.asarray(gap(*ends, sense)), attributes)
+    names = dict.fromkeys((validation_metric(results), "loss"))
+    curves = {name: (results[f"train_{name}"], results[f"validation_{name}"]) for name in names}
+    better = {name: held.attrs.get("better", "lower") for name, (_, held) in curves.items()}
+
+    def judge(curves: dict) -> dict[str, jax.Array]:
+        gaps = {name: gap(final(train), final(held), better[name]) for name, (train, held) in curves.items()}
+        return gaps | {"rise": rise(curves["loss"][1])}
+
+    found = jax.jit(jax.vmap(judge))(jax.tree.map(lambda curve: curve.values, curves))
+    added = {
+        f"{name}_gap": (
+            "trial",
+            np.asarray(found[name]),
+            {
+                "long_name": f"generalisation gap in {name} at the last epoch reached, positive where validation is worse",
+                "units": curves[name][1].attrs["units"],
+            },
+        )
+        for name in names
+    }
     words = "validation loss at the last epoch reached over its minimum"
-    return _per_trial(results, "rise", rise, results.validation_loss.values, words)
-
-
-def _per_trial(
-    results: xr.Dataset, name: str, function: Callable, curves: np.ndarray, words: str
-) -> xr.Dataset:
-    results[name] = ("trial", np.asarray(jax.vmap(function)(curves)), {"long_name": words, "units": "1"})
-    return results
+    added["rise"] = ("trial", np.asarray(found["rise"]), {"long_name": words, "units": "1"})
+    return results.assign(added)

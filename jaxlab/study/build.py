@@ -99,7 +99,7 @@ def _cnn(
     return CNN(
         data.input_shape,
         data.outputs,
-        features=c.features or (16, 32),
+        features=(16, 32) if c.features is None else c.features,
         kernel_sizes=c.kernel_sizes,
         strides=c.strides,
         padding=c.padding,
@@ -114,7 +114,7 @@ def _cnn(
 def _mlp(
     configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Dataset
 ) -> MLP:
-    features = configuration.features or (128,)
+    features = (128,) if configuration.features is None else configuration.features
     return MLP(
         data.input_shape,
         data.outputs,

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from jaxlab.datasets import AUGMENTATIONS
 from jaxlab.losses import LOSSES, METRICS
-from jaxlab.models import ACTIVATIONS, INITIALIZERS
+from jaxlab.models import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS
 from jaxlab.schedules import SCHEDULES
 from jaxlab.study.checks import (
     Check,
@@ -45,7 +45,7 @@ CONFIGURATION: dict[str, Field] = {
     "dense": Field((), several(positive_int), "widths of the dense layers behind the convolutions"),
     "activation": Field("relu", name_or_function(ACTIVATIONS, "activation"), "after every trainable layer"),
     "kernel_init": Field(None, optional(name_or_function(INITIALIZERS, "initializer")), "of the kernels"),
-    "bias_init": Field(None, optional(name_or_function(INITIALIZERS, "initializer")), "of the biases"),
+    "bias_init": Field(None, optional(name_or_function(BIAS_INITIALIZERS, "initializer")), "of the biases"),
     "batch_norm": Field(False, flag, "batch normalisation before each activation"),
     "dropout": Field(False, flag, "dropout layers, at the rate dropout_rate"),
     "optimizer": Field("rmsprop", name_or_function(OPTIMIZERS, "optimizer"), "the family of the optimizer"),

@@ -71,7 +71,7 @@ def _group_plan(study: Any, group: Any, pack: Pack, varied: list[str]) -> GroupP
     times = []
     for _ in train(programs, few, study.arrays, 2 * programs.segment_epochs):
         times.append(time.perf_counter())
-    lanes = programs.start.out_info[0]
+    lanes = programs.start.out_info
     state = sum(
         leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lanes) if hasattr(leaf.dtype, "itemsize")
     )

@@ -126,6 +126,9 @@ def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]
             "share of units that revived since the evaluation before", "1", ("layer",), zero
         ),
     }
+    if "effective_rank" in task.diagnostics:
+        words = f"effective rank of the post-activations of {task.probe} training examples"
+        variables["effective_rank"] = Variable(words, "1", ("layer",))
     for split, words in {"train": "training", "validation": "validation", "test": "test"}.items():
         variables[f"{split}_loss"] = Variable(f"loss on the {words} set, penalty apart")
         for name, metric in task.metrics.items():
