@@ -26,8 +26,8 @@ def max_pool(
 ) -> jax.Array:
     """The maximum of each window: values those of ``flax.nnx.max_pool``, bit for bit.
 
-    At a tie the gradient goes to the first of the largest elements of the window in row-major order, whatever the strides,
-    as in ``flax.nnx.max_pool``.
+    At a tie the gradient goes to the first of the largest elements of the window in row-major order, whatever the
+    strides, as in ``flax.nnx.max_pool``.
 
     Args:
         x: floating, [*batch, *spatial, C] with any number of batch axes.
@@ -52,8 +52,8 @@ def max_pool(
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
     """The larger of two, the first of equals, NaN if either is.
 
-    A choice, and not ``maximum``: that one's gradient compares the result with the arguments, which a compiler may compute
-    anew for the backward pass with other last bits, so that neither would be the maximum.
+    A choice, and not ``maximum``: that one's gradient compares the result with the arguments, which a compiler may
+    compute anew for the backward pass with other last bits, so that neither would be the maximum.
     """
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
 

@@ -12,7 +12,10 @@ def digits(train=150, other=70):
     data = datasets.load("digits")
     cut = {"train": train, "validation": other, "test": other}
     return datasets.from_arrays(
-        **{name: (getattr(data, name).inputs[:size], getattr(data, name).targets[:size]) for name, size in cut.items()},
+        **{
+            name: (getattr(data, name).inputs[:size], getattr(data, name).targets[:size])
+            for name, size in cut.items()
+        },
         classes=10,
     )
 
@@ -45,7 +48,9 @@ def rows(results, **where):
     """Index of the only trial at some coordinates."""
     found = np.ones(results.sizes["trial"], bool)
     for name, value in where.items():
-        found &= np.isclose(results[name].values, value) if not isinstance(value, str) else results[name] == value
+        found &= (
+            np.isclose(results[name].values, value) if not isinstance(value, str) else results[name] == value
+        )
     (index,) = np.flatnonzero(found)
     return index
 

@@ -34,7 +34,11 @@ def folder(tmp_path_factory):
 def jaxlab(folder, *arguments, environment=None):
     command = [sys.executable, "-m", "jaxlab", *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"} | (environment or {})
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "120"} | (environment or {}),
     )
 
 
@@ -75,8 +79,14 @@ def test_help_is_there(folder, command):
         (["run", "none.toml"], "jaxlab: study file = 'none.toml': does not exist; name a .toml file"),
         (["run", "tiny.toml", "--set", "epoch=1"], "jaxlab: study file = 'epoch': did you mean 'epochs'?"),
         (["run", "tiny.toml", "--set", "epochs=1"], "holds another study; name another folder"),
-        (["run", "tiny.toml", "--set", "space.grid.learning_rate=[-1]", "--out", "new"], "space.learning_rate = -1"),
-        (["run", "tiny.toml", "--set", "configuration.batch_size=999", "--out", "new"], "configuration.batch_size = 999"),
+        (
+            ["run", "tiny.toml", "--set", "space.grid.learning_rate=[-1]", "--out", "new"],
+            "space.learning_rate = -1",
+        ),
+        (
+            ["run", "tiny.toml", "--set", "configuration.batch_size=999", "--out", "new"],
+            "configuration.batch_size = 999",
+        ),
         (["run", "tiny.toml", "--width", "0", "--out", "new"], "width = 0: give a whole number >= 1"),
         (["run", "tiny.toml", "--devices", "0", "--out", "new"], "--devices = 0: give a whole number >= 1"),
         (["show", "tiny.toml"], "is no run folder of jaxlab"),
@@ -100,7 +110,17 @@ def test_wrong_usage_is_status_2(folder, arguments):
 
 
 def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
-    command = [sys.executable, "-m", "jaxlab", "run", "tiny.toml", "--out", str(tmp_path / "run"), "--set", "epochs=5000"]
+    command = [
+        sys.executable,
+        "-m",
+        "jaxlab",
+        "run",
+        "tiny.toml",
+        "--out",
+        str(tmp_path / "run"),
+        "--set",
+        "epochs=5000",
+    ]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "run").glob("pieces/*e000002.npz")) and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from jaxlab.engine import compile_programs, default_width, make_pack, packs_of, 
 from jaxlab.errors import InputError
 from jaxlab.trial import Hyperparameters, Trial, guarded_scan
 
-STEPS, EPOCHS = 10, 4
+STEPS, EPOCHS, ONE = 10, 4, np.float32(1)
 
 
 def quadratic(steps: int = STEPS, traces: list | None = None) -> Trial:
@@ -44,7 +44,7 @@ def settings(learning_rates, curvature=1.0) -> Hyperparameters:
     return Hyperparameters(learning_rate=rates, curvature=np.full_like(rates, curvature))
 
 
-def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=np.float32(1)):
+def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=ONE):
     """All records of a run as arrays over trials."""
     example = jax.tree.map(lambda leaf: leaf[0], hyper)
     programs = compile_programs(trial, example, shared, make_pack(width), segment_epochs)
@@ -57,7 +57,9 @@ def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=np.float3
                 array = recorded.setdefault(name, np.full(shape, -99, values.dtype))
                 array[np.ix_(piece.trials, piece.epochs)] = values
             else:
-                recorded.setdefault(name, np.full((count, *values.shape[1:]), -99, values.dtype))[piece.trials] = values
+                recorded.setdefault(name, np.full((count, *values.shape[1:]), -99, values.dtype))[
+                    piece.trials
+                ] = values
     return recorded
 
 
@@ -167,7 +169,9 @@ def test_names_recorded_at_the_end_must_differ():
         return state, {"w": state[0]}
 
     with pytest.raises(InputError, match=r"trial.evaluate = \['w'\]: with final=True record other names"):
-        compile_programs(quadratic()._replace(evaluate=evaluate), settings([0.1]), np.float32(1), make_pack(1))
+        compile_programs(
+            quadratic()._replace(evaluate=evaluate), settings([0.1]), np.float32(1), make_pack(1)
+        )
 
 
 def test_packs_cover_every_trial_once_and_repeat_only_the_last():
@@ -182,7 +186,9 @@ def test_default_width_is_never_above_the_trials():
 @pytest.mark.parametrize("epochs", [0, 3])
 def test_epochs_must_be_a_multiple_of_the_segment(epochs):
     programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(1), segment_epochs=2)
-    with pytest.raises(InputError, match=f"epochs = {epochs}: give a positive multiple of segment_epochs = 2"):
+    with pytest.raises(
+        InputError, match=f"epochs = {epochs}: give a positive multiple of segment_epochs = 2"
+    ):
         list(train(programs, settings([0.1]), np.float32(1), epochs))
 
 

@@ -15,7 +15,10 @@ from jaxlab.models import CNN
 
 
 def mean_over_seeds(values, results, name):
-    return {float(value): float(values[results[name].values == value].mean()) for value in np.unique(results[name])}
+    return {
+        float(value): float(values[results[name].values == value].mean())
+        for value in np.unique(results[name])
+    }
 
 
 def test_1_an_activation_follows_every_trainable_layer():
@@ -26,6 +29,7 @@ def test_1_an_activation_follows_every_trainable_layer():
     assert all((np.asarray(h) >= 0).all() and (np.asarray(h) == 0).any() for h in activations.values())
 
 
+@pytest.mark.slow
 def test_1_a_relu_behind_a_signed_regression_output_is_clearly_worse():
     def clipped(configuration, hyperparameters, rngs):
         return Clipped(rngs)
@@ -67,12 +71,15 @@ def test_3_a_large_learning_rate_oscillates_and_a_larger_one_diverges():
 
 def test_4_overfitting_is_worse_accuracy_on_new_data():
     data = datasets.load("mnist1d", subset=500)
-    results = Study(data, grid(learning_rate=[3e-3], seed=[0, 1]), 150, {"model": "mlp", "features": [64]}).run()
+    results = Study(
+        data, grid(learning_rate=[3e-3], seed=[0, 1]), 150, {"model": "mlp", "features": [64]}
+    ).run()
     assert (results.train_accuracy[:, -1] > 0.99).all()
     assert (results.accuracy_gap > 0.4).all()
     assert (results["rise"] > 1.5).all()
 
 
+@pytest.mark.slow
 def test_6_mae_resists_outliers_where_mse_does_not():
     data = datasets.load("rotated_digits", subset=800, outliers=0.1, outlier_size=200.0)
     space = grid(loss=["mae", "mse"], seed=[0, 1]) * grid(learning_rate=[3e-3])
@@ -81,7 +88,7 @@ def test_6_mae_resists_outliers_where_mse_does_not():
     assert robust.max() < mean.min()
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
+@pytest.mark.parametrize("optimizer", ["rmsprop", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_7_relus_die_at_large_learning_rates_and_leaky_ones_cannot(optimizer):
     rates = [1e-3, 1e-1, 1.0] if optimizer == "rmsprop" else [1e-1, 3.0, 10.0]
     space = grid(activation=["relu", "leaky_relu", "elu"], learning_rate=rates, seed=[0, 1])

@@ -59,7 +59,9 @@ def test_dimensions_coordinates_and_attributes(finished):
     assert dict(results.sizes) == {"trial": 6, "epoch": 3, "layer": 2}
     assert {"trial_id", "learning_rate", "l2", "seed", "decay", "eps"} <= set(results.coords)
     assert "batch_size" not in results.coords
-    assert {"specification", "versions", "device_kind", "width", "compile_seconds", "train_seconds"} <= set(results.attrs)
+    assert {"specification", "versions", "device_kind", "width", "compile_seconds", "train_seconds"} <= set(
+        results.attrs
+    )
     specification = json.loads(results.attrs["specification"])
     assert specification["epochs"] == 2
     assert len(specification["space"]) == 6
@@ -142,7 +144,9 @@ def test_an_unfinished_run_is_trained_again_to_the_same_bits(finished, tmp_path)
         np.testing.assert_array_equal(again[name], returned[name], err_msg=name)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:200] + b"X" + data[201:]])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:200] + b"X" + data[201:]]
+)
 def test_a_damaged_piece_is_named(finished, tmp_path, damage):
     copy = copy_of(finished[0], tmp_path)
     shutil.rmtree(copy / "results.zarr")

@@ -38,7 +38,9 @@ def plain_loop(data, rate, l2, seed, epochs, batch_size=32):
     curve, mean_losses = [], []
     for epoch in range(epochs + 1):
         if epoch:
-            order = np.asarray(jax.random.permutation(jax.random.fold_in(jax.random.key(0), epoch), len(data.train[1])))
+            order = np.asarray(
+                jax.random.permutation(jax.random.fold_in(jax.random.key(0), epoch), len(data.train[1]))
+            )
             losses = []
             for first in range(0, len(order) - batch_size + 1, batch_size):
                 index = order[first : first + batch_size]
@@ -47,8 +49,13 @@ def plain_loop(data, rate, l2, seed, epochs, batch_size=32):
             mean_losses.append(np.mean(losses))
         logits, activations = outputs(parameters, data.train.inputs)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.train.targets).mean()
-        right = np.mean(np.argmax(outputs(parameters, data.validation.inputs)[0], 1) == data.validation.targets)
-        dead = [float(np.mean(~np.any(np.asarray(h) != 0, axis=tuple(range(h.ndim - 1))))) for h in activations.values()]
+        right = np.mean(
+            np.argmax(outputs(parameters, data.validation.inputs)[0], 1) == data.validation.targets
+        )
+        dead = [
+            float(np.mean(~np.any(np.asarray(h) != 0, axis=tuple(range(h.ndim - 1)))))
+            for h in activations.values()
+        ]
         curve.append((float(loss), right, *dead))
     return np.array(curve), np.array(mean_losses)
 
@@ -67,25 +74,26 @@ def test_a_trial_in_a_pack_is_the_plain_loop():
 
 def test_evaluation_covers_every_example_once_whatever_the_batch():
     found = [
-        study(grid(learning_rate=[1e-3]), 1, evaluation_batch_size=size).run().isel(epoch=0) for size in (1, 64, 150, 999)
+        study(grid(learning_rate=[1e-3]), 1, evaluation_batch_size=size).run().isel(epoch=0)
+        for size in (64, 150, 999)
     ]
     for other in found[1:]:
         for name in ("train_loss", "validation_loss", "train_accuracy", "dead_fraction", "dormant_fraction"):
             np.testing.assert_allclose(found[0][name], other[name], rtol=1e-5)
 
 
-@pytest.mark.parametrize("neighbour", [1e-3, 1e30])
-def test_a_neighbour_does_not_matter(neighbour):
-    space = grid(learning_rate=[2e-2, 1e-2]) + grid(learning_rate=[neighbour, 3e-2])
-    alone = grid(learning_rate=[2e-2, 1e-2]) + grid(learning_rate=[5e-2, 3e-2])
-    found, expected = (study(each, 2).run(width=4) for each in (space, alone))
+def test_a_diverging_neighbour_does_not_matter():
+    wild, tame = (grid(learning_rate=[2e-2, 1e-2, neighbour, 3e-2]) for neighbour in (1e30, 5e-2))
+    found, expected = (study(each, 2).run(width=4) for each in (wild, tame))
     for name in expected.data_vars:
         kept = [0, 1, 3]
         np.testing.assert_array_equal(found[name].values[kept], expected[name].values[kept], err_msg=name)
-    assert (found.outcome[2] == "diverged") == (neighbour == 1e30)
+    assert found.outcome.values.tolist() == ["completed", "completed", "diverged", "completed"]
 
 
-@pytest.mark.parametrize("configuration", [{}, {"batch_norm": True, "dropout": True, "dense": [7]}, {"own_order": True}])
+@pytest.mark.parametrize(
+    "configuration", [{}, {"batch_norm": True, "dropout": True, "dense": [7]}, {"own_order": True}]
+)
 def test_lane_and_pack_do_not_matter(configuration):
     rates = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
     forward = study(grid(learning_rate=rates), 2, **configuration).run(width=2)
@@ -105,7 +113,9 @@ def test_paired_trials_start_at_the_same_weights_and_see_the_same_minibatches():
 def test_own_order_gives_each_seed_its_own_minibatches():
     def step_losses(own_order):
         space = grid(learning_rate=[0.0], seed=[0, 1]) * grid(init_scale=[0.0])
-        return study(space, 1, step_losses=True, own_order=own_order, bias_init="uniform_fan_in").run().step_loss
+        return (
+            study(space, 1, step_losses=True, own_order=own_order, bias_init="uniform_fan_in").run().step_loss
+        )
 
     shared, own = step_losses(False), step_losses(True)
     assert shared.shape == own.shape
@@ -120,7 +130,9 @@ def test_no_step_changes_anything_at_learning_rate_0():
 
 
 def test_a_users_model_with_state_of_its_own():
-    results = Study(digits(), grid(learning_rate=[1e-2], seed=[0, 1]), 4, {"model": plain_model, "batch_size": 32}).run()
+    results = Study(
+        digits(), grid(learning_rate=[1e-2], seed=[0, 1]), 4, {"model": plain_model, "batch_size": 32}
+    ).run()
     assert (results.minibatch_loss[:, 4] < 0.7 * results.minibatch_loss[:, 1]).all()
     assert "layer" not in results.dims
     assert isinstance(plain_model(None, None, nnx.Rngs(0)), Plain)

@@ -16,6 +16,8 @@ app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
     "trains as one compiled program; every trial is watched for divergence, overfitting and dead units.\n\n"
     "Start with:  jaxlab run scripts/studies/learning_rate.toml",
+    epilog="Results: xarray.open_zarr('RUN/results.zarr'). Figures: python scripts/measure_dead_units.py RUN, likewise "
+    "measure_divergence.py and measure_overfitting.py. Exit status: 0 done, 2 bad input, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,23 +25,36 @@ app = typer.Typer(
 )
 
 
-@app.command()
+_RUN = """Train a study and print what it found.
+
+A study file says in its table configuration what is static (features, activation, optimizer, batch_size, ...: a new value is one more compiled program), in hyperparameters what is traced (learning_rate, l1, l2, decay, seed, ...: any value, no recompilation), and in space which settings to train, e.g.
+
+  grid = { learning_rate = { log = [1e-4, 1], num = 13 }, l2 = [0, 1e-4], seed = { range = 3 } }
+
+A finished run is shown, not trained again; a folder that holds another study is refused."""  # noqa: E501
+
+
+@app.command(help=_RUN)
 def run(
     study: Annotated[Path, typer.Argument(help="The study file, TOML.", metavar="STUDY.toml")],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the study file, e.g. epochs=3. May be repeated."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the study file, e.g. epochs=3. May be repeated."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to write.  [default: runs/NAME]")] = None,
-    width: Annotated[int | None, typer.Option(help="Trials per device side by side.  [default: by device]")] = None,
-    devices: Annotated[int | None, typer.Option(help="Host devices on a CPU.  [default: one per core]")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; train and write nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write (default: runs/NAME).")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Trials side by side on each device (default: by its kind).")
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Host devices on a CPU (default: one per core).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take; train and write nothing.")
+    ] = False,
 ) -> None:
-    """Train a study and print what it found.
-
-    The folder holds results.zarr, which xarray.open_zarr opens without jaxlab. A finished run is shown, not trained
-    again; another study is never overwritten.
-    """
+    """Train a study and print what it found; see ``_RUN``."""
     use_all_cores(devices)
     from jaxlab.study import load_study
 
@@ -52,7 +67,10 @@ def run(
         try:
             results = loaded.run(folder, width=width, progress=watcher)
         except KeyboardInterrupt:
-            print(f"jaxlab: interrupted; {folder} keeps what was finished: jaxlab show {folder}", file=sys.stderr)
+            print(
+                f"jaxlab: interrupted; {folder} keeps what was finished: jaxlab show {folder}",
+                file=sys.stderr,
+            )
             raise SystemExit(130) from None
     print_run(results, folder)
 

@@ -45,7 +45,9 @@ class Watcher:
             total=progress.all_trial_epochs if training else None,
             words=words,
         )
-        if not self.console.is_terminal and (time.monotonic() - self.said > 30 or progress.phase != "training"):
+        if not self.console.is_terminal and (
+            time.monotonic() - self.said > 30 or progress.phase != "training"
+        ):
             self.said = time.monotonic()
             print(f"{self.name}: {words}", file=sys.stderr, flush=True)
 
@@ -58,4 +60,6 @@ def describe(progress: Progress) -> str:
     epoch = progress.trial_epochs / progress.trials
     epochs = progress.all_trial_epochs // progress.trials
     rate = f" · {progress.rate:,.0f} trial-steps/s" if progress.rate else ""
-    return f"{group}{progress.trials} trials · epoch {epoch:.1f}/{epochs} · {progress.diverged} diverged{rate}"
+    return (
+        f"{group}{progress.trials} trials · epoch {epoch:.1f}/{epochs} · {progress.diverged} diverged{rate}"
+    )

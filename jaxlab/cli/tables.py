@@ -33,7 +33,9 @@ def print_plan(plan: Plan, name: str) -> None:
         f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}, "
         f"{plan.width} trials side by side on each; about {duration(plan.seconds)} in all. Nothing was written."
     )
-    console.print("[dim]Memory is per device; time is extrapolated from one measured epoch of the first pack.[/dim]")
+    console.print(
+        "[dim]Memory is per device; time is extrapolated from one measured epoch of the first pack.[/dim]"
+    )
 
 
 def print_run(results: xr.Dataset, folder: Path) -> None:
@@ -42,7 +44,9 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     counts = {key: int((results.outcome == key).sum()) for key in ("completed", "diverged", "unfinished")}
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
-    table = Table(title=f"{attributes['title']}: {results.sizes['trial']} trials, {ended}", title_justify="left")
+    table = Table(
+        title=f"{attributes['title']}: {results.sizes['trial']} trials, {ended}", title_justify="left"
+    )
     table.add_column("question")
     table.add_column("answer")
     for row in summary(results):
@@ -54,7 +58,9 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
             f"{duration(attributes['train_seconds'])} on {attributes['devices']} × {attributes['device_kind']}, "
             f"width {attributes['width']}."
         )
-    console.print(f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True)
+    console.print(
+        f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True
+    )
 
 
 def duration(seconds: float) -> str:

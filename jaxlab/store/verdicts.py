@@ -108,7 +108,7 @@ def _overfitting(results: xr.Dataset) -> xr.Dataset:
             "trial",
             np.asarray(found[name]),
             {
-                "long_name": f"generalisation gap in {name} at the last epoch reached, positive where validation is worse",
+                "long_name": f"generalisation gap in {name} at the last epoch reached, > 0 where validation is worse",
                 "units": curves[name][1].attrs["units"],
             },
         )

@@ -72,12 +72,18 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
     for field, names in {"loss": (configuration.loss,), "metrics": configuration.metrics}.items():
         for name in names:
             if isinstance(name, str) and (name in of_labels) != bool(data.classes):
-                known = [each for each in (LOSSES if field == "loss" else METRICS) if (each in of_labels) == bool(data.classes)]
+                known = [
+                    each
+                    for each in (LOSSES if field == "loss" else METRICS)
+                    if (each in of_labels) == bool(data.classes)
+                ]
                 remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(known)}"
                 raise InputError(f"configuration.{field}", name, remedy)
 
 
-def _check_traceable(task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset) -> None:
+def _check_traceable(
+    task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
+) -> None:
     """A user's functions traced once, for a clear line where one looks at a traced value."""
 
     def build(hyperparameters: Hyperparameters) -> None:

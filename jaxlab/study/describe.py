@@ -17,7 +17,6 @@ from jaxlab.engine import Pack
 from jaxlab.space import Group
 from jaxlab.trial import Trial
 
-
 _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

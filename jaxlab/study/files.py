@@ -69,8 +69,10 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
         raise InputError("name", table["name"], "use letters, digits, '_', '-' and '.'")
     options = dict(table.get("data", {"name": "digits"}))
     if "name" not in options:
-        raise InputError("data", options, "say which: name = \"digits\"")
-    configuration = {name: _functions(value, folder) for name, value in table.get("configuration", {}).items()}
+        raise InputError("data", options, 'say which: name = "digits"')
+    configuration = {
+        name: _functions(value, folder) for name, value in table.get("configuration", {}).items()
+    }
     fields = {key: table[key] for key in ("name", "epochs", "data_seed") if key in table}
     return Study(
         load(options.pop("name"), **options),

@@ -60,7 +60,11 @@ def resolve_custom(
     fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
     declared = {name: number()(f"hyperparameters.{name}", value) for name, value in hyperparameters.items()}
     declared = {"seed": 0} | declared
-    return groups(space.with_defaults(declared | fields) if set(space.names) <= {*declared, *fields} else space, declared, fields)
+    return groups(
+        space.with_defaults(declared | fields) if set(space.names) <= {*declared, *fields} else space,
+        declared,
+        fields,
+    )
 
 
 def hyperparameter_arrays(group: Group) -> dict[str, np.ndarray]:

@@ -43,7 +43,8 @@ class Trial(NamedTuple):
             both. Without it the engine counts the epoch as one step.
         evaluate: ``(hyperparameters, state, shared, final) -> (state, record)``. With ``final=False`` (a Python
             bool) it is called before training (epoch 0) and after each epoch, with ``final=True`` once at the end,
-            where the test set belongs; what it records then has other names. The state may carry a memory of earlier evaluations.
+            where the test set belongs; what it records then has other names. The state may carry a memory of earlier
+            evaluations.
         variables: labels for the records' arrays, by name.
         coordinates: labels along their own axes, by dimension: ``{"layer": ("conv_0", "conv_1")}``.
     """
