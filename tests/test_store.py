@@ -107,9 +107,16 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty and no run of jaxlab"):
         study(SPACE, 1).run(tmp_path)
-    with pytest.raises(InputError, match="is a file; name a folder"):
-        study(SPACE, 1).run(tmp_path / "thesis.txt")
+    for place in ("thesis.txt", "thesis.txt/run"):
+        with pytest.raises(InputError, match="is a file; name a folder"):
+            study(SPACE, 1).run(tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_died_at_its_very_start_does_not_block(tmp_path):
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "run.json.partial").touch()
+    RunFolder(tmp_path).check_free("any")
 
 
 def test_bad_input_writes_nothing(tmp_path):
@@ -156,7 +163,7 @@ def test_a_damaged_piece_is_named(finished, tmp_path, damage):
         read_results(copy)
 
 
-@pytest.mark.parametrize("content", [None, "{"])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
 def test_what_is_no_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)

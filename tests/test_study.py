@@ -1,19 +1,23 @@
 """Studies: what is declared where, groups, bad input, study files."""
 
+import functools
 import json
 import subprocess
 import sys
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
-from small import digits, grid, study
+from small import digits, grid, plain_model, study
 
 from jaxlab import Study, datasets, load_study
 from jaxlab.errors import InputError
+from jaxlab.models import CNN
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
+from jaxlab.study.describe import run_hash
 from jaxlab.trial import Trial
 
 FILE = """
@@ -36,6 +40,7 @@ learning_rate = [1e-3, 1e-2]
 def file(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(FILE)
+    (tmp_path / "broken.py").write_text("def model(:")
     return path
 
 
@@ -205,10 +210,81 @@ def bad(**fields):
         ({"space": grid(learning_rat=[0.1])}, "space = 'learning_rat': did you mean 'learning_rate'?"),
         ({"space": grid(learning_rate=[0.1])[:0]}, "give one setting or more"),
         ({"data_seed": -1}, "data_seed = -1"),
+        (
+            {"configuration": {"model": plain_model, "diagnostics": ["effective_rank"]}},
+            "needs a model that returns",
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_names_field_value_and_remedy(fields, message):
     assert message in bad(**fields)
+
+
+def other_model(width):
+    def model(configuration, hyperparameters, rngs):
+        return CNN((8, 8, 1), 10, features=(width,), rngs=rngs)
+
+    return model
+
+
+def helper(x):
+    return x
+
+
+def test_what_a_function_closes_over_is_part_of_the_run():
+    def hashed(**configuration):
+        return run_hash(Study(digits(), configuration=configuration))
+
+    assert hashed(model=other_model(4)) != hashed(model=other_model(8))
+    assert hashed(model=other_model(4)) == hashed(model=other_model(4))
+    assert hashed(model=functools.partial(sized, size=2)) != hashed(model=functools.partial(sized, size=3))
+    assert run_hash(study(grid(l2=[0]))) == run_hash(study(grid(l2=[0.0])))
+    assert run_hash(study(grid(), activation="relu")) == run_hash(study(grid()))
+    triples = [
+        Study(trial=numpy_style_quadratic, shared=np.ones(shape), configuration={"curvature": 1.0})
+        for shape in (2, (1, 2))
+    ]
+    assert run_hash(triples[0]) != run_hash(triples[1])
+
+
+def sized(configuration, hyperparameters, rngs, size):
+    return CNN((8, 8, 1), 10, features=(size,), rngs=rngs)
+
+
+def test_an_optimizer_of_ones_own_reads_the_usual_names():
+    def optimizer(configuration, hyperparameters):
+        return optax.adamw(hyperparameters.learning_rate, weight_decay=hyperparameters.l2)
+
+    found = Study(digits(), grid(learning_rate=[1e-3, 1e-2]), 2, {"optimizer": optimizer}, {"l2": 0.1})
+    results = found.run()
+    assert (results.train_loss[:, 2] < results.train_loss[:, 0]).all()
+    with pytest.raises(InputError, match=r"hyperparameters\.learning_rate = -1"):
+        Study(digits(), hyperparameters={"learning_rate": -1}, configuration={"optimizer": optimizer})
+    with pytest.raises(InputError, match="did you mean 'learning_rate'"):
+        Study(digits(), hyperparameters={"learning_rte": 1}, configuration={"optimizer": optimizer})
+    with pytest.raises(InputError, match="did you mean 'features'"):
+        Study(digits(), configuration={"optimizer": optimizer, "featurs": 3})
+
+
+def test_an_optax_schedule_is_a_factor_on_the_learning_rate():
+    space = grid(learning_rate=[1e-2])
+    stopped = study(space, 2, schedule=optax.piecewise_constant_schedule(1.0, {4: 0.0})).run()
+    plain = study(space, 2).run()
+    assert stopped.train_loss[0, 1] == plain.train_loss[0, 1]
+    assert stopped.train_loss[0, 2] == stopped.train_loss[0, 1]
+
+
+@pytest.mark.parametrize("field", ["loss", "metrics"])
+def test_a_loss_that_is_no_value_per_example_is_refused(field):
+    def mean(outputs, targets):
+        return jnp.mean(outputs)
+
+    assert f"configuration.{field} = " in bad(configuration={field: mean})
+
+
+def test_weights_that_are_all_zero_are_not_divergence():
+    results = study(grid(init_scale=[0.0]), 1).run()
+    assert results.outcome.values.tolist() == ["completed"]
 
 
 def test_a_study_needs_data_or_a_triple():
@@ -270,6 +346,9 @@ def test_a_function_is_named_by_its_file(file):
         ("epochs=abc", "epochs = 'abc': give a whole number"),
         ("epochs", "--set = 'epochs': write key=value"),
         ("configuration=3", "configuration = 3: make it a table"),
+        ("name=..", "name = '..'"),
+        ("data.name=3", "data.name = 3: give text"),
+        ("configuration.model=broken.py:model", "broken.py cannot be imported: SyntaxError"),
         ("epochs.x=3", "epochs is no table of the study file"),
         ("data.name=digit", "digits"),
         ("data.colour=1", "colour"),
@@ -337,13 +416,13 @@ def test_identity_is_stable_between_processes():
     code = (
         "import sys, json; sys.path.insert(0, 'tests')\n"
         "from small import grid, study\n"
-        "from jaxlab.study.describe import run_hash, study_hash\n"
+        "from jaxlab.study.describe import run_hash\n"
         "s = study(grid(l2=[0, 1]))\n"
-        "print(json.dumps([study_hash(s), run_hash(s), s.trial_ids]))"
+        "print(json.dumps([run_hash(s), s.trial_ids]))"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
         for _ in range(2)
     }
     assert len(outputs) == 1
-    assert len(json.loads(outputs.pop())[2]) == 2
+    assert len(json.loads(outputs.pop())[1]) == 2

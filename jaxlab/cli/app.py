@@ -63,14 +63,16 @@ def run(
         print_plan(loaded.plan(width=width), loaded.name)
         return
     folder = out or Path("runs") / loaded.name
+    if (folder / "run.json").exists() and not (folder / "complete").exists():
+        print(f"jaxlab: {folder} was not finished; it is trained again from the start", file=sys.stderr)
     with Watcher(loaded.name) as watcher:
         try:
             results = loaded.run(folder, width=width, progress=watcher)
         except KeyboardInterrupt:
-            print(
-                f"jaxlab: interrupted; {folder} keeps what was finished: jaxlab show {folder}",
-                file=sys.stderr,
+            kept = (
+                f"jaxlab show {folder} prints what was finished" if folder.exists() else "nothing was written"
             )
+            print(f"jaxlab: interrupted; {kept}", file=sys.stderr)
             raise SystemExit(130) from None
     print_run(results, folder)
 

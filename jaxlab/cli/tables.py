@@ -34,7 +34,7 @@ def print_plan(plan: Plan, name: str) -> None:
         f"{plan.width} trials side by side on each; about {duration(plan.seconds)} in all. Nothing was written."
     )
     console.print(
-        "[dim]Memory is per device; time is extrapolated from one measured epoch of the first pack.[/dim]"
+        "[dim]Memory is per device; time is extrapolated from two epochs of each group's first pack.[/dim]"
     )
 
 

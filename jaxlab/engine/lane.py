@@ -25,7 +25,7 @@ def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
 def measure(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> tuple[Lane, Record]:
     """The record of epoch 0."""
     state, record = trial.evaluate(hyperparameters, lane.state, shared, False)
-    return lane._replace(state=state), record | {"first_bad_step": lane.first_bad_step}
+    return lane._replace(state=state), _signed(record) | {"first_bad_step": lane.first_bad_step}
 
 
 def segment(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epochs: jax.Array):
@@ -49,9 +49,20 @@ def one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch
     state = select(finite & alive, state, lane.state)
     evaluated, measured = trial.evaluate(hyperparameters, state, shared, False)
     state = select(alive, evaluated, state)
-    record = {name: jnp.where(alive, value, missing(value)) for name, value in (trained | measured).items()}
+    record = _signed(trained | measured)
+    record = {name: jnp.where(alive, value, missing(value)) for name, value in record.items()}
     bad = jnp.where(alive, bad, lane.first_bad_step)
     return Lane(state, bad), record | {"first_bad_step": bad}
+
+
+def _signed(record: Record) -> Record:
+    """Flags and unsigned numbers as int32, so that −1 can stand for "not reached"."""
+
+    def signed(value: jax.Array) -> jax.Array:
+        small = value.dtype == bool or jnp.issubdtype(value.dtype, jnp.unsignedinteger)
+        return value.astype(jnp.int32) if small else value
+
+    return {name: signed(jnp.asarray(value)) for name, value in record.items()}
 
 
 def missing(value: jax.Array) -> jax.Array:

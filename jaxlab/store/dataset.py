@@ -46,14 +46,18 @@ def assemble(
     trials = sum(len(group.trials) for group in groups)
     labels = _labels(groups)
     arrays: dict[str, xr.Variable] = {}
+    reached = np.full(trials, -1, np.int32)
     for index, piece in pieces:
         group = groups[index]
         rows = np.asarray(group.trials)[piece.trials]
+        if len(piece.epochs):
+            reached[rows] = np.maximum(reached[rows], piece.epochs[-1])
         for name, values in piece.record.items():
             label = group.variables.get(name) or _unlabelled(name, values, piece)
             if name not in arrays:
                 arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
             _fill(arrays, name, rows, piece.epochs, values, label, group.coordinates, labels)
+    arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
     own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(

@@ -16,6 +16,7 @@ import xarray as xr
 from jaxlab.engine import Piece
 from jaxlab.errors import InputError
 
+_KEYS = {"run_hash", "epochs", "groups", "coordinates", "specification", "environment", "times"}
 _RUN, _PIECES, _RESULTS, _DONE = "run.json", "pieces", "results.zarr", "complete"
 
 
@@ -31,11 +32,17 @@ class RunFolder:
 
     def check_free(self, run_hash: str) -> None:
         """Raise unless the folder is absent, empty, or the same run; writes nothing."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise InputError("out", str(self.path), "is a file; name a folder")
-        if not any(self.path.iterdir()):
+        nearest = next(
+            path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
+        )
+        if not nearest.is_dir():
+            raise InputError("out", str(self.path), f"{nearest} is a file; name a folder")
+        if not os.access(nearest, os.W_OK):
+            raise InputError("out", str(self.path), f"{nearest} cannot be written to; name another folder")
+        if not self.path.exists() or {path.name for path in self.path.iterdir()} <= {
+            _PIECES,
+            f"{_RUN}.partial",
+        }:
             return
         if not (self.path / _RUN).exists():
             raise InputError("out", str(self.path), "is not empty and no run of jaxlab; name another folder")
@@ -46,9 +53,9 @@ class RunFolder:
         """Begin the run: pieces of an unfinished earlier try at the same run are dropped."""
         self.check_free(description["run_hash"])
         self.path.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
         shutil.rmtree(self.path / _PIECES, ignore_errors=True)
         (self.path / _PIECES).mkdir()
-        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
 
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` says."""
@@ -56,11 +63,14 @@ class RunFolder:
         if not file.is_file():
             raise InputError("run", str(self.path), "is no run folder of jaxlab: it has no run.json")
         try:
-            return json.loads(file.read_text())
+            found = json.loads(file.read_text())
         except ValueError as error:
             raise InputError(
                 "run", str(file), f"is damaged ({error}); train the study again elsewhere"
             ) from error
+        if not isinstance(found, dict) or not set(found) >= _KEYS:
+            raise InputError("run", str(file), "is damaged: no description of a run; name a run folder")
+        return found
 
     @property
     def complete(self) -> bool:

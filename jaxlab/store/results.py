@@ -61,7 +61,7 @@ def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
     environment, times = description["environment"], description["times"]
     flat = {
         "title": description["name"],
-        "study_hash": description["study_hash"],
+        "run_hash": description["run_hash"],
         "data": json.dumps(description["specification"]["data"]),
         "specification": json.dumps(description["specification"]),
         "versions": json.dumps(environment["versions"]),

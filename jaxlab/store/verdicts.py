@@ -36,8 +36,7 @@ def _outcomes(results: xr.Dataset) -> xr.Dataset:
     bad = results.first_bad_step
     step = bad.max("epoch").astype(np.int32).assign_attrs(bad.attrs)
     good = (bad < 0).values
-    reached = _reached(results)
-    ran = np.where(good.all(axis=1), reached, good.argmin(axis=1))
+    ran = np.where(good.all(axis=1), results.epochs_run.values, good.argmin(axis=1))
     whole = ran == results.sizes["epoch"] - 1
     outcome = np.where(step >= 0, "diverged", np.where(whole, "completed", "unfinished"))
     reason = [f"not finite after step {int(at)}" if at >= 0 else "" for at in step.values]
@@ -47,18 +46,6 @@ def _outcomes(results: xr.Dataset) -> xr.Dataset:
         reason=("trial", np.array(reason, dtype=object), {"long_name": "why it ended early", "units": "1"}),
         epochs_run=("trial", ran.astype(np.int32), {"long_name": "epochs run", "units": "epoch"}),
     )
-
-
-def _reached(results: xr.Dataset) -> np.ndarray:
-    """Last epoch of which anything was recorded; −1 where nothing was."""
-    curves = [variable for variable in results.data_vars.values() if variable.dims[:2] == ("trial", "epoch")]
-    known = np.zeros((results.sizes["trial"], results.sizes["epoch"]), bool)
-    for curve in curves:
-        if np.issubdtype(curve.dtype, np.floating):
-            rest = tuple(range(2, curve.ndim))
-            known |= ~np.isnan(curve.values).all(axis=rest) if rest else ~np.isnan(curve.values)
-    last = results.sizes["epoch"] - 1 - known[:, ::-1].argmax(axis=1)
-    return np.where(known.any(axis=1), last, -1)
 
 
 def _judge(bad: jax.Array, train_E: jax.Array, held_E: jax.Array, better: str) -> dict[str, jax.Array]:

@@ -16,6 +16,7 @@ from jaxlab.errors import InputError
 from jaxlab.losses import LOSSES, METRICS, Metric
 from jaxlab.models import CNN, MLP, has_flat_zero
 from jaxlab.study.concrete import traced
+from jaxlab.study.fingerprint import name_of
 from jaxlab.study.optimizers import build_optimizer
 from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supervised
 
@@ -161,10 +162,14 @@ def _metric(given: str | Callable, data: Dataset) -> tuple[str, Metric]:
 
 
 def _name(given: str | Callable) -> str:
-    return given if isinstance(given, str) else given.__name__
+    return given if isinstance(given, str) else name_of(given).rpartition(".")[2]
 
 
 def _effective_rank(outputs: jax.Array, activations: dict[str, jax.Array], targets: jax.Array) -> jax.Array:
+    if not activations:
+        raise InputError(
+            "configuration.diagnostics", "effective_rank", "needs a model that returns its activations"
+        )
     return jnp.stack([effective_rank(h) for h in activations.values()])
 
 

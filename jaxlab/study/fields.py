@@ -55,7 +55,11 @@ CONFIGURATION: dict[str, Field] = {
     "centered": Field(False, flag, "centred RMSProp"),
     "l1_type": Field("coupled", one_of(("coupled", "proximal"), "L1 type"), "how L1 acts"),
     "l2_type": Field("coupled", one_of(("coupled", "decoupled"), "L2 type"), "how L2 acts"),
-    "schedule": Field("constant", one_of(SCHEDULES, "schedule"), "of the learning rate"),
+    "schedule": Field(
+        "constant",
+        name_or_function(SCHEDULES, "schedule"),
+        "of the learning rate; an Optax schedule is a factor on it",
+    ),
     "loss": Field(
         None, optional(name_or_function(LOSSES, "loss")), "by default cross_entropy, or mse for regression"
     ),
@@ -113,7 +117,8 @@ def hyperparameters_of(configuration: Configuration) -> tuple[str, ...]:
     if not callable(configuration.optimizer):
         names += ["learning_rate", "l1", "l2", *OPTIMIZERS[configuration.optimizer].hyperparameters]
         names += ["momentum"] * (configuration.momentum_type != "none")
-        names += SCHEDULES[configuration.schedule].hyperparameters
+        if not callable(configuration.schedule):
+            names += SCHEDULES[configuration.schedule].hyperparameters
     return tuple(dict.fromkeys(names))
 
 

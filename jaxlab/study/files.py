@@ -65,19 +65,21 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     for key, kind in {"name": str, "epochs": int, "data_seed": int}.items():
         if key in table and (not isinstance(table[key], kind) or isinstance(table[key], bool)):
             raise InputError(key, table[key], f"give {'text' if kind is str else 'a whole number'}")
-    if not re.fullmatch(r"[\w.-]+", table.get("name", "study")):
-        raise InputError("name", table["name"], "use letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"\w[\w.-]*", table.get("name", "study")):
+        raise InputError(
+            "name", table["name"], "use letters, digits, '_', '-' and '.', a letter or digit first"
+        )
     options = dict(table.get("data", {"name": "digits"}))
     if "name" not in options:
         raise InputError("data", options, 'say which: name = "digits"')
-    configuration = {
-        name: _functions(value, folder) for name, value in table.get("configuration", {}).items()
-    }
+    for key in ("name", "folder", "path", "url"):
+        if key in options and not isinstance(options[key], str):
+            raise InputError(f"data.{key}", options[key], "give text")
     fields = {key: table[key] for key in ("name", "epochs", "data_seed") if key in table}
     return Study(
         load(options.pop("name"), **options),
-        from_table(table["space"]) if "space" in table else grid(),
-        configuration=configuration,
+        from_table(_functions(table["space"], folder)) if "space" in table else grid(),
+        configuration=_functions(table.get("configuration", {}), folder),
         hyperparameters=table.get("hyperparameters", {}),
         **fields,
     )
@@ -111,7 +113,9 @@ def _apply(table: dict[str, Any], change: str) -> None:
 
 
 def _functions(value: Any, folder: Path) -> Any:
-    """``"file.py:function"`` replaced by the function, also inside lists."""
+    """``"file.py:function"`` replaced by the function, also inside lists and tables."""
+    if isinstance(value, dict):
+        return {key: _functions(each, folder) for key, each in value.items()}
     if isinstance(value, list):
         return [_functions(each, folder) for each in value]
     found = _FUNCTION.fullmatch(value) if isinstance(value, str) else None
@@ -123,7 +127,10 @@ def _function(path: Path, name: str, given: str) -> Callable:
         raise InputError("configuration", given, f"there is no file {path}")
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises
+        raise InputError("configuration", given, f"{path} cannot be imported: {error!r}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError("configuration", given, f"{path.name} defines no function {name}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import optax
 
 from jaxlab.errors import InputError
@@ -44,10 +45,11 @@ def build_optimizer(
     the learning rate (as in AdamW); proximal L1 is the scaling and the step in one.
     """
     c, h = configuration, hyperparameters
-    schedule = SCHEDULES[c.schedule]
     rate = h.learning_rate
-    if c.schedule != "constant":
-        rate = schedule.build(rate, h, steps_per_epoch, steps_per_epoch * epochs)
+    if callable(c.schedule):
+        rate = _scaled(c.schedule, rate)
+    elif c.schedule != "constant":
+        rate = SCHEDULES[c.schedule].build(rate, h, steps_per_epoch, steps_per_epoch * epochs)
     l2 = [add_l2(h.l2)] if c.l2_type == "coupled" else []
     if c.l1_type == "proximal":
         return optax.chain(*l2, proximal_l1(rate, h.l1, **_scaling_of_prox(c, h)))
@@ -60,6 +62,10 @@ def build_optimizer(
     step += [] if momentum is None else [trace(momentum, nesterov)]
     step += [] if c.l2_type == "coupled" else [add_decoupled_l2(h.l2)]
     return optax.chain(*before, *step, scale_by_learning_rate(rate))
+
+
+def _scaled(schedule: optax.Schedule, rate: jax.Array) -> optax.Schedule:
+    return lambda step: rate * schedule(step)
 
 
 def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparameters) -> dict:

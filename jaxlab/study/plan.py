@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxlab.engine import Pack, compile_programs, packs_of, train
+from jaxlab.study.describe import varied
 from jaxlab.study.resolve import hyperparameter_arrays
 from jaxlab.trial import Hyperparameters
 
@@ -47,13 +48,10 @@ class Plan(NamedTuple):
 
 
 def make_plan(study: Any, pack: Pack) -> Plan:
-    """Compile every group, run one segment of its first pack and throw the result away."""
-    first = study.groups[0].configuration
-    varied = [
-        name for name in first if any(group.configuration[name] != first[name] for group in study.groups)
-    ]
+    """Compile every group, run two segments of its first pack to time the second, and throw the results away."""
+    names = varied(study.groups)
     return Plan(
-        tuple(_group_plan(study, group, pack, varied) for group in study.groups),
+        tuple(_group_plan(study, group, pack, names) for group in study.groups),
         len(study.trial_ids),
         study.epochs,
         pack.mesh.size,
@@ -62,7 +60,7 @@ def make_plan(study: Any, pack: Pack) -> Plan:
     )
 
 
-def _group_plan(study: Any, group: Any, pack: Pack, varied: list[str]) -> GroupPlan:
+def _group_plan(study: Any, group: Any, pack: Pack, names: list[str]) -> GroupPlan:
     arrays = hyperparameter_arrays(group)
     example = Hyperparameters({name: values[0] for name, values in arrays.items()})
     programs = compile_programs(study.trial_of(group), example, study.arrays, pack)
@@ -76,7 +74,7 @@ def _group_plan(study: Any, group: Any, pack: Pack, varied: list[str]) -> GroupP
         leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lanes) if hasattr(leaf.dtype, "itemsize")
     )
     return GroupPlan(
-        {name: group.configuration[name] for name in varied},
+        {name: group.configuration[name] for name in names},
         len(group.trials),
         packs,
         programs.compile_seconds,

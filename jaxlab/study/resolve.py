@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
 from jaxlab.space import Group, Space, groups
 from jaxlab.study.checks import number, static, unknown
+from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.fields import (
     CONFIGURATION,
     checked_configuration,
@@ -30,11 +32,11 @@ def resolve_supervised(
     Names of the user's own are taken where a function of theirs could read them; without one, an unknown name is an
     error.
     """
-    own = any(callable(value) for value in configuration.values())
+    own = _functions_of_ones_own(space, configuration)
     static_fields = _defaults(data) | {
-        name: checked_configuration(name, value)
+        name: checked
         for name, value in configuration.items()
-        if _known(name, value, own)
+        if _known(name, value, own) and (checked := checked_configuration(name, value)) is not None
     }
     space = _checked(space, static_fields)
     varied = [static_fields | _chosen(setting, static_fields) for setting in space]
@@ -48,6 +50,8 @@ def resolve_supervised(
     for setting in space:
         for name, value in setting.items():
             if name not in static_fields:
+                if own and name in known_hyperparameters():
+                    declared.setdefault(name, known_hyperparameters()[name].default)
                 _check_effective(f"space.{name}", name, value, declared, own=False)
                 checked_hyperparameter(name, value, "space")
     return groups(space.with_defaults(declared | static_fields), declared, static_fields)
@@ -58,8 +62,11 @@ def resolve_custom(
 ) -> tuple[Group, ...]:
     """Groups of a study over a triple of the user's own: its names are those declared."""
     fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
-    declared = {name: number()(f"hyperparameters.{name}", value) for name, value in hyperparameters.items()}
-    declared = {"seed": 0} | declared
+    given = {name: _number_or_seed("hyperparameters", name, value) for name, value in hyperparameters.items()}
+    declared = {"seed": 0} | given
+    for setting in space:
+        for name in set(setting) & set(declared):
+            _number_or_seed("space", name, setting[name])
     return groups(
         space.with_defaults(declared | fields) if set(space.names) <= {*declared, *fields} else space,
         declared,
@@ -75,6 +82,21 @@ def hyperparameter_arrays(group: Group) -> dict[str, np.ndarray]:
     }
 
 
+def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
+    """Whether a model or an optimizer of the user's own could read names of the user's own."""
+    given = [fields.get(name) for fields in (configuration, *space) for name in ("model", "optimizer")]
+    return any(callable(each) for each in given)
+
+
+def _number_or_seed(where: str, name: str, value: Any) -> float | int:
+    return (check_seed if name == "seed" else number())(f"{where}.{name}", value)
+
+
+def _like(name: str, known: Mapping[str, Any]) -> bool:
+    """Whether a name of the user's own is more likely a slip of the pen."""
+    return bool(difflib.get_close_matches(name, known, n=1, cutoff=0.85))
+
+
 def _defaults(data: Dataset) -> dict[str, Any]:
     fields = {name: field.default for name, field in CONFIGURATION.items()}
     fields["loss"] = "cross_entropy" if data.classes else "mse"
@@ -87,7 +109,7 @@ def _known(name: str, value: Any, own: bool) -> bool:
         raise InputError(
             f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
         )
-    if name not in CONFIGURATION and not own:
+    if name not in CONFIGURATION and (not own or _like(name, CONFIGURATION)):
         raise unknown("configuration", name, CONFIGURATION)
     return True
 
@@ -110,13 +132,14 @@ def _chosen(setting: Mapping[str, Any], static_fields: Mapping[str, Any]) -> dic
 
 
 def _check_effective(field: str, name: str, value: Any, declared: Mapping[str, Any], own: bool) -> None:
-    if name in declared or (own and name not in known_hyperparameters()):
+    known = known_hyperparameters()
+    if name in declared or (own and (name in known or not _like(name, known))):
         return
     if name in CONFIGURATION:
         raise InputError(field, value, "is configuration: declare it under configuration")
-    if name in known_hyperparameters():
+    if name in known:
         raise InputError(field, value, f"has no effect under this configuration{_REMEDIES.get(name, '')}")
-    raise unknown(field.rsplit(".", 1)[0], name, declared)
+    raise unknown(field.rsplit(".", 1)[0], name, {**declared, **known} if own else declared)
 
 
 _REMEDIES = {

@@ -11,7 +11,7 @@ import xarray as xr
 
 from jaxlab.engine import Pack, Piece, compile_programs, train
 from jaxlab.store import RunFolder, build_results, read_results
-from jaxlab.study.describe import coordinates, environment, group_entry, run_hash, specification, study_hash
+from jaxlab.study.describe import coordinates, environment, group_entry, run_hash, specification
 from jaxlab.study.resolve import hyperparameter_arrays
 from jaxlab.trial import Hyperparameters, Trial
 
@@ -77,7 +77,6 @@ def _description(study: Any, pack: Pack, trials: list[Trial]) -> dict[str, Any]:
     return {
         "format": 1,
         "name": study.name,
-        "study_hash": study_hash(study),
         "run_hash": run_hash(study),
         "epochs": study.epochs,
         "specification": specification(study),

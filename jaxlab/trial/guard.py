@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,10 +21,11 @@ def guarded_scan(
     state: Any,
     xs: Any,
     steps_before: jax.Array,
+    watched: Sequence[str] | None = None,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """``lax.scan`` of a training step that freezes the state at its last finite value.
 
-    A step is bad if its new state or one of its metrics is not finite (put the loss and the gradient's norm among the
+    A step is bad if its new state or a watched metric is not finite (put the loss and the gradient's norm among the
     metrics). From the first bad step on the state stays what it was before that step.
 
     Args:
@@ -32,6 +33,7 @@ def guarded_scan(
         state: any pytree; integers and PRNG keys are frozen along but not checked.
         xs: what the steps consume, leading axis S.
         steps_before: number of steps that the trial took before these.
+        watched: names of the metrics that must be finite; all of them by default.
 
     Returns:
         the state; the metrics, each with a leading axis S, NaN from the first bad step on; and ``first_bad_step``,
@@ -41,7 +43,8 @@ def guarded_scan(
     def guarded(carry, x):
         state, alive = carry
         new, metrics = step(state, x)
-        alive = alive & all_finite((new, metrics))
+        checked = metrics if watched is None else {name: metrics[name] for name in watched}
+        alive = alive & all_finite((new, checked))
         metrics = {name: jnp.where(alive, value, jnp.nan) for name, value in metrics.items()}
         return (select(alive, new, state), alive), (metrics, alive)
 

@@ -56,7 +56,9 @@ def supervised(
         step = _step(
             task, network, data.prepare, task.optimizer(configuration, hyperparameters), shared["train"], key
         )
-        state, metrics, first_bad = guarded_scan(step, state, order_SxB, state.step)
+        state, metrics, first_bad = guarded_scan(
+            step, state, order_SxB, state.step, ("loss", "gradient_norm")
+        )
         return state, _training_record(task, metrics) | {"first_bad_step": first_bad}
 
     def evaluate(hyperparameters: Hyperparameters, state: State, shared: Any, final: bool):
