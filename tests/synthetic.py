@@ -56,7 +56,8 @@ def results(
     }
     attributes = {"units": units, "better": better}
     variables = {
-        "first_bad_step": (("trial", "epoch"), np.where(went_bad, bad[:, None], -1).astype(np.int32))
+        "epochs_run": ("trial", reached.astype(np.int32)),
+        "first_bad_step": (("trial", "epoch"), np.where(went_bad, bad[:, None], -1).astype(np.int32)),
     }
     for name, (start, end, default) in ends.items():
         values = _lines(start, np.full(trials, default) if end is None else end, epochs)

@@ -69,6 +69,25 @@ def test_3_a_large_learning_rate_oscillates_and_a_larger_one_diverges():
     assert not wild < calm
 
 
+def test_3_the_measured_boundary_brackets_2_over_the_sharpness():
+    """Full-batch descent on a convex loss, whose Hessian is the same everywhere."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(64, 5)).astype(np.float32)
+    targets = (inputs @ random.normal(size=(5, 1)) + 1).astype(np.float32)
+    data = datasets.from_arrays((inputs, targets), (inputs, targets), (inputs, targets))
+    features = np.concatenate([inputs, np.ones((64, 1))], axis=1)
+    sharpness = np.linalg.eigvalsh(2 * features.T @ features / 64).max()
+    rates = 2 / sharpness * np.array([0.5, 0.98, 1.02, 1.5])
+
+    def linear(configuration, hyperparameters, rngs):
+        return nnx.Linear(5, 1, rngs=rngs)
+
+    static = {"model": linear, "optimizer": "sgd", "batch_size": 64, "loss": "mse"}
+    results = Study(data, grid(learning_rate=rates), 400, static).run()
+    assert results.unstable.values.tolist() == [False, False, True, True]
+    assert results.train_loss[0, -1] < 1e-6
+
+
 def test_4_overfitting_is_worse_accuracy_on_new_data():
     data = datasets.load("mnist1d", subset=500)
     results = Study(
