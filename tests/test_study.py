@@ -1,4 +1,4 @@
-"""Studies: what is declared where, groups, bad input, study files."""
+"""Studies: what is declared where, groups, bad input."""
 
 import functools
 import json
@@ -12,36 +12,13 @@ import pytest
 from flax import nnx
 from small import digits, grid, plain_model, study
 
-from jaxlab import Study, datasets, load_study
+from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
 from jaxlab.study.describe import run_hash
 from jaxlab.trial import Trial
-
-FILE = """
-name = "tiny"
-epochs = 2
-[data]
-name = "digits"
-subset = 100
-[configuration]
-features = [2]
-batch_size = 50
-[hyperparameters]
-decay = 0.8
-[space.grid]
-learning_rate = [1e-3, 1e-2]
-"""
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(FILE)
-    (tmp_path / "broken.py").write_text("def model(:")
-    return path
 
 
 def test_one_group_for_each_configuration():
@@ -301,76 +278,6 @@ def test_epochs_must_be_a_whole_number(epochs):
 def test_width_must_be_a_whole_number():
     with pytest.raises(InputError, match="width = 0: give a whole number >= 1"):
         study(grid()).run(width=0)
-
-
-def test_a_study_file_is_the_study(file):
-    found = load_study(file)
-    assert (found.name, found.epochs, len(found.trial_ids)) == ("tiny", 2, 2)
-    assert found.groups[0].configuration["features"] == (2,)
-    assert found.groups[0].hyperparameters["decay"].tolist() == [0.8, 0.8]
-
-
-def test_changes_are_applied_to_a_study_file(file):
-    changes = [
-        "epochs=3",
-        "hyperparameters.l2=1e-3",
-        "configuration.activation=tanh",
-        "space.grid.seed=[0,1]",
-    ]
-    found = load_study(file, changes)
-    assert (found.epochs, len(found.trial_ids)) == (3, 4)
-    assert found.groups[0].configuration["activation"] == "tanh"
-    assert found.groups[0].hyperparameters["l2"].tolist() == [1e-3] * 4
-
-
-def test_a_function_is_named_by_its_file(file):
-    (file.parent / "mine.py").write_text(
-        "import jax\nfrom jaxlab.models import CNN\n"
-        "def model(c, h, rngs):\n    return CNN((8, 8, 1), 10, features=(2,), activation=act, rngs=rngs)\n"
-        "def act(x):\n    return jax.nn.relu(x)\n"
-    )
-    found = load_study(file, ["configuration.model=mine.py:model"])
-    assert found.run().train_loss.shape == (2, 3)
-    for name, message in (
-        ("other.py:model", "there is no file"),
-        ("mine.py:nothing", "defines no function nothing"),
-    ):
-        with pytest.raises(InputError, match=message):
-            load_study(file, [f"configuration.model={name}"])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("epoch=3", "study file = 'epoch': did you mean 'epochs'?"),
-        ("epochs=abc", "epochs = 'abc': give a whole number"),
-        ("epochs", "--set = 'epochs': write key=value"),
-        ("configuration=3", "configuration = 3: make it a table"),
-        ("name=..", "name = '..'"),
-        ("data.name=3", "data.name = 3: give text"),
-        ("configuration.model=broken.py:model", "broken.py cannot be imported: SyntaxError"),
-        ("epochs.x=3", "epochs is no table of the study file"),
-        ("data.name=digit", "digits"),
-        ("data.colour=1", "colour"),
-        ("name=a/b", "name = 'a/b'"),
-        ("space.grid.learning_rate=[]", "space.grid.learning_rate = []"),
-        ("space.grd.learning_rate=[1]", "grd"),
-    ],
-)
-def test_a_bad_change_is_one_line(file, change, message):
-    with pytest.raises(InputError) as error:
-        load_study(file, [change])
-    assert message in str(error.value)
-
-
-def test_a_study_file_that_is_missing_or_no_toml(tmp_path):
-    with pytest.raises(InputError, match=r"study file = .*none.toml.*does not exist"):
-        load_study(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("epochs = = 3")
-    with pytest.raises(InputError, match="is no valid TOML"):
-        load_study(tmp_path / "bad.toml")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_study(tmp_path)
 
 
 def test_plan_says_what_a_study_takes_without_writing(tmp_path, monkeypatch):
