@@ -162,6 +162,11 @@ def test_overlapping_tables_are_merged_and_the_seed_of_draws_defaults_to_zero():
     assert sp.from_table({"random": part}) == sp.random(3, 0, a=sp.uniform(0, 1))
 
 
+def test_a_range_of_too_many_values_is_refused_at_once():
+    with pytest.raises(InputError, match="num = 100000000: give at most 1,000,000 values"):
+        sp.log_range(1e-3, 1, 100_000_000)
+
+
 AXIS_FORMS = "give a list, {log = "
 LAWS = "give {uniform = "
 

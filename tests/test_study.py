@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -257,6 +258,15 @@ def test_a_loss_that_is_no_value_per_example_is_refused(field):
         return jnp.mean(outputs)
 
     assert f"configuration.{field} = " in bad(configuration={field: mean})
+
+
+def test_out_of_memory_names_the_width(monkeypatch):
+    def exhausted(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+
+    monkeypatch.setattr("jaxlab.study.run.train", exhausted)
+    with pytest.raises(InputError, match=r"width = 3: out of memory: give a smaller --width"):
+        study(grid()).run(width=3)
 
 
 def test_weights_that_are_all_zero_are_not_divergence():

@@ -18,6 +18,10 @@ Number = Any
 Whole = Any
 
 
+# Values of one axis: more are a slip of the pen, and would take minutes to lay out.
+_MOST = 1_000_000
+
+
 def _python(value: Any) -> Any:
     """Python numbers and (nested) lists for NumPy's and JAX's scalars and arrays; anything else unchanged."""
     return np.asarray(value).tolist() if hasattr(value, "__array__") else value
@@ -147,6 +151,8 @@ def linear_range(low: Number, high: Number, num: Whole) -> tuple[float, ...]:
 def _spread(name: str, low: Number, high: Number, num: Whole, between: Callable) -> tuple[float, ...]:
     low, high = float(number(f"{name}.low", low)), float(number(f"{name}.high", high))
     num = at_least_one(f"{name}.num", num)
+    if num > _MOST:
+        raise InputError(f"{name}.num", num, f"give at most {_MOST:,} values")
     if num == 1:
         return (low,)
     if low == high:

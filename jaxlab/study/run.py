@@ -3,13 +3,15 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 
 from jaxlab.engine import Pack, Piece, compile_programs, train
+from jaxlab.errors import InputError
 from jaxlab.store import RunFolder, build_results, read_results
 from jaxlab.study.describe import coordinates, environment, group_entry, run_hash, specification
 from jaxlab.study.resolve import hyperparameter_arrays
@@ -57,7 +59,7 @@ def run_study(
     description = _description(study, pack, trials)
     run = _Run(study, pack, trials, progress or (lambda _: None))
     kept: list[tuple[int, Piece]] = []
-    with closing(run.pieces()) as pieces:
+    with _memory_named(pack), closing(run.pieces()) as pieces:
         for count, (index, piece) in enumerate(pieces):
             if folder is None:
                 kept.append((index, piece))
@@ -71,6 +73,17 @@ def run_study(
         folder.finish(description, results)
     run.report("done", len(study.groups) - 1)
     return results
+
+
+@contextmanager
+def _memory_named(pack: Pack) -> Iterator[None]:
+    """Out of memory as one line that says what to change."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError("width", pack.width, "out of memory: give a smaller --width") from error
 
 
 def _description(study: Any, pack: Pack, trials: list[Trial]) -> dict[str, Any]:
