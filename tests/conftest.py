@@ -1,13 +1,14 @@
 """Strict settings for every test: no silent rank promotion, warnings are errors, hints are checked."""
 
 import os
+import shutil
 import tempfile
-from pathlib import Path
 
-# Compiled programs are shared between tests, workers and subprocesses of one run. Set before JAX is imported.
-_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"jaxlab-tests-{_RUN}"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Compiled programs are shared between the tests, workers and subprocesses of one run. Set before JAX is imported.
+_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxlab-tests-")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -23,3 +24,9 @@ def x64():
     """Run one test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+def pytest_unconfigure():
+    """The process that made the cache removes it; workers inherit it."""
+    if _CACHE is not None:
+        shutil.rmtree(_CACHE, ignore_errors=True)
