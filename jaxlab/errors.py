@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -25,3 +27,9 @@ class InputError(ValueError):
 
     def __reduce__(self):
         return type(self), (self.field, self.value, self.remedy)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest of the known names as a question to put before a remedy; nothing where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -25,7 +25,7 @@ def normal(*shape, seed=0, dtype=np.float64):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-def close(ours, theirs, rtol=1e-12, atol=1e-13):
+def assert_close(ours, theirs, rtol=1e-12, atol=1e-13):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), ours, theirs)
 
 
@@ -64,7 +64,7 @@ def test_values_and_gradients_are_those_of_lax(problem):
         g = normal(*jax.eval_shape(theirs, x, k).shape, seed=2)
         assert "conv_general" not in str(jax.make_jaxpr(ours)(x, k))
         both = jax.jit(lambda *a: (value_and_pullback(ours, *a), value_and_pullback(theirs, *a)))
-        close(*both(x, k, g))
+        assert_close(*both(x, k, g))
 
 
 @pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
@@ -78,7 +78,7 @@ def test_mapped_equals_a_loop(x64, axes, groups):
     loop = jax.jit(one)
     for i in range(3):
         at = [a if axis is None else a[i] for a, axis in zip(pick, axes, strict=True)]
-        close(jax.tree.map(lambda a, i=i: a[i], ours), loop(*at, g[i]))
+        assert_close(jax.tree.map(lambda a, i=i: a[i], ours), loop(*at, g[i]))
 
 
 def test_forward_over_reverse_is_that_of_lax(x64):
@@ -91,7 +91,7 @@ def test_forward_over_reverse_is_that_of_lax(x64):
         return jax.jvp(jax.grad(loss), (k,), (v,))[1]
 
     ours, theirs = jax.jit(lambda v: tuple(jax.vmap(partial(curvature, c))(v) for c in (same, lax_same)))(v)
-    close(ours, theirs, rtol=1e-11, atol=1e-12)
+    assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
 def test_gradient_of_the_mapped_convolution_in_scan_remat_and_shard_map(x64):
@@ -109,10 +109,10 @@ def test_gradient_of_the_mapped_convolution_in_scan_remat_and_shard_map(x64):
     ours = jax.jit(jax.shard_map(jax.vmap(partial(descend, same)), mesh=mesh, in_specs=spec, out_specs=spec))(
         k
     )
-    close(ours, jax.jit(lambda k: jax.lax.map(partial(descend, lax_same), k))(k), rtol=1e-11)
+    assert_close(ours, jax.jit(lambda k: jax.lax.map(partial(descend, lax_same), k))(k), rtol=1e-11)
     batched = jax.jit(jax.grad(lambda k: jnp.sum(jax.vmap(same, (None, 0))(x, k) ** 3)))(k)
     each = jax.jit(jax.vmap(jax.grad(lambda k: jnp.sum(same(x, k) ** 3))))(k)
-    close(batched, each)
+    assert_close(batched, each)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

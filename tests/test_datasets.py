@@ -180,18 +180,18 @@ def test_every_data_set_has_a_name():
 @pytest.mark.parametrize(
     ("name", "options", "field", "says"),
     [
-        ("digit", {}, "dataset", "did you mean digits? known data sets are cifar10, digits"),
+        ("digit", {}, "dataset", "did you mean 'digits'? known data sets are cifar10, digits"),
         ("zzz", {}, "dataset", "'zzz': known data sets are"),
         (
             "digits",
             {"subsett": 5},
             "subsett",
-            "did you mean subset? options of digits are split_seed, subset",
+            "did you mean 'subset'? options of digits are split_seed, subset",
         ),
         ("digits", {"folder": "x"}, "folder", "options of digits are"),
         ("digits", {"dataset": "x"}, "dataset", "options of digits are"),
         ("npz", {}, "path", "npz needs it"),
-        ("npz", {"path": "x", "add_chanel": True}, "add_chanel", "did you mean add_channel?"),
+        ("npz", {"path": "x", "add_chanel": True}, "add_chanel", "did you mean 'add_channel'?"),
         ("digits", {"split_seed": -1}, "split_seed", "integer >= 0"),
         ("digits", {"seed": 1.5}, "seed", "integer >= 0"),
     ],

@@ -14,13 +14,11 @@ import sys; sys.path.insert(0, "tests")
 import jax, numpy as np
 from test_devices import SPACE, study
 from jaxlab.engine import compile_programs
-from jaxlab.study.resolve import hyperparameter_arrays
-from jaxlab.trial import Hyperparameters
+from jaxlab.study.resolve import example_in
 assert len(jax.devices()) == 4
 small = study(SPACE, 2)
 (group,) = small.groups
-example = Hyperparameters({name: values[0] for name, values in hyperparameter_arrays(group).items()})
-programs = compile_programs(small.trial_of(group), example, small.arrays, small.pack(1))
+programs = compile_programs(small.trial_of(group), example_in(group), small.arrays, small.pack(1))
 text = "".join(program.as_text() for program in programs[:4])
 for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
     assert word not in text, word

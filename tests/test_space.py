@@ -18,7 +18,6 @@ from jaxlab.errors import InputError
 
 quick = settings(deadline=None, max_examples=40)
 names = st.lists(st.sampled_from("abcdef"), unique=True, max_size=3)
-values = st.one_of(st.integers(0, 3), st.booleans(), st.sampled_from(["x", "y", (1, 2), 0.5, 1.0]))
 
 
 def exactly(value):

@@ -12,19 +12,6 @@ from jaxlab import space as sp
 from jaxlab.errors import InputError
 
 quick = settings(deadline=None, max_examples=40)
-names = st.lists(st.sampled_from("abcdef"), unique=True, max_size=3)
-values = st.one_of(st.integers(0, 3), st.booleans(), st.sampled_from(["x", "y", (1, 2), 0.5, 1.0]))
-
-
-def exactly(value):
-    """Value and type: 1, 1.0 and True differ."""
-    return (type(value), value)
-
-
-@st.composite
-def grids(draw, allowed=names):
-    axes = st.lists(st.integers(-3, 3), min_size=1, max_size=3, unique=True)
-    return {name: draw(axes) for name in draw(allowed)}
 
 
 # --- random search -----------------------------------------------------------------------------------------

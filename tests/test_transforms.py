@@ -286,7 +286,10 @@ def test_numbers_out_of_range_are_refused(field, value, build):
 
 
 def test_numbers_at_the_ends_of_their_ranges_are_accepted():
-    optax.chain(add_l1(0), add_l2(0.0), rmsprop(0.0, 0.0, 0.0, 0.0))
+    still = optax.chain(add_l1(0), add_l2(0.0), rmsprop(0.0, 0.0, 0.0, 0.0))
+    params = {"kernel": jnp.ones((2, 2))}
+    updates, _ = still.update(params, still.init(params), params)
+    np.testing.assert_array_equal(updates["kernel"], np.zeros((2, 2)))
 
 
 def test_import_needs_jax_and_optax_alone():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from jaxlab.datasets._mnist1d import mnist1d
 from jaxlab.datasets.augment import AUGMENTATIONS, flip, shift
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.options import modify
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, did_you_mean
 
 __all__ = [
     "AUGMENTATIONS",
@@ -58,14 +57,16 @@ def load(name: str, **options: Any) -> Dataset:
     """
     if name not in DATASETS:
         raise InputError(
-            "dataset", name, f"{_suggest(name, DATASETS)}known data sets are {', '.join(DATASETS)}"
+            "dataset", name, f"{did_you_mean(name, DATASETS)}known data sets are {', '.join(DATASETS)}"
         )
     own, required = _options(DATASETS[name])
     common, _ = _options(modify)
     for option, value in options.items():
         if option not in own | common:
             known = ", ".join([*own, *common])
-            raise InputError(option, value, f"{_suggest(option, own | common)}options of {name} are {known}")
+            raise InputError(
+                option, value, f"{did_you_mean(option, own | common)}options of {name} are {known}"
+            )
     for option in required:
         if option not in options:
             raise InputError(option, None, f"{name} needs it; give {option}")
@@ -83,8 +84,3 @@ def _options(function: Callable[..., Dataset]) -> tuple[dict[str, inspect.Parame
     parameters.pop("dataset", None)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     return parameters, required
-
-
-def _suggest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}? " if close else ""

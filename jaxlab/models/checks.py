@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, did_you_mean
 
 
 def known(field: str, name: str, table: Mapping[str, Any]) -> Any:
     """``table[name]``, or an error that lists the names there are and the closest of them."""
     if name in table:
         return table[name]
-    close = difflib.get_close_matches(name.lower(), table, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(field, name, f"{hint}known: {', '.join(sorted(table))}")
+    raise InputError(field, name, f"{did_you_mean(name.lower(), table)}known: {', '.join(sorted(table))}")
 
 
 def integer(field: str, value: Any, least: int = 1) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, did_you_mean
 from jaxlab.space.settings import Space, setting_key
 from jaxlab.space.values import first_repeat, number, plain
 
@@ -117,8 +116,7 @@ def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration
     for name in space.names:
         if name not in declared:
             value = next(setting[name] for setting in space if name in setting)
-            close = difflib.get_close_matches(name, declared, n=1)
-            guess = f"did you mean {close[0]}? " if close else ""
+            guess = did_you_mean(name, declared)
             raise InputError(f"space.{name}", value, f"{guess}give a declared name: {', '.join(declared)}")
 
 

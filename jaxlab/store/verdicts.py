@@ -23,7 +23,7 @@ def with_verdicts(recorded: xr.Dataset) -> xr.Dataset:
 
 
 def validation_metric(results: xr.Dataset) -> str:
-    """Name of the metric that settings are compared by, without its prefix: the first one, or else the loss."""
+    """Name of the metric that settings are compared by, without its prefix: the first by name, or else the loss."""
     names = [
         name
         for name in results.data_vars

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, did_you_mean
 
 Check = Callable[[str, Any], Any]
 
 
 def unknown(field: str, name: Any, known: Collection[str], what: str = "name") -> InputError:
     """The error of an unknown name, with the closest known one in front."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return InputError(field, name, f"{hint}known {what}s: {', '.join(sorted(known))}")
+    return InputError(
+        field, name, f"{did_you_mean(str(name), known)}known {what}s: {', '.join(sorted(known))}"
+    )
 
 
 def one_of(known: Collection[str], what: str = "name") -> Check:

@@ -7,8 +7,7 @@ import jax
 
 from jaxlab.engine import Pack, compile_programs, packs_of, train
 from jaxlab.study.describe import varied
-from jaxlab.study.resolve import hyperparameter_arrays
-from jaxlab.trial import Hyperparameters
+from jaxlab.study.resolve import example_in, hyperparameters_in
 
 
 class GroupPlan(NamedTuple):
@@ -20,7 +19,7 @@ class GroupPlan(NamedTuple):
         packs: calls that one segment takes.
         compile_seconds: measured.
         memory_bytes: on one device: the largest program, and the states of the packs that wait.
-        seconds: of training, extrapolated from one segment of the first pack.
+        seconds: of training, extrapolated from the second segment of the first pack.
     """
 
     configuration: dict[str, Any]
@@ -61,11 +60,9 @@ def make_plan(study: Any, pack: Pack) -> Plan:
 
 
 def _group_plan(study: Any, group: Any, pack: Pack, names: list[str]) -> GroupPlan:
-    arrays = hyperparameter_arrays(group)
-    example = Hyperparameters({name: values[0] for name, values in arrays.items()})
-    programs = compile_programs(study.trial_of(group), example, study.arrays, pack)
+    programs = compile_programs(study.trial_of(group), example_in(group), study.arrays, pack)
     packs = len(packs_of(len(group.trials), pack.lanes))
-    few = Hyperparameters({name: values[: pack.lanes] for name, values in arrays.items()})
+    few = jax.tree.map(lambda values: values[: pack.lanes], hyperparameters_in(group))
     times = []
     for _ in train(programs, few, study.arrays, 2 * programs.segment_epochs):
         times.append(time.perf_counter())

@@ -21,7 +21,7 @@ from jaxlab.study.fields import (
     known_hyperparameters,
 )
 from jaxlab.study.optimizers import check_optimizer
-from jaxlab.trial import Configuration
+from jaxlab.trial import Configuration, Hyperparameters
 
 
 def resolve_supervised(
@@ -33,11 +33,12 @@ def resolve_supervised(
     error.
     """
     own = _functions_of_ones_own(space, configuration)
-    static_fields = _defaults(data) | {
-        name: checked
-        for name, value in configuration.items()
-        if _known(name, value, own) and (checked := checked_configuration(name, value)) is not None
-    }
+    static_fields = _defaults(data)
+    for name, value in configuration.items():
+        _check_static(name, value, own)
+        checked = checked_configuration(name, value)
+        if checked is not None:
+            static_fields[name] = checked
     space = _checked(space, static_fields)
     varied = [static_fields | _chosen(setting, static_fields) for setting in space]
     effective = dict.fromkeys(name for fields in varied for name in hyperparameters_of(Configuration(fields)))
@@ -67,19 +68,22 @@ def resolve_custom(
     for setting in space:
         for name in set(setting) & set(declared):
             _number_or_seed("space", name, setting[name])
-    return groups(
-        space.with_defaults(declared | fields) if set(space.names) <= {*declared, *fields} else space,
-        declared,
-        fields,
+    return groups(space.with_defaults(declared | fields), declared, fields)
+
+
+def hyperparameters_in(group: Group) -> Hyperparameters:
+    """Arrays ``[trials]`` in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
+    return Hyperparameters(
+        {
+            name: values.astype(np.uint32) if name == "seed" else values.astype(np.float64)
+            for name, values in group.hyperparameters.items()
+        }
     )
 
 
-def hyperparameter_arrays(group: Group) -> dict[str, np.ndarray]:
-    """The group's hyperparameters in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
-    return {
-        name: values.astype(np.uint32) if name == "seed" else values.astype(np.float64)
-        for name, values in group.hyperparameters.items()
-    }
+def example_in(group: Group) -> Hyperparameters:
+    """The hyperparameters of the group's first trial."""
+    return Hyperparameters({name: values[0] for name, values in hyperparameters_in(group).items()})
 
 
 def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
@@ -104,14 +108,13 @@ def _defaults(data: Dataset) -> dict[str, Any]:
     return fields
 
 
-def _known(name: str, value: Any, own: bool) -> bool:
+def _check_static(name: str, value: Any, own: bool) -> None:
     if name in known_hyperparameters():
         raise InputError(
             f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
         )
     if name not in CONFIGURATION and (not own or _like(name, CONFIGURATION)):
         raise unknown("configuration", name, CONFIGURATION)
-    return True
 
 
 def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:

@@ -14,8 +14,8 @@ from jaxlab.engine import Pack, Piece, compile_programs, train
 from jaxlab.errors import InputError
 from jaxlab.store import RunFolder, build_results, read_results
 from jaxlab.study.describe import coordinates, environment, group_entry, run_hash, specification
-from jaxlab.study.resolve import hyperparameter_arrays
-from jaxlab.trial import Hyperparameters, Trial
+from jaxlab.study.resolve import example_in, hyperparameters_in
+from jaxlab.trial import Trial
 
 
 class Progress(NamedTuple):
@@ -114,13 +114,11 @@ class _Run:
         """Compile and train every group."""
         for index, (group, trial) in enumerate(zip(self.study.groups, self.trials, strict=True)):
             self.report("compiling", index)
-            arrays = hyperparameter_arrays(group)
-            example = Hyperparameters({name: values[0] for name, values in arrays.items()})
-            programs = compile_programs(trial, example, self.study.arrays, self.pack)
+            programs = compile_programs(trial, example_in(group), self.study.arrays, self.pack)
             self.times["compile_seconds"] += programs.compile_seconds
             self.times["memory_bytes"] = max(self.times["memory_bytes"], programs.memory_bytes())
             self.began, self.steps_before = time.perf_counter(), self.trial_steps
-            for piece in train(programs, Hyperparameters(arrays), self.study.arrays, self.study.epochs):
+            for piece in train(programs, hyperparameters_in(group), self.study.arrays, self.study.epochs):
                 self._count(index, piece)
                 self.report("training", index)
                 yield index, piece

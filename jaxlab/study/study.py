@@ -19,9 +19,9 @@ from jaxlab.study.build import supervised_trial
 from jaxlab.study.checks import positive_int
 from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.plan import Plan, make_plan
-from jaxlab.study.resolve import hyperparameter_arrays, resolve_custom, resolve_supervised
+from jaxlab.study.resolve import example_in, resolve_custom, resolve_supervised
 from jaxlab.study.run import Progress, run_study
-from jaxlab.trial import Configuration, Hyperparameters, Trial, shared_arrays
+from jaxlab.trial import Configuration, Trial, shared_arrays
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ class Study:
         configuration = Configuration(group.configuration)
         if self.trial is not None:
             return self.trial(configuration)
-        example = Hyperparameters({name: values[0] for name, values in hyperparameter_arrays(group).items()})
-        return supervised_trial(configuration, example, self.data, self.epochs, self.data_seed)
+        return supervised_trial(configuration, example_in(group), self.data, self.epochs, self.data_seed)
 
     def pack(self, width: int | None = None, devices: Sequence[jax.Device] | None = None) -> Pack:
         """Devices and width that the study runs on; by default all devices, and a width by their kind."""

@@ -96,16 +96,21 @@ def _unit_record(task: Supervised, counts: dict, before: dict, now: dict) -> Rec
     """Shares of each layer's units, ``[layer]``."""
 
     def by_layer(share: Callable[[str], jax.Array]) -> jax.Array:
-        return jnp.stack([jnp.mean(share(layer), dtype=jnp.result_type(float)) for layer in counts])
+        return jnp.stack([share(layer).astype(jnp.result_type(float)) for layer in counts])
+
+    def of_units(number: jax.Array, layer: str) -> jax.Array:
+        return number / now[layer].size
 
     return {
-        "dead_fraction": by_layer(lambda layer: now[layer]),
+        "dead_fraction": by_layer(lambda layer: of_units(jnp.sum(now[layer]), layer)),
         "dead_position_fraction": by_layer(
             lambda layer: units.dead_positions(counts[layer]) * task.flat_zero
         ),
-        "dormant_fraction": by_layer(lambda layer: units.dormant(counts[layer], task.dormant_threshold)),
-        "died_fraction": by_layer(lambda layer: now[layer] & ~before[layer]),
-        "revived_fraction": by_layer(lambda layer: before[layer] & ~now[layer]),
+        "dormant_fraction": by_layer(
+            lambda layer: of_units(jnp.sum(units.dormant(counts[layer], task.dormant_threshold)), layer)
+        ),
+        "died_fraction": by_layer(lambda layer: of_units(units.died(before[layer], now[layer]), layer)),
+        "revived_fraction": by_layer(lambda layer: of_units(units.revived(before[layer], now[layer]), layer)),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlab.diagnostics import all_finite
+from jaxlab.diagnostics import all_finite, first_bad
 
 
 def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
@@ -48,6 +48,6 @@ def guarded_scan(
         metrics = {name: jnp.where(alive, value, jnp.nan) for name, value in metrics.items()}
         return (select(alive, new, state), alive), (metrics, alive)
 
-    (state, alive), (metrics, alive_S) = jax.lax.scan(guarded, (state, jnp.array(True)), xs)
-    first_bad = steps_before + jnp.sum(alive_S, dtype=jnp.int32) + 1
-    return state, metrics, jnp.where(alive, -1, first_bad).astype(jnp.int32)
+    (state, _), (metrics, alive_S) = jax.lax.scan(guarded, (state, jnp.array(True)), xs)
+    bad = first_bad(alive_S)
+    return state, metrics, jnp.where(bad < 0, bad, bad + steps_before).astype(jnp.int32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlab.datasets import Dataset
-from jaxlab.diagnostics import cosine, global_norm, update_ratio
+from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.network import Network, network_of
@@ -115,14 +115,10 @@ def _training_record(task: Supervised, metrics_S: dict[str, jax.Array]) -> dict[
     }
     if task.update_cosine:
         record["update_cosine"] = jnp.nanmean(metrics_S["update_cosine"])
-        record["opposed_updates"] = _share_below_zero(metrics_S["update_cosine"])
+        record["opposed_updates"] = opposed_updates(metrics_S["update_cosine"])
     if task.step_losses:
         record["step_loss"] = metrics_S["loss"]
     return record
-
-
-def _share_below_zero(values_S: jax.Array) -> jax.Array:
-    return jnp.nanmean(jnp.where(jnp.isnan(values_S), jnp.nan, (values_S < 0).astype(values_S.dtype)))
 
 
 def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
