@@ -7,7 +7,6 @@ matrix product it turns into a batched, or a wider, matrix product. XLA's CPU ba
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxlab.convolution.geometry import Geometry, geometry_of
+from jaxlab.convolution.rules import lowering_of
 from jaxlab.errors import InputError
 
 
@@ -32,6 +33,8 @@ def conv_general_dilated(
     precision: Any = None,
     preferred_element_type: Any = None,
     out_sharding: Any = None,
+    *,
+    lowering: str = "auto",
 ) -> jax.Array:
     """``jax.lax.conv_general_dilated``, lowered to slices and one ``dot_general`` where that is possible.
 
@@ -61,20 +64,27 @@ def conv_general_dilated(
         feature_group_count: G.
         precision: of the matrix product, as in ``jax.lax.dot_general``.
         preferred_element_type: dtype in which to accumulate and return.
+        lowering: ``"auto"``, or forced: ``"product"`` (im2col and a matrix product), ``"sum"`` (of products with
+            shifted inputs; depthwise alone, which it is by default) or ``"native"`` (``jax.lax``'s own).
 
     Returns:
         y, [B, *spatial, F].
 
     Raises:
-        InputError: the window fits nowhere in the padded input (``jax.lax`` returns an empty array).
+        InputError: the window fits nowhere in the padded input (``jax.lax`` returns an empty array), or no such
+            lowering.
     """
     ones = (1,) * len(window_strides)
     dilation = ones if rhs_dilation is None else tuple(rhs_dilation)
     plain = batch_group_count == 1 and out_sharding is None and tuple(lhs_dilation or ones) == ones
-    geometry = (tuple(window_strides), padding, dilation)
-    if plain and _lowers(lhs, rhs, *geometry, dimension_numbers, feature_group_count):
-        patches = _patches(jnp.asarray(lhs), jnp.shape(rhs)[:-2], *geometry)
-        return _multiply(patches, jnp.asarray(rhs), feature_group_count, precision, preferred_element_type)
+    sizes = (tuple(window_strides), padding, dilation)
+    if plain and _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
+        x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
+        geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
+        _check_window(x, geometry)
+        function = lowering_of(lowering, x.shape[-1], geometry)
+        if function is not None:
+            return function(x, kernel, geometry, precision, preferred_element_type)
     return lax.conv_general_dilated(
         lhs,
         rhs,
@@ -116,51 +126,7 @@ def _lowers(
     return fits and pairs and not (x.sharding.mesh.explicit_axes or k.sharding.mesh.explicit_axes)
 
 
-def _patches(
-    x: jax.Array,
-    window: tuple[int, ...],
-    strides: tuple[int, ...],
-    padding: str | Sequence[Sequence[int]],
-    dilation: tuple[int, ...],
-) -> jax.Array:
-    """What the window sees at each place, in the kernel's order: [B, *spatial of the output, K·L·C]."""
-    spatial = x.shape[1:-1]
-    span = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
-    pads = lax.padtype_to_pads(spatial, span, strides, padding) if isinstance(padding, str) else padding
-    size = [n + low + high for n, (low, high) in zip(spatial, pads, strict=True)]
-    if any(n < k for n, k in zip(size, span, strict=True)):
-        remedy = (
-            f"pad it or give a larger one: a kernel that spans {tuple(span)} fits nowhere in {tuple(size)}"
-        )
+def _check_window(x: jax.Array, geometry: Geometry) -> None:
+    if any(n < k for n, k in zip(geometry.padded, geometry.span, strict=True)):
+        remedy = f"pad it or give a larger one: a kernel that spans {geometry.span} fits nowhere in {geometry.padded}"
         raise InputError("lhs.shape", x.shape, remedy)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
-    # The reach of one tap: from its first to its last place, both included.
-    reach = [(n - k) // s * s + 1 for n, k, s in zip(size, span, strides, strict=True)]
-
-    def tap(index: tuple[int, ...]) -> jax.Array:
-        start = [i * d for i, d in zip(index, dilation, strict=True)]
-        stop = [i + r for i, r in zip(start, reach, strict=True)]
-        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
-
-    return jnp.concatenate([tap(index) for index in itertools.product(*map(range, window))], axis=-1)
-
-
-def _multiply(
-    patches: jax.Array, kernel: jax.Array, groups: int, precision: Any, preferred_element_type: Any
-) -> jax.Array:
-    """The product of patches and kernel: [B, *spatial, F].
-
-    With the patches shared and T kernels mapped it is one product, [B·H·W, K·L·C] by [K·L·C, T·F]. The rows are
-    flattened because XLA's CPU backend runs the product a little faster so.
-    """
-    *_, c, f = kernel.shape
-    dot = {"precision": precision, "preferred_element_type": preferred_element_type}
-    rows = patches.reshape(-1, patches.shape[-1])
-    if groups == 1:
-        y = lax.dot_general(rows, kernel.reshape(-1, f), (((1,), (0,)), ((), ())), **dot)
-    else:
-        rows = rows.reshape(rows.shape[0], -1, groups, c)
-        columns = kernel.reshape(-1, c, groups, f // groups)
-        y = lax.dot_general(rows, columns, (((1, 3), (0, 1)), ((2,), (2,))), **dot)
-        y = jnp.moveaxis(y, 0, 1)
-    return y.reshape(*patches.shape[:-1], f)
