@@ -20,6 +20,8 @@ lax_same = partial(
     lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=NUMBERS[2]
 )
 
+BOTH = same, lax_same
+
 
 def normal(*shape, seed=0, dtype=np.float64):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
@@ -68,10 +70,10 @@ def test_values_and_gradients_are_those_of_lax(problem):
 
 
 @pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2, 4])
 def test_mapped_equals_a_loop(x64, axes, groups):
     conv = partial(same, feature_group_count=groups)
-    x, k, g = normal(3, 2, 5, 5, 4), normal(3, 3, 3, 4 // groups, 6, seed=1), normal(3, 2, 5, 5, 6, seed=2)
+    x, k, g = normal(3, 2, 5, 5, 4), normal(3, 3, 3, 4 // groups, 4, seed=1), normal(3, 2, 5, 5, 4, seed=2)
     one = partial(value_and_pullback, conv)
     pick = [a if axis == 0 else a[0] for a, axis in zip((x, k), axes, strict=True)]
     ours = jax.jit(jax.vmap(one, in_axes=(*axes, 0)))(*pick, g)
@@ -81,12 +83,18 @@ def test_mapped_equals_a_loop(x64, axes, groups):
         assert_close(jax.tree.map(lambda a, i=i: a[i], ours), loop(*at, g[i]))
 
 
-def test_forward_over_reverse_is_that_of_lax(x64):
-    x, k, v = normal(2, 6, 6, 3), normal(3, 3, 3, 3, seed=1), normal(2, 3, 3, 3, 3, seed=2)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_forward_over_reverse_is_that_of_lax(x64, groups):
+    x, k, v = (
+        normal(2, 6, 6, 3),
+        normal(3, 3, 3 // groups, 3, seed=1),
+        normal(2, 3, 3, 3 // groups, 3, seed=2),
+    )
 
     def curvature(conv, v):
         def loss(k):
-            return jnp.sum(jnp.tanh(conv(jnp.tanh(conv(x, k)), k)))
+            h = jnp.tanh(conv(x, k, feature_group_count=groups))
+            return jnp.sum(jnp.tanh(conv(h, k, feature_group_count=groups)))
 
         return jax.jvp(jax.grad(loss), (k,), (v,))[1]
 
@@ -115,12 +123,12 @@ def test_gradient_of_the_mapped_convolution_in_scan_remat_and_shard_map(x64):
     assert_close(batched, each)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2, 4])
 def test_the_compiled_pack_has_no_convolution(groups):
     def loss(conv, k, x):
         return jnp.sum(jax.nn.relu(conv(x, k, feature_group_count=groups)) ** 2)
 
-    x, k = normal(2, 8, 8, 4, dtype=np.float32), normal(3, 3, 3, 4 // groups, 6, dtype=np.float32)
+    x, k = normal(2, 8, 8, 4, dtype=np.float32), normal(3, 3, 3, 4 // groups, 4, dtype=np.float32)
 
     def pack(conv):
         f = jax.vmap(jax.value_and_grad(partial(loss, conv), argnums=(0, 1)), in_axes=(0, None))
@@ -203,8 +211,10 @@ def test_a_flax_layer_gives_the_same_with_it(groups, dilation):
     np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
-def test_bfloat16_and_preferred_element_type():
-    x, k = jnp.asarray(normal(2, 6, 6, 3), jnp.bfloat16), jnp.asarray(normal(3, 3, 3, 4), jnp.bfloat16)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_bfloat16_and_preferred_element_type(groups):
+    x, k = (jnp.asarray(normal(*shape), jnp.bfloat16) for shape in ((2, 6, 6, 3), (3, 3, 3 // groups, 3)))
+    same, lax_same = (partial(conv, feature_group_count=groups) for conv in BOTH)
     exact = lax_same(x.astype(jnp.float32), k.astype(jnp.float32))
     y = same(x, k)
     assert y.dtype == jnp.bfloat16
@@ -289,3 +299,26 @@ def test_an_output_without_places_is_bad_input(options, span):
     x, k = jnp.ones((2, 2, 6, 3)), jnp.ones((3, 3, 3, 4))
     with pytest.raises(InputError, match=rf"lhs.shape = \(2, 2, 6, 3\): pad it or give a larger one.*{span}"):
         same(x, k, **options)
+
+
+@pytest.mark.parametrize("lowering", ["auto", "product", "sum", "native"])
+def test_every_forced_lowering_gives_the_same_depthwise_convolution(x64, lowering):
+    x, k, g = normal(2, 6, 5, 3), normal(3, 2, 1, 3, seed=1), normal(2, 6, 5, 3, seed=2)
+    depthwise = partial(same, feature_group_count=3)
+    traced = str(jax.make_jaxpr(partial(depthwise, lowering=lowering))(x, k))
+    words = {"auto": (0, 0), "product": (1, 0), "sum": (0, 0), "native": (0, 1)}[lowering]
+    assert (traced.count("dot_general"), traced.count("conv_general_dilated[")) == words
+    ours, theirs = (
+        value_and_pullback(conv, x, k, g)
+        for conv in (partial(depthwise, lowering=lowering), partial(lax_same, feature_group_count=3))
+    )
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("lowering", "words"),
+    [("prodct", "did you mean 'product'"), ("sum", "3 channels to 4 in 1 groups are not depthwise")],
+)
+def test_a_lowering_that_cannot_be_is_bad_input(lowering, words):
+    with pytest.raises(InputError, match=f"lowering = '{lowering}': .*{words}"):
+        same(jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4)), lowering=lowering)

@@ -65,7 +65,7 @@ def conv_general_dilated(
         precision: of the matrix product, as in ``jax.lax.dot_general``.
         preferred_element_type: dtype in which to accumulate and return.
         lowering: ``"auto"``, or forced: ``"product"`` (im2col and a matrix product), ``"sum"`` (of products with
-            shifted inputs; depthwise alone, which it is by default) or ``"native"`` (``jax.lax``'s own).
+            shifted inputs: depthwise with one output per channel, by default then) or ``"native"`` (``jax.lax``'s own).
 
     Returns:
         y, [B, *spatial, F].
@@ -82,7 +82,7 @@ def conv_general_dilated(
         x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
         geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
         _check_window(x, geometry)
-        function = lowering_of(lowering, x.shape[-1], geometry)
+        function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
         if function is not None:
             return function(x, kernel, geometry, precision, preferred_element_type)
     return lax.conv_general_dilated(

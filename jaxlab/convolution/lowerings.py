@@ -1,0 +1,70 @@
+"""Two ways to write a convolution that stay fast when ``vmap`` gives every trial a kernel of its own.
+
+Both are plain slices, products and sums, so every transformation of JAX holds for them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlab.convolution.geometry import Geometry
+
+
+def as_product(
+    x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
+) -> jax.Array:
+    """im2col: the patches that the window sees, [B·P, K·L·C], times the kernel, [K·L·C, F].
+
+    With the patches shared and T kernels mapped it is one product, [B·P, K·L·C] by [K·L·C, T·F].
+    """
+    *_, c, f = kernel.shape
+    dot = {"precision": precision, "preferred_element_type": preferred_element_type}
+    patches = jnp.concatenate(_taps(x, g), axis=-1)
+    rows = patches.reshape(
+        -1, patches.shape[-1]
+    )  # flat: XLA's CPU backend runs the product a little faster so
+    if g.groups == 1:
+        y = lax.dot_general(rows, kernel.reshape(-1, f), (((1,), (0,)), ((), ())), **dot)
+    else:
+        rows = rows.reshape(rows.shape[0], -1, g.groups, c)
+        columns = kernel.reshape(-1, c, g.groups, f // g.groups)
+        y = lax.dot_general(rows, columns, (((1, 3), (0, 1)), ((2,), (2,))), **dot)
+        y = jnp.moveaxis(y, 0, 1)
+    return y.reshape(*patches.shape[:-1], f)
+
+
+def as_sum(
+    x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
+) -> jax.Array:
+    """Depthwise with one output per channel, C = G = F: an elementwise product per tap, summed in float32 at least.
+
+    A product of matrices would be one of [B·P, K·L] by [K·L, 1] per channel. ``precision`` has no meaning here.
+    """
+    dtype = preferred_element_type or jnp.result_type(x, kernel)
+    wide = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
+    weights = kernel.reshape(-1, kernel.shape[-1])
+    terms = [
+        tap.astype(wide) * lax.broadcast_in_dim(weight.astype(wide), tap.shape, (tap.ndim - 1,))
+        for tap, weight in zip(_taps(x, g), weights, strict=True)
+    ]
+    return sum(terms).astype(dtype)
+
+
+def _taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
+    """What each tap of the window sees at every place, in the kernel's order: [B, *places, C] each."""
+    pads = [(0, 0, 0), *((low, high, 0) for low, high in g.pads), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    # The reach of one tap: from its first to its last place, both included.
+    reach = [(n - 1) * s + 1 for n, s in zip(g.places, g.strides, strict=True)]
+
+    def tap(index: tuple[int, ...]) -> jax.Array:
+        start = [i * d for i, d in zip(index, g.dilation, strict=True)]
+        stop = [i + r for i, r in zip(start, reach, strict=True)]
+        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *g.strides, 1))
+
+    return [tap(index) for index in itertools.product(*map(range, g.window))]

@@ -1,0 +1,34 @@
+"""Which lowering a convolution takes. The evidence is in docs/convolution.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from jaxlab.convolution.lowerings import as_product, as_sum
+from jaxlab.errors import InputError, did_you_mean
+
+# What ``lowering`` may be; "native" is jax.lax' own convolution.
+LOWERINGS = ("auto", "product", "sum", "native")
+
+
+def lowering_of(lowering: str, channels: int, features: int, groups: int) -> Callable[..., jax.Array] | None:
+    """The function that computes it; None for the native convolution.
+
+    Args:
+        lowering: one of `LOWERINGS`.
+        channels: of the input.
+        features: of the output.
+        groups: of channels.
+    """
+    if lowering not in LOWERINGS:
+        remedy = f"{did_you_mean(lowering, LOWERINGS)}give one of {', '.join(LOWERINGS)}"
+        raise InputError("lowering", lowering, remedy)
+    depthwise = channels == features == groups > 1
+    if lowering == "sum" and not depthwise:
+        remedy = f"give 'product': {channels} channels to {features} in {groups} groups are not depthwise"
+        raise InputError("lowering", lowering, remedy)
+    if lowering == "auto":
+        lowering = "sum" if depthwise else "product"
+    return {"product": as_product, "sum": as_sum, "native": None}[lowering]
