@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "InputError": "jaxlab.errors",
+    "use_all_cores": "jaxlab.devices",
     "Configuration": "jaxlab.trial",
     "Hyperparameters": "jaxlab.trial",
     "Trial": "jaxlab.trial",

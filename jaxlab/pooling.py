@@ -42,20 +42,53 @@ def max_pool(
     Raises:
         InputError: an argument does not fit x, or the window fits nowhere in it.
     """
-    windows, axes = _windows(jnp.asarray(x), window_shape, strides, padding, -math.inf)
-    for axis in reversed(axes):
-        elements = [lax.index_in_dim(windows, i, axis, keepdims=False) for i in range(windows.shape[axis])]
-        windows = functools.reduce(_larger, elements)
+    return _largest(*_windows(jnp.asarray(x), window_shape, strides, padding, -math.inf))
+
+
+def _maximum(windows: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The maximum over some axes, NaN if one element is."""
+    return functools.reduce(jnp.maximum, _elements(windows, axes))
+
+
+def _maximum_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """Only the first of the largest elements moves the maximum.
+
+    Which one that is comes from comparing the elements with each other, and not with their maximum: a compiler may
+    compute them anew for the backward pass with other last bits, so that none would be equal to it. The transpose
+    is one selection per element of the windows; that of nested choices would be a chain of padded sums.
+    """
+    (windows,), (moved,) = primals, tangents
+    first, *others = _elements(windows, axes)
+    largest, winner = first, jnp.zeros(first.shape, jnp.int32)
+    for place, element in enumerate(others, 1):
+        beaten = ~(largest >= element)
+        largest = jnp.where(beaten, element, largest)
+        winner = jnp.where(beaten, place, winner)
+    place = _place(windows.shape, axes)
+    chosen = jnp.where(jnp.expand_dims(winner, axes) == place, moved, jnp.zeros((), moved.dtype))
+    return _largest(windows, axes), jnp.sum(chosen, axis=axes)
+
+
+_largest = jax.custom_jvp(_maximum, nondiff_argnums=(1,))
+_largest.defjvp(_maximum_jvp)
+
+
+def _elements(windows: jax.Array, axes: tuple[int, ...]) -> list[jax.Array]:
+    """The slices along some axes, in row-major order."""
+    sizes = [windows.shape[axis] for axis in axes]
+    return [jnp.squeeze(_at(windows, axes, index), axes) for index in itertools.product(*map(range, sizes))]
+
+
+def _at(windows: jax.Array, axes: tuple[int, ...], index: tuple[int, ...]) -> jax.Array:
+    for axis, i in zip(axes, index, strict=True):
+        windows = lax.slice_in_dim(windows, i, i + 1, axis=axis)
     return windows
 
 
-def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The larger of two, the first of equals, NaN if either is.
-
-    A choice, and not ``maximum``: that one's gradient compares the result with the arguments, which a compiler may
-    compute anew for the backward pass with other last bits, so that neither would be the maximum.
-    """
-    return jnp.where((a >= b) | jnp.isnan(a), a, b)
+def _place(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """Each element's number within its window: int32, of size 1 along the other axes."""
+    sizes = [n if axis in axes else 1 for axis, n in enumerate(shape)]
+    return np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
 
 
 def avg_pool(

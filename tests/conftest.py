@@ -10,6 +10,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxlab-tests-")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+# What the command line keeps for the user stays out of the user's own folder.
+os.environ["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"] + "-user"
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from beartype import BeartypeConf  # noqa: E402
@@ -29,4 +32,5 @@ def x64():
 def pytest_unconfigure():
     """The process that made the cache removes it; workers inherit it."""
     if _CACHE is not None:
-        shutil.rmtree(_CACHE, ignore_errors=True)
+        for folder in (_CACHE, f"{_CACHE}-user"):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from jaxlab import read_results
+from jaxlab.cli.progress import describe
+from jaxlab.cli.tables import times
+from jaxlab.study import Progress
 
 FILE = """
 name = "tiny"
@@ -38,7 +44,7 @@ def jaxlab(folder, *arguments, environment=None):
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | {"COLUMNS": "120"} | (environment or {}),
+        env=os.environ | {"COLUMNS": "120", "XDG_CACHE_HOME": str(folder / "cache")} | (environment or {}),
     )
 
 
@@ -56,6 +62,40 @@ def test_progress_goes_to_standard_error(folder, tmp_path):
     assert "trial-steps/s" in found.stderr
     assert "6 trials" in found.stderr
     assert "trial-steps/s" not in found.stdout
+
+
+def test_programs_and_widths_are_kept_in_the_users_cache_folder(folder, tmp_path):
+    """And a program that was kept gives the same numbers, without a word on standard error."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "200"}
+    runs = []
+    for name in ("cold", "warm"):
+        command = [sys.executable, "-m", "jaxlab", "run", "tiny.toml", "--out", str(tmp_path / name)]
+        runs.append(
+            subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=True)
+        )
+        assert all(line.startswith("tiny: ") for line in runs[-1].stderr.splitlines()), runs[-1].stderr
+    cold, warm = (read_results(tmp_path / name) for name in ("cold", "warm"))
+    for name in cold.data_vars:
+        np.testing.assert_array_equal(cold[name], warm[name], err_msg=name)
+    assert cold.attrs["programs"] == warm.attrs["programs"] == 4
+    assert cold.attrs["programs_from_cache"] == 0 < warm.attrs["programs_from_cache"]
+    assert warm.attrs["first_epoch_seconds"] > 0
+    assert "programs kept from earlier" in runs[1].stdout
+    assert "first epoch done after" in runs[0].stdout
+    assert [path.name.split("-")[0] for path in (tmp_path / "cache" / "jaxlab").iterdir()] == ["programs"]
+
+
+def test_what_is_said_while_and_after_a_width_is_chosen():
+    progress = Progress("probing", 1, 2, 0, 10, 5, 0, 0, 0.0, 0.0, 1.0, 4)
+    assert describe(progress) == "group 2/2 choosing the width, trying 4"
+    attributes = {"compile_seconds": 5.0, "train_seconds": 600.0, "devices": 2, "device_kind": "cpu"}
+    assert times(attributes | {"width": 2}) == "Compiled in 5.0 s, trained in 10 min on 2 × cpu, width 2."
+    more = {"programs": 8, "programs_from_cache": 3, "probe_seconds": 12.0, "first_epoch_seconds": 20.0}
+    assert times(attributes | more | {"width": [2, 16]}) == (
+        "Compiled in 5.0 s (3 of 8 programs kept from earlier), width chosen in 12.0 s, first epoch done after 20.0 s, "
+        "trained in 10 min on 2 × cpu, width 2 and 16."
+    )
 
 
 def test_dry_run_says_what_it_takes_and_writes_nothing(folder, tmp_path):
@@ -88,6 +128,7 @@ def test_help_is_there(folder, command):
             "configuration.batch_size = 999",
         ),
         (["run", "tiny.toml", "--width", "0", "--out", "new"], "width = 0: give a whole number >= 1"),
+        (["run", "tiny.toml", "--width", "-1", "--out", "new"], "width = '-1': give"),
         (["run", "tiny.toml", "--devices", "0", "--out", "new"], "--devices = 0: give a whole number >= 1"),
         (["show", "tiny.toml"], "is no run folder of jaxlab"),
         (["show", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
@@ -121,7 +162,14 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
         "--set",
         "epochs=5000",
     ]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+    )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "run").glob("pieces/*e000002.npz")) and time.monotonic() < deadline:
         time.sleep(0.2)

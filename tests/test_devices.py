@@ -1,4 +1,4 @@
-"""A CNN study on four forced host devices: no collective, and the bits of one device."""
+"""Host devices: one for each core where asked; a CNN study on four has no collective, and the bits of one device."""
 
 import os
 import subprocess
@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from small import grid, study
 
+from jaxlab.devices import use_all_cores
+from jaxlab.errors import InputError
+
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30, 3e-2, 1e-1])
 _FOUR = """
 import sys; sys.path.insert(0, "tests")
 import jax, numpy as np
 from test_devices import SPACE, study
-from jaxlab.engine import compile_programs
+from jaxlab.engine import compile_programs, make_pack
 from jaxlab.study.resolve import example_in
 assert len(jax.devices()) == 4
 small = study(SPACE, 2)
 (group,) = small.groups
-programs = compile_programs(small.trial_of(group), example_in(group), small.arrays, small.pack(1))
+programs = compile_programs(small.trial_of(group), example_in(group), small.arrays, make_pack(1))
 text = "".join(program.as_text() for program in programs[:4])
 for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
     assert word not in text, word
@@ -36,3 +39,84 @@ def test_no_collective_and_the_same_bits_on_four_devices(tmp_path):
         assert len(four.files) > 20
         for name in four.files:
             np.testing.assert_array_equal(one[name].values, four[name], err_msg=name)
+
+
+def in_a_fresh_process(code, **environment):
+    environment = os.environ | {"XLA_FLAGS": None} | environment
+    environment = {name: value for name, value in environment.items() if value is not None}
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    )
+    return found.stdout, found.stderr
+
+
+def test_every_core_is_a_device():
+    code = """
+import jaxlab; jaxlab.use_all_cores()
+import jax; from jaxlab.devices import cores
+jaxlab.use_all_cores()
+print(len(jax.devices()) == cores())
+try:
+    jaxlab.use_all_cores(cores() + 1)
+except jaxlab.InputError as error:
+    print(error)
+"""
+    printed, said = in_a_fresh_process(code)
+    assert printed.splitlines()[0] == "True"
+    assert "JAX has started already: restart the kernel and call this first" in printed
+    assert said == ""
+
+
+def test_xla_flags_are_obeyed():
+    code = "import jaxlab, jax; jaxlab.use_all_cores(5); print(len(jax.devices()))"
+    printed, _ = in_a_fresh_process(code, XLA_FLAGS="--xla_force_host_platform_device_count=3")
+    assert printed.strip() == "3"
+
+
+@pytest.mark.parametrize("devices", [0, -1, True])
+def test_a_number_of_devices_is_a_whole_number(devices):
+    with pytest.raises(InputError, match=f"devices = {devices}: give a whole number >= 1"):
+        use_all_cores(devices)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "times"),
+    [("", "", 1), ("", "jax.devices()[:1]", 0), ("jaxlab.use_all_cores(1)", "", 0)],
+)
+def test_idle_cores_are_pointed_out_once(before, after, times):
+    code = f"""
+import jax, jaxlab, jaxlab.devices; from jaxlab.study.study import _devices
+jaxlab.devices.cores = lambda: 2
+{before}
+for _ in range(3):
+    _devices({after or None})
+"""
+    _, said = in_a_fresh_process(code)
+    assert said.count("call jaxlab.use_all_cores() before JAX starts") == times == len(said.splitlines())
+
+
+_CACHES = """
+import jax
+from jaxlab.cli.devices import keep_compiled_programs
+keep_compiled_programs()
+print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)
+"""
+
+
+def test_the_command_line_keeps_programs_in_the_users_cache_folder(tmp_path):
+    (tmp_path / "file").touch()
+
+    def found(**environment):
+        printed, said = in_a_fresh_process(_CACHES, **environment)
+        assert said == ""
+        return printed.split()
+
+    unset = {"JAX_COMPILATION_CACHE_DIR": None, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": None}
+    here = {"XDG_CACHE_HOME": str(tmp_path)}
+    folder, least = found(**unset, **here)
+    assert folder.startswith(f"{tmp_path}/jaxlab/programs-")
+    assert least == "0.2"
+    assert found(**unset | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "3"}, **here) == [folder, "3.0"]
+    assert found(**unset | {"JAX_COMPILATION_CACHE_DIR": "own"}, **here) == ["own", "1.0"]
+    assert found(**unset, **here, JAX_ENABLE_COMPILATION_CACHE="false") == ["None", "1.0"]
+    assert found(**unset, XDG_CACHE_HOME=str(tmp_path / "file")) == ["None", "1.0"]

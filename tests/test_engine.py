@@ -192,6 +192,69 @@ def test_epochs_must_be_a_multiple_of_the_segment(epochs):
         list(train(programs, settings([0.1]), np.float32(1), epochs))
 
 
+def pixels(traces=None):
+    """A triple that reads uint8 images, and converts them inside its step."""
+
+    def train_segment(h, state, shared, epoch):
+        def step(w, index):
+            return w + h.learning_rate * jnp.mean(shared[index].astype(jnp.float32) / 255), {}
+
+        return jax.lax.scan(step, state, jnp.arange(len(shared)))
+
+    def evaluate(h, state, shared, final):
+        return state, {"test_w" if final else "w": state}
+
+    return Trial(lambda h, shared: jnp.array(0.0), train_segment, evaluate)
+
+
+def test_nothing_goes_between_host_and_device_but_what_train_sends():
+    hyper, shared = settings([0.1, 0.2, 0.3]), np.full((10, 8, 8), 255, np.uint8)
+    programs = compile_programs(pixels(), settings([0.1]), shared, make_pack(2), segment_epochs=2)
+    with jax.transfer_guard("disallow"):
+        pieces = list(train(programs, hyper, shared, EPOCHS))
+    np.testing.assert_allclose(pieces[-1].record["test_w"], [12.0], rtol=1e-5)
+    for program in (programs.segment, programs.measure, programs.finish):
+        for word in ("callback", "infeed", "outfeed", "send(", "recv("):
+            assert word not in program.as_text(), word
+
+
+def test_states_are_overwritten_and_bytes_stay_bytes_on_the_device():
+    shared = np.zeros((1000, 28, 28), np.uint8)
+    programs = compile_programs(pixels(), settings([0.1]), shared, make_pack(2))
+    assert programs.segment.in_avals[0][2].dtype == np.uint8
+    memory = programs.segment.memory_analysis()
+    assert shared.nbytes <= memory.argument_size_in_bytes < shared.nbytes + 1000
+    assert memory.temp_size_in_bytes < shared.nbytes
+    assert memory.alias_size_in_bytes >= programs.state_bytes == 2 * (4 + 4)
+    assert programs.memory_bytes(11) == programs.memory_bytes() + 10 * programs.state_bytes
+
+
+def test_programs_say_what_came_from_the_cache(tmp_path):
+    code = """
+import sys; sys.path.insert(0, "tests")
+import numpy as np
+from test_engine import quadratic, settings, compile_programs, make_pack, train
+programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
+pieces = list(train(programs, settings([0.1, 1.9, 1e9]), np.float32(1), 3))
+values = "".join(piece.record[name].tobytes().hex() for piece in pieces for name in sorted(piece.record))
+print(len(programs.saved_seconds), programs.cold_seconds > programs.compile_seconds, values)
+"""
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    cold, warm = (
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
+        )
+        for _ in range(2)
+    )
+    assert cold.stderr == warm.stderr == ""
+    assert cold.stdout.split()[0] == "0"
+    assert warm.stdout.split()[0] == "4"
+    assert cold.stdout.split()[2] == warm.stdout.split()[2]
+
+
 _FOUR_DEVICES = """
 import numpy as np, jax
 assert len(jax.devices()) == 4

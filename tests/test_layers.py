@@ -13,11 +13,12 @@ ROOT = Path(jaxlab.__file__).parent
 # A line may import the lines above it and itself where a module is a package; modules of one line stay apart.
 LAYERS = [
     ("errors",),
+    ("devices",),
     ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
     ("models", "datasets"),
     ("trial",),
     ("engine",),
-    ("store",),
+    ("store", "benchmark"),
     ("study",),
     ("analysis",),
     ("plots",),

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jaxlab.cli.devices import use_all_cores
+from jaxlab.cli.benchmark import benchmark
+from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.tables import print_plan, print_run
 
@@ -45,8 +46,12 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write (default: runs/NAME).")] = None,
     width: Annotated[
-        int | None, typer.Option(help="Trials side by side on each device (default: by its kind).")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="auto|INTEGER",
+            help="Trials side by side on each device; auto: the fastest, tried where the study is long enough.",
+        ),
+    ] = "auto",
     devices: Annotated[
         int | None, typer.Option(help="Host devices on a CPU (default: one per core).")
     ] = None,
@@ -56,18 +61,20 @@ def run(
 ) -> None:
     """Train a study and print what it found; see ``_RUN``."""
     use_all_cores(devices)
+    keep_compiled_programs()
     from jaxlab.study import load_study
 
     loaded = load_study(study, changes or ())
+    how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
-        print_plan(loaded.plan(width=width), loaded.name)
+        print_plan(loaded.plan(**how), loaded.name)
         return
     folder = out or Path("runs") / loaded.name
     if (folder / "run.json").exists() and not (folder / "complete").exists():
         print(f"jaxlab: {folder} was not finished; it is trained again from the start", file=sys.stderr)
     with Watcher(loaded.name) as watcher:
         try:
-            results = loaded.run(folder, width=width, progress=watcher)
+            results = loaded.run(folder, progress=watcher, **how)
         except KeyboardInterrupt:
             kept = (
                 f"jaxlab show {folder} prints what was finished" if folder.exists() else "nothing was written"
@@ -83,3 +90,6 @@ def show(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN"
     from jaxlab.store import read_results
 
     print_run(read_results(run), run)
+
+
+app.command()(benchmark)

@@ -1,22 +1,59 @@
-"""Host devices, before JAX starts."""
+"""What the command line sets before JAX starts: host devices and caches in the user's cache folder."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+from pathlib import Path
 
 import jax
+import jaxlib
+from platformdirs import user_cache_path
 
+from jaxlab import devices
 from jaxlab.errors import InputError
 
 
-def use_all_cores(devices: int | None) -> None:
-    """Let JAX see one CPU device for each core, so that a pack trains on all of them; no effect on accelerators.
+def use_all_cores(count: int | None) -> None:
+    """`jaxlab.use_all_cores`, with the option's name in the error."""
+    if count is not None and count < 1:
+        raise InputError("--devices", count, "give a whole number >= 1")
+    devices.use_all_cores(count)
 
-    Args:
-        devices: how many instead.
+
+def width_cache() -> Path:
+    """Where widths chosen by trying are remembered."""
+    return user_cache_path("jaxlab") / "widths.json"
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep compiled programs between runs, apart for each version and kind of machine.
+
+    ``JAX_COMPILATION_CACHE_DIR``, ``JAX_ENABLE_COMPILATION_CACHE`` and
+    ``JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`` are obeyed where they are set. A folder that cannot be written to
+    is left alone.
     """
-    if devices is not None and devices < 1:
-        raise InputError("--devices", devices, "give a whole number >= 1")
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
         return
-    jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+    # A CPU's program may not run on another model, and home folders are shared by clusters.
+    folder = user_cache_path("jaxlab") / f"programs-{jax.__version__}-{jaxlib.__version__}-{_machine()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _machine() -> str:
+    """A digest of the processor's model and instruction set."""
+    lines = [platform.machine(), platform.processor()]
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists():
+        wanted = ("model name", "flags", "Features", "CPU part")
+        lines += sorted({line for line in cpu.read_text().splitlines() if line.startswith(wanted)})
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]

@@ -38,7 +38,7 @@ class Watcher:
 
     def __call__(self, progress: Progress) -> None:
         words = describe(progress)
-        training = progress.phase != "compiling"
+        training = progress.phase in ("training", "done")
         self.bar.update(
             self.task,
             completed=progress.trial_epochs,
@@ -57,6 +57,8 @@ def describe(progress: Progress) -> str:
     group = f"group {progress.group + 1}/{progress.groups} " if progress.groups > 1 else ""
     if progress.phase == "compiling":
         return f"{group}compiling"
+    if progress.phase == "probing":
+        return f"{group}choosing the width, trying {progress.width}"
     epoch = progress.trial_epochs / progress.trials
     epochs = progress.all_trial_epochs // progress.trials
     rate = f" · {progress.rate:,.0f} trial-steps/s" if progress.rate else ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 from rich.console import Console
 from rich.table import Table
@@ -16,12 +19,13 @@ def print_plan(plan: Plan, name: str) -> None:
     """Groups, packs, compilations, memory and time of a study that was not trained."""
     console = Console()
     table = Table(title=f"{name}: {plan.trials} trials × {plan.epochs} epochs", title_justify="left")
-    for column in ("group", "trials", "packs", "compile", "memory", "training"):
+    for column in ("group", "trials", "width", "packs", "compile", "memory", "training"):
         table.add_column(column, justify="left" if column == "group" else "right")
     for group in plan.groups:
         table.add_row(
             " ".join(f"{key}={value}" for key, value in group.configuration.items()) or "all",
             str(group.trials),
+            str(group.width),
             str(group.packs),
             duration(group.compile_seconds),
             size(group.memory_bytes),
@@ -30,11 +34,12 @@ def print_plan(plan: Plan, name: str) -> None:
     console.print(table)
     devices = f"{plan.devices} × {plan.device_kind}"
     console.print(
-        f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}, "
-        f"{plan.width} trials side by side on each; about {duration(plan.seconds)} in all. Nothing was written."
+        f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}; "
+        f"about {duration(plan.seconds)} in all. Nothing was written."
     )
     console.print(
-        "[dim]Memory is per device; time is extrapolated from two epochs of each group's first pack.[/dim]"
+        "[dim]Width: trials side by side on each device. Memory is per device; time is extrapolated from two epochs "
+        "of each group's first pack.[/dim]"
     )
 
 
@@ -53,13 +58,27 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
         table.add_row(row.question, row.answer)
     console.print(table)
     if attributes.get("train_seconds"):
-        console.print(
-            f"Compiled in {duration(attributes['compile_seconds'])}, trained in "
-            f"{duration(attributes['train_seconds'])} on {attributes['devices']} × {attributes['device_kind']}, "
-            f"width {attributes['width']}."
-        )
+        console.print(times(attributes))
     console.print(
         f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True
+    )
+
+
+def times(attributes: Mapping[str, Any]) -> str:
+    """How long a run took, and on what."""
+    words = f"Compiled in {duration(attributes['compile_seconds'])}"
+    if attributes.get("programs_from_cache"):
+        words += (
+            f" ({attributes['programs_from_cache']} of {attributes['programs']} programs kept from earlier)"
+        )
+    if attributes.get("probe_seconds", 0) > 1:
+        words += f", width chosen in {duration(attributes['probe_seconds'])}"
+    if "first_epoch_seconds" in attributes:
+        words += f", first epoch done after {duration(attributes['first_epoch_seconds'])}"
+    width = attributes["width"]
+    return (
+        f"{words}, trained in {duration(attributes['train_seconds'])} on {attributes['devices']} × "
+        f"{attributes['device_kind']}, width {' and '.join(map(str, np.atleast_1d(width)))}."
     )
 
 

@@ -20,15 +20,19 @@ class UnitCounts(NamedTuple):
     """What one layer did on the examples seen so far.
 
     Attributes:
-        active: bool[*positions, units], whether any example had a post-activation other than 0 there.
-        magnitude: float[units], sum of |h| over examples and positions.
-        examples: int32, number of examples; `magnitude` has ``examples·positions`` terms per unit.
+        magnitude: float[*positions, units], sum of |h| over examples: 0 where all of them were exactly 0, to which a
+            backend may round what is below float32's normal numbers.
+        examples: int32, number of examples.
     """
 
     # Arrays; under jax.eval_shape or jax.tree.map, whatever stands in their place.
-    active: Any
     magnitude: Any
     examples: Any
+
+    @property
+    def active(self) -> jax.Array:
+        """bool[*positions, units], whether any example had a post-activation other than 0 there."""
+        return self.magnitude != 0
 
 
 def init(h: jax.Array | jax.ShapeDtypeStruct) -> UnitCounts:
@@ -43,8 +47,7 @@ def init(h: jax.Array | jax.ShapeDtypeStruct) -> UnitCounts:
     if len(h.shape) < 2:
         raise InputError("h", h.shape, "give activations [B, units] or [B, *positions, units]")
     return UnitCounts(
-        active=jnp.zeros(h.shape[1:], bool),
-        magnitude=jnp.zeros(h.shape[-1:], jnp.promote_types(h.dtype, jnp.float32)),
+        magnitude=jnp.zeros(h.shape[1:], jnp.promote_types(h.dtype, jnp.float32)),
         examples=jnp.zeros((), jnp.int32),
     )
 
@@ -52,22 +55,21 @@ def init(h: jax.Array | jax.ShapeDtypeStruct) -> UnitCounts:
 def update(counts: UnitCounts, h: ArrayLike, valid_B: ArrayLike) -> UnitCounts:
     """Counts with one more batch; examples with ``valid_B`` False (padding) are left out, whatever they hold.
 
-    Magnitudes add up batch by batch in float32 at least. All terms are >= 0, so the relative rounding error
-    is at most 6e-8 times the additions in a row: the number of batches plus the depth of the backend's sum
-    within one.
+    One sum serves both the dead and the dormant units. Magnitudes add up batch by batch in float32 at least. All
+    terms are >= 0, so the relative rounding error is at most 6e-8 times the additions in a row: the number of
+    batches plus the depth of the backend's sum within one.
 
     Raises:
         InputError: ``h`` is not of the shape that the counts were made for.
     """
     h, valid_B = jnp.asarray(h), jnp.asarray(valid_B)
-    if h.shape[1:] != counts.active.shape or valid_B.shape != h.shape[:1]:
-        shape = ", ".join(map(str, counts.active.shape))
+    if h.shape[1:] != counts.magnitude.shape or valid_B.shape != h.shape[:1]:
+        shape = ", ".join(map(str, counts.magnitude.shape))
         raise InputError("h", h.shape, f"give activations [B, {shape}] and a mask [B]")
     h = jnp.where(valid_B.reshape((-1,) + (1,) * (h.ndim - 1)), h, 0)
     size = jnp.abs(h).astype(counts.magnitude.dtype)
     return UnitCounts(
-        active=counts.active | jnp.any(h != 0, axis=0),
-        magnitude=counts.magnitude + jnp.sum(size, axis=tuple(range(h.ndim - 1))),
+        magnitude=counts.magnitude + jnp.sum(size, axis=0),
         examples=counts.examples + jnp.sum(valid_B, dtype=jnp.int32),
     )
 
@@ -100,8 +102,9 @@ def dormant(counts: UnitCounts, tau: ArrayLike = 0.025) -> jax.Array:
     Source: Sokar et al., The dormant neuron phenomenon in deep reinforcement learning, 2023.
     """
     # Example count and positions apart: their product can pass int32.
-    terms = jnp.maximum(counts.examples, 1) * float(math.prod(counts.active.shape[:-1]))
-    mean = counts.magnitude / terms
+    positions = tuple(range(counts.magnitude.ndim - 1))
+    terms = jnp.maximum(counts.examples, 1) * float(math.prod(counts.magnitude.shape[:-1]))
+    mean = jnp.sum(counts.magnitude, axis=positions) / terms
     return mean / (jnp.mean(mean) + 1e-9) <= tau
 
 

@@ -1,6 +1,19 @@
 """Packs of trials through one compiled program."""
 
-from jaxlab.engine.programs import Pack, Programs, compile_programs, default_width, make_pack
+from jaxlab.engine.probe import Choice, compile_group
+from jaxlab.engine.programs import Pack, Programs, compile_programs, make_pack
 from jaxlab.engine.train import Piece, packs_of, train
+from jaxlab.engine.width import default_width
 
-__all__ = ["Pack", "Piece", "Programs", "compile_programs", "default_width", "make_pack", "packs_of", "train"]
+__all__ = [
+    "Choice",
+    "Pack",
+    "Piece",
+    "Programs",
+    "compile_group",
+    "compile_programs",
+    "default_width",
+    "make_pack",
+    "packs_of",
+    "train",
+]

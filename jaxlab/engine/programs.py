@@ -1,17 +1,16 @@
 """The compiled programs of one group: the only place that maps and shards over trials."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxlab.engine import lane
-from jaxlab.errors import InputError
+from jaxlab.engine.traced import Stage, Traced, trace
 from jaxlab.trial import Trial
 
 # A trial's numbers must not depend on its neighbours, so a GPU may neither use atomics nor pick kernels by timing.
@@ -19,6 +18,9 @@ from jaxlab.trial import Trial
 _OPTIONS = {"gpu": {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0}}
 # The initial draws run once a pack, but take LLVM as long to optimise as the training loop.
 _OPTIONS_OF_START = _OPTIONS | {"cpu": {"xla_backend_optimization_level": 0}}
+# The states of a pack are overwritten, not copied.
+_DONATED = {"measure": (1,), "segment": (1,)}
+_LONGEST = ("segment", "measure", "start", "finish")
 
 
 class Pack(NamedTuple):
@@ -48,21 +50,17 @@ def make_pack(width: int, devices: Sequence[jax.Device] | None = None) -> Pack:
     )
 
 
-def default_width(device: jax.Device, trials: int) -> int:
-    """A width for ``trials`` trials on one device: few where cores do the arithmetic, many on an accelerator.
-
-    On two CPU cores a small CNN on 8×8 images trained 6 epochs of 78 trials in 7.2, 7.8, 10.2, 11.8 s at widths 1, 2,
-    4, 8 with two host devices, and in 11.1, 8.1, 9.8 s at 1, 2, 8 with one. Accelerators are still to be measured.
-    """
-    return min(trials, 2 if device.platform == "cpu" else 256)
-
-
 class Programs(NamedTuple):
     """One group's compiled programs, for any values, number of trials and number of epochs.
 
     ``start(hyperparameters, shared)``, ``measure(hyperparameters, lanes, shared)`` for epoch 0,
     ``segment(hyperparameters, lanes, shared, epochs)`` and ``finish(hyperparameters, lanes, shared)``; hyperparameters
     and lanes have a leading axis of ``pack.lanes`` trials.
+
+    Attributes:
+        compile_seconds: tracing included.
+        saved_seconds: one entry for each of the four that came from JAX's persistent compilation cache.
+        state_bytes: of a pack's states, on one device.
     """
 
     start: jax.stages.Compiled
@@ -72,13 +70,22 @@ class Programs(NamedTuple):
     pack: Pack
     segment_epochs: int
     compile_seconds: float
+    saved_seconds: list[float]
+    state_bytes: int
 
-    def memory_bytes(self) -> int:
-        """Bytes that the largest of the programs holds on one device: arguments, results and temporaries."""
-        return max(_bytes(program) for program in (self.start, self.measure, self.segment, self.finish))
+    @property
+    def cold_seconds(self) -> float:
+        """What compiling takes where nothing is in the cache; the programs are compiled side by side."""
+        return self.compile_seconds + max(self.saved_seconds, default=0.0)
+
+    def memory_bytes(self, packs: int = 1) -> int:
+        """Bytes needed on one device: by the largest of the programs, and by the states of the packs that wait."""
+        programs = (self.start, self.measure, self.segment, self.finish)
+        return max(bytes_of(program) for program in programs) + (packs - 1) * self.state_bytes
 
 
-def _bytes(program: jax.stages.Compiled) -> int:
+def bytes_of(program: jax.stages.Compiled) -> int:
+    """Bytes that a program holds on one device: arguments, results and temporaries."""
     memory = program.memory_analysis()
     if memory is None:
         return 0
@@ -108,67 +115,60 @@ def over_trials(pack: Pack, function: Callable, mapped: Sequence[bool]) -> Calla
 def compile_programs(
     trial: Trial, hyperparameters: Any, shared: Any, pack: Pack, segment_epochs: int = 1
 ) -> Programs:
-    """Trace and compile the programs of one group, each once.
+    """Trace and compile the programs of one group, each once; the arguments are those of `trace`, and the pack."""
+    return compile_traced(trace(trial, hyperparameters, shared, segment_epochs), pack)
 
-    Args:
-        trial: the triple.
-        hyperparameters: a pytree of scalars of one trial, for dtypes.
-        shared: the arrays that all trials see.
-        pack: devices and width.
-        segment_epochs: epochs inside one call; must divide the number of epochs.
-    """
+
+def compile_traced(traced: Traced, pack: Pack) -> Programs:
+    """The programs of what `trace` returned, at one width."""
     began = time.perf_counter()
-    hyper_T = _stacked(hyperparameters, pack)
-    shared = jax.tree.map(lambda leaf: _shape(on_device(leaf), pack.replicated), shared)
-    epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32, sharding=pack.replicated)
-    start = _lower(over_trials(pack, partial(lane.start, trial), (True, False)), (hyper_T, shared))
-    lanes = jax.tree.map(lambda leaf: _shape(leaf, pack.over_trials), start.out_info)
-    measure = _lower(
-        over_trials(pack, partial(lane.measure, trial), (True, True, False)),
-        (hyper_T, lanes, shared),
-        donate=(1,),
-    )
-    segment = _lower(
-        over_trials(pack, partial(lane.segment, trial), (True, True, False, False)),
-        (hyper_T, lanes, shared, epochs),
-        donate=(1,),
-    )
-    finish = _lower(
-        over_trials(pack, partial(lane.finish, trial), (True, True, False)), (hyper_T, lanes, shared)
-    )
-    _check_names(segment.out_info[1], finish.out_info)
+    programs, saved = compile_stages(traced, pack, ("start", "measure", "segment", "finish"))
+    seconds = traced.seconds + time.perf_counter() - began
+    return Programs(*programs, pack, traced.segment_epochs, seconds, saved, traced.state_bytes * pack.width)
+
+
+def compile_stages(
+    traced: Traced, pack: Pack, names: Sequence[str]
+) -> tuple[list[jax.stages.Compiled], list[float]]:
+    """Some of the programs, in order, and the seconds saved by each that JAX had in its persistent cache."""
     backend = pack.mesh.devices.flat[0].platform
-    with ThreadPoolExecutor() as pool:  # compiling leaves the interpreter lock to the others
-        jobs = [pool.submit(start.compile, _OPTIONS_OF_START.get(backend))]
-        jobs += [pool.submit(each.compile, _OPTIONS.get(backend)) for each in (measure, segment, finish)]
-        programs = [job.result() for job in jobs]
-    return Programs(*programs, pack, segment_epochs, time.perf_counter() - began)
+    jobs = {}
+    with _saved_seconds() as saved, ThreadPoolExecutor() as pool:
+        # Compiling leaves the interpreter lock to the others; what takes longest begins first.
+        for name in sorted(names, key=_LONGEST.index):
+            options = (_OPTIONS_OF_START if name == "start" else _OPTIONS).get(backend)
+            lowered = _lower(getattr(traced, name), pack, _DONATED.get(name, ()))
+            jobs[name] = pool.submit(lowered.compile, options)
+        return [jobs[name].result() for name in names], saved
 
 
-def _lower(function: Callable, arguments: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
-    return jax.jit(function, donate_argnums=donate).lower(*arguments)
+def _lower(stage: Stage, pack: Pack, donated: tuple[int, ...]) -> jax.stages.Lowered:
+    arguments = tuple(
+        jax.tree.map(partial(_over_pack, pack, own), argument)
+        for own, argument in zip(stage.mapped, stage.arguments, strict=True)
+    )
+    function = over_trials(pack, stage.function, stage.mapped)
+    return jax.jit(function, donate_argnums=donated).lower(*arguments)
 
 
-def _check_names(each_epoch: dict, at_the_end: dict) -> None:
-    both = sorted(set(each_epoch) & set(at_the_end))
-    if both:
-        raise InputError("trial.evaluate", both, "with final=True record other names than at each epoch")
+def _over_pack(pack: Pack, own: bool, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Shape of one trial's argument as a pack has it."""
+    if own:
+        return jax.ShapeDtypeStruct((pack.lanes, *leaf.shape), leaf.dtype, sharding=pack.over_trials)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=pack.replicated)
 
 
-def on_device(leaf: Any) -> Any:
-    """An array in the dtype that the device uses: float64 is float32 unless x64 is on. Typed keys are left alone."""
-    if isinstance(leaf, jax.Array):
-        return leaf
-    leaf = np.asarray(leaf)
-    return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+@contextmanager
+def _saved_seconds() -> Iterator[list[float]]:
+    """One entry for each program that JAX loads from its persistent cache: what compiling it took, less loading it."""
+    found: list[float] = []
 
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if event == "/jax/compilation_cache/compile_time_saved_sec":
+            found.append(seconds)
 
-def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _stacked(hyperparameters: Any, pack: Pack) -> Any:
-    def stacked(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((pack.lanes,), on_device(leaf).dtype, sharding=pack.over_trials)
-
-    return jax.tree.map(stacked, hyperparameters)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

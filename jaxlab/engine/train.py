@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.engine.programs import Programs, on_device
+from jaxlab.engine.programs import Pack, Programs
+from jaxlab.engine.traced import on_device
 from jaxlab.errors import InputError
 
 
@@ -47,8 +48,8 @@ def train(programs: Programs, hyperparameters: Any, shared: Any, epochs: int) ->
         raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
     trials = len(jax.tree.leaves(hyperparameters)[0])
     packs = packs_of(trials, pack.lanes)
-    shared = jax.device_put(jax.tree.map(on_device, shared), pack.replicated)
-    hyper = [jax.device_put(_take(hyperparameters, lanes), pack.over_trials) for lanes in packs]
+    shared = placed(shared, pack)
+    hyper = [jax.device_put(rows(hyperparameters, lanes), pack.over_trials) for lanes in packs]
     yield from _fetched(_calls(programs, packs, hyper, shared, epochs), trials)
 
 
@@ -58,11 +59,12 @@ def _calls(programs: Programs, packs, hyper, shared, epochs: int) -> Iterator[tu
     for lanes, values in zip(packs, hyper, strict=True):
         state, record = programs.measure(values, programs.start(values, shared), shared)
         states.append(state)
-        yield lanes, np.zeros(1, np.int32), {name: array[:, None] for name, array in record.items()}
+        yield lanes, np.zeros(1, np.int32), record
     for first in range(1, epochs + 1, programs.segment_epochs):
         now = np.arange(first, first + programs.segment_epochs, dtype=np.int32)
+        there = jax.device_put(now, programs.pack.replicated)
         for index, lanes in enumerate(packs):
-            states[index], record = programs.segment(hyper[index], states[index], shared, now)
+            states[index], record = programs.segment(hyper[index], states[index], shared, there)
             yield lanes, now, record
     for lanes, values, state in zip(packs, hyper, states, strict=True):
         yield lanes, np.zeros(0, np.int32), programs.finish(values, state, shared)
@@ -80,9 +82,17 @@ def _fetched(calls: Iterator[tuple], trials: int) -> Iterator[Piece]:
 
 def _piece(lanes: np.ndarray, epochs: np.ndarray, record: dict[str, jax.Array], trials: int) -> Piece:
     real = int(min(len(lanes), trials - lanes[0]))
-    return Piece(lanes[:real], epochs, {name: np.asarray(value)[:real] for name, value in record.items()})
+    found = {name: value[:real] for name, value in jax.device_get(record).items()}
+    if epochs.size and epochs[0] == 0:  # recorded once, without an axis of epochs
+        found = {name: value[:, None] for name, value in found.items()}
+    return Piece(lanes[:real], epochs, found)
 
 
-def _take(tree: Any, index: np.ndarray) -> Any:
+def placed(shared: Any, pack: Pack) -> Any:
+    """What all trials share, whole on each device of a pack, in the dtypes that are stored: uint8 stays uint8."""
+    return jax.device_put(jax.tree.map(on_device, shared), pack.replicated)
+
+
+def rows(tree: Any, index: np.ndarray | int) -> Any:
     """Rows of a tree of NumPy arrays, in the dtypes that the device uses."""
     return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[index]), tree)

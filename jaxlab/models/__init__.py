@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxlab.models.activations import ACTIVATIONS, has_flat_zero
 from jaxlab.models.cnn import CNN
+from jaxlab.models.fast import use_fast_convolutions
 from jaxlab.models.initializers import BIAS_INITIALIZERS, INITIALIZERS
 from jaxlab.models.layers import Block, Dropout, Rate
 from jaxlab.models.mlp import MLP
@@ -18,4 +19,5 @@ __all__ = [
     "Dropout",
     "Rate",
     "has_flat_zero",
+    "use_fast_convolutions",
 ]

@@ -53,7 +53,7 @@ class RunFolder:
         """Begin the run: pieces of an unfinished earlier try at the same run are dropped."""
         self.check_free(description["run_hash"])
         self.path.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+        self.rewrite(description)
         shutil.rmtree(self.path / _PIECES, ignore_errors=True)
         (self.path / _PIECES).mkdir()
 
@@ -71,6 +71,11 @@ class RunFolder:
         if not isinstance(found, dict) or not set(found) >= _KEYS:
             raise InputError("run", str(file), "is damaged: no description of a run; name a run folder")
         return found
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a run, finished or not."""
+        return (self.path / _RUN).exists()
 
     @property
     def complete(self) -> bool:
@@ -100,10 +105,14 @@ class RunFolder:
         for path in sorted((self.path / _PIECES).glob("g*.npz")):
             yield int(path.name[1:4]), _read_piece(path)
 
+    def rewrite(self, description: dict[str, Any]) -> None:
+        """Say more of the same run than `create` did."""
+        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+
     def finish(self, description: dict[str, Any], results: xr.Dataset) -> None:
         """Put the results in place, and then the mark that they are all there."""
         self.write_results(results)
-        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+        self.rewrite(description)
         _write_whole(self.path / _DONE, b"")
 
     def write_results(self, results: xr.Dataset) -> None:

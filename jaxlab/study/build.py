@@ -52,7 +52,10 @@ def supervised_trial(
         metrics=dict(_metric(each, data) for each in c.metrics),
         diagnostics={_name(each): each if callable(each) else _effective_rank for each in functions},
         augment=_augment(c.augment),
+        convolution=c.convolution,
         batch_size=c.batch_size,
+        # A model of the user's own may couple examples; only he knows.
+        microbatch=c.batch_size if c.microbatch is None and callable(c.model) else c.microbatch,
         evaluation_batch_size=c.evaluation_batch_size,
         data_seed=data_seed,
         own_order=c.own_order,

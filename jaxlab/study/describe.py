@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from typing import Any
 
-from jaxlab.engine import Pack
+import jax
+
 from jaxlab.space import Group
 from jaxlab.study.fingerprint import arrays_digest, digest, plain
 from jaxlab.trial import Trial
@@ -38,17 +40,20 @@ def run_hash(study: Any) -> str:
     )
 
 
-def environment(pack: Pack) -> dict[str, Any]:
+def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Versions and devices."""
-    device = pack.mesh.devices.flat[0]
     return {
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "platform": device.platform,
-        "device_kind": device.device_kind,
-        "devices": pack.mesh.size,
-        "width": pack.width,
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "devices": len(devices),
     }
+
+
+def width_of_all(widths: Sequence[int]) -> int | list[int]:
+    """One number where all groups have the same width, else one for each group."""
+    return widths[0] if len(set(widths)) == 1 else list(widths)
 
 
 def group_entry(group: Group, trial: Trial) -> dict[str, Any]:

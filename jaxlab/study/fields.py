@@ -46,6 +46,11 @@ CONFIGURATION: dict[str, Field] = {
     "activation": Field("relu", name_or_function(ACTIVATIONS, "activation"), "after every trainable layer"),
     "kernel_init": Field(None, optional(name_or_function(INITIALIZERS, "initializer")), "of the kernels"),
     "bias_init": Field(None, optional(name_or_function(BIAS_INITIALIZERS, "initializer")), "of the biases"),
+    "convolution": Field(
+        "auto",
+        one_of(("auto", "product", "native"), "lowering"),
+        "how convolutions are computed: auto, product (im2col) or native (that of JAX)",
+    ),
     "batch_norm": Field(False, flag, "batch normalisation before each activation"),
     "dropout": Field(False, flag, "dropout layers, at the rate dropout_rate"),
     "optimizer": Field("rmsprop", name_or_function(OPTIMIZERS, "optimizer"), "the family of the optimizer"),
@@ -67,7 +72,16 @@ CONFIGURATION: dict[str, Field] = {
         None, optional(several(name_or_function(METRICS, "metric"))), "by default accuracy, or mae, rmse"
     ),
     "batch_size": Field(64, positive_int, "examples per step"),
-    "evaluation_batch_size": Field(512, positive_int, "examples per batch of the evaluation"),
+    "microbatch": Field(
+        None,
+        optional(positive_int),
+        "examples whose gradient is computed at once; by default all, on a CPU as its cache allows",
+    ),
+    "evaluation_batch_size": Field(
+        None,
+        optional(positive_int),
+        "examples evaluated at once; by default 512, on a CPU as its cache allows",
+    ),
     "augment": Field(
         (), several(name_or_function(AUGMENTATIONS, "augmentation")), "random changes of the minibatch"
     ),

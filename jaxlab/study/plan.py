@@ -1,13 +1,15 @@
 """What a study will cost, before it is trained."""
 
+import os
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxlab.engine import Pack, compile_programs, packs_of, train
+from jaxlab.engine import compile_group, packs_of, train
 from jaxlab.study.describe import varied
-from jaxlab.study.resolve import example_in, hyperparameters_in
+from jaxlab.study.resolve import hyperparameters_in
 
 
 class GroupPlan(NamedTuple):
@@ -16,14 +18,16 @@ class GroupPlan(NamedTuple):
     Attributes:
         configuration: the fields that differ between groups.
         trials: how many.
+        width: of them side by side on each device.
         packs: calls that one segment takes.
-        compile_seconds: measured.
+        compile_seconds: measured; trying widths included.
         memory_bytes: on one device: the largest program, and the states of the packs that wait.
         seconds: of training, extrapolated from the second segment of the first pack.
     """
 
     configuration: dict[str, Any]
     trials: int
+    width: int
     packs: int
     compile_seconds: float
     memory_bytes: int
@@ -38,7 +42,6 @@ class Plan(NamedTuple):
     epochs: int
     devices: int
     device_kind: str
-    width: int
 
     @property
     def seconds(self) -> float:
@@ -46,35 +49,45 @@ class Plan(NamedTuple):
         return sum(group.seconds + group.compile_seconds for group in self.groups)
 
 
-def make_plan(study: Any, pack: Pack) -> Plan:
+def make_plan(
+    study: Any, width: int | None, devices: Sequence[jax.Device], width_cache: str | os.PathLike | None
+) -> Plan:
     """Compile every group, run two segments of its first pack to time the second, and throw the results away."""
     names = varied(study.groups)
     return Plan(
-        tuple(_group_plan(study, group, pack, names) for group in study.groups),
+        tuple(_group_plan(study, group, width, devices, width_cache, names) for group in study.groups),
         len(study.trial_ids),
         study.epochs,
-        pack.mesh.size,
-        pack.mesh.devices.flat[0].device_kind,
-        pack.width,
+        len(devices),
+        devices[0].device_kind,
     )
 
 
-def _group_plan(study: Any, group: Any, pack: Pack, names: list[str]) -> GroupPlan:
-    programs = compile_programs(study.trial_of(group), example_in(group), study.arrays, pack)
+def _group_plan(study: Any, group: Any, width, devices, width_cache, names: list[str]) -> GroupPlan:
+    hyperparameters = hyperparameters_in(group)
+    began = time.perf_counter()
+    programs = compile_group(
+        study.trial_of(group),
+        hyperparameters,
+        study.arrays,
+        study.epochs,
+        width,
+        devices,
+        cache=width_cache,
+    ).programs
+    seconds = time.perf_counter() - began
+    pack = programs.pack
     packs = len(packs_of(len(group.trials), pack.lanes))
-    few = jax.tree.map(lambda values: values[: pack.lanes], hyperparameters_in(group))
+    few = jax.tree.map(lambda values: values[: pack.lanes], hyperparameters)
     times = []
     for _ in train(programs, few, study.arrays, 2 * programs.segment_epochs):
         times.append(time.perf_counter())
-    lanes = programs.start.out_info
-    state = sum(
-        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(lanes) if hasattr(leaf.dtype, "itemsize")
-    )
     return GroupPlan(
         {name: group.configuration[name] for name in names},
         len(group.trials),
+        pack.width,
         packs,
-        programs.compile_seconds,
-        programs.memory_bytes() + (packs - 1) * state // pack.mesh.size,
+        seconds,
+        programs.memory_bytes(packs),
         (times[2] - times[1]) * packs * study.epochs / programs.segment_epochs,
     )

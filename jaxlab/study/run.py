@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -10,19 +10,25 @@ import jax
 import numpy as np
 import xarray as xr
 
-from jaxlab.engine import Pack, Piece, compile_programs, train
+from jaxlab.engine import Piece, Programs, compile_group, packs_of, train
 from jaxlab.errors import InputError
 from jaxlab.store import RunFolder, build_results, read_results
-from jaxlab.study.describe import coordinates, environment, group_entry, run_hash, specification
-from jaxlab.study.resolve import example_in, hyperparameters_in
-from jaxlab.trial import Trial
+from jaxlab.study.describe import (
+    coordinates,
+    environment,
+    group_entry,
+    run_hash,
+    specification,
+    width_of_all,
+)
+from jaxlab.study.resolve import hyperparameters_in
 
 
 class Progress(NamedTuple):
     """What a run has done so far.
 
     Attributes:
-        phase: "compiling", "training" or "done".
+        phase: "compiling", "probing" (choosing the width), "training" or "done".
         group: index of the group under way, of ``groups``.
         trial_epochs: epochs finished, summed over trials, of ``all_trial_epochs``.
         trials: of the study.
@@ -31,6 +37,7 @@ class Progress(NamedTuple):
         seconds: since the training of this group began, compilation left out.
         rate: trial-steps per second of this group's training; 0 while unknown.
         compile_seconds: of all groups so far.
+        width: of this group; the one that is tried while probing; 0 while unknown.
     """
 
     phase: str
@@ -44,30 +51,39 @@ class Progress(NamedTuple):
     seconds: float
     rate: float
     compile_seconds: float
+    width: int
 
 
 def run_study(
-    study: Any, pack: Pack, out: str | os.PathLike | None, progress: Callable[[Progress], None] | None
+    study: Any,
+    width: int | None,
+    devices: Sequence[jax.Device],
+    out: str | os.PathLike | None,
+    progress: Callable[[Progress], None] | None,
+    width_cache: str | os.PathLike | None,
 ) -> xr.Dataset:
-    """See `jaxlab.Study.run`."""
+    """See `jaxlab.Study.run`; a width of None is chosen."""
     folder = None if out is None else RunFolder(out)
+    widths = [width] * len(study.groups)
     if folder is not None:
         folder.check_free(run_hash(study))
         if folder.complete:
             return read_results(folder.path)
-    trials = [study.trial_of(group) for group in study.groups]
-    description = _description(study, pack, trials)
-    run = _Run(study, pack, trials, progress or (lambda _: None))
+        if width is None and folder.begun:
+            widths = [group.get("width") for group in folder.describe()["groups"]]
+    run = _Run(study, widths, list(devices), width_cache, progress or (lambda _: None))
     kept: list[tuple[int, Piece]] = []
-    with _memory_named(pack), closing(run.pieces()) as pieces:
-        for count, (index, piece) in enumerate(pieces):
+    begun = -1
+    with _memory_named(run), closing(run.pieces()) as pieces:
+        for index, piece in pieces:
             if folder is None:
                 kept.append((index, piece))
                 continue
-            if count == 0:
-                folder.create(description)
+            if index > begun:
+                _begin_group(folder, run.description(), index)
+                begun = index
             folder.write_piece(index, piece)
-    description["times"] = run.times
+    description = run.description()
     results = build_results(description, kept if folder is None else folder.pieces())
     if folder is not None:
         folder.finish(description, results)
@@ -75,59 +91,108 @@ def run_study(
     return results
 
 
+def _begin_group(folder: RunFolder, description: dict[str, Any], group: int) -> None:
+    """The group's width is on disk before any of its pieces."""
+    if group == 0:
+        folder.create(description)
+    else:
+        folder.rewrite(description)
+
+
 @contextmanager
-def _memory_named(pack: Pack) -> Iterator[None]:
+def _memory_named(run: Any) -> Iterator[None]:
     """Out of memory as one line that says what to change."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise InputError("width", pack.width, "out of memory: give a smaller --width") from error
-
-
-def _description(study: Any, pack: Pack, trials: list[Trial]) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "name": study.name,
-        "run_hash": run_hash(study),
-        "epochs": study.epochs,
-        "specification": specification(study),
-        "environment": environment(pack),
-        "coordinates": coordinates(study),
-        "groups": [group_entry(group, trial) for group, trial in zip(study.groups, trials, strict=True)],
-        "times": {},
-    }
+        raise InputError("width", run.width, "out of memory: give a smaller --width") from error
 
 
 class _Run:
     """The state of one run in progress: clocks and counters for whoever watches."""
 
-    def __init__(self, study: Any, pack: Pack, trials: list[Trial], progress: Callable[[Progress], None]):
-        self.study, self.pack, self.trials, self.progress = study, pack, trials, progress
+    def __init__(
+        self,
+        study: Any,
+        widths: list[int | None],
+        devices: list[jax.Device],
+        width_cache: str | os.PathLike | None,
+        progress: Callable[[Progress], None],
+    ):
+        self.study, self.devices, self.width_cache, self.progress = study, devices, width_cache, progress
+        self.widths, self.width = widths, 0
+        self.trials = [study.trial_of(group) for group in study.groups]
         self.trial_epochs = self.trial_steps = self.steps_before = 0
-        self.began = time.perf_counter()
+        self.start = self.began = time.perf_counter()
         self.bad: set[tuple[int, int]] = set()
-        self.times = {"compile_seconds": 0.0, "train_seconds": 0.0, "memory_bytes": 0}
+        self.times = dict.fromkeys(("compile_seconds", "probe_seconds", "train_seconds"), 0.0)
+        self.times |= dict.fromkeys(("memory_bytes", "programs", "programs_from_cache"), 0)
+
+    def description(self) -> dict[str, Any]:
+        """What ``run.json`` says; widths as far as they are chosen."""
+        study = self.study
+        groups = [group_entry(group, trial) for group, trial in zip(study.groups, self.trials, strict=True)]
+        chosen = [width for width in self.widths if width is not None]
+        return {
+            "format": 1,
+            "name": study.name,
+            "run_hash": run_hash(study),
+            "epochs": study.epochs,
+            "specification": specification(study),
+            "environment": environment(self.devices) | {"width": width_of_all(chosen)},
+            "coordinates": coordinates(study),
+            "groups": [entry | {"width": width} for entry, width in zip(groups, self.widths, strict=True)],
+            "times": dict(self.times),
+        }
 
     def pieces(self) -> Iterator[tuple[int, Piece]]:
         """Compile and train every group."""
-        for index, (group, trial) in enumerate(zip(self.study.groups, self.trials, strict=True)):
-            self.report("compiling", index)
-            programs = compile_programs(trial, example_in(group), self.study.arrays, self.pack)
-            self.times["compile_seconds"] += programs.compile_seconds
-            self.times["memory_bytes"] = max(self.times["memory_bytes"], programs.memory_bytes())
+        for index, group in enumerate(self.study.groups):
+            hyperparameters = hyperparameters_in(group)
+            programs = self._compiled(index, hyperparameters)
             self.began, self.steps_before = time.perf_counter(), self.trial_steps
-            for piece in train(programs, hyperparameters_in(group), self.study.arrays, self.study.epochs):
+            for piece in train(programs, hyperparameters, self.study.arrays, self.study.epochs):
                 self._count(index, piece)
                 self.report("training", index)
                 yield index, piece
             self.times["train_seconds"] += time.perf_counter() - self.began
 
+    def _compiled(self, index: int, hyperparameters: Any) -> Programs:
+        """One group's programs, at the width that is now fixed."""
+        self.width = self.widths[index] or 0
+        self.report("compiling", index)
+
+        def tell(width: int) -> None:
+            self.width = width
+            self.report("probing", index)
+
+        choice = compile_group(
+            self.trials[index],
+            hyperparameters,
+            self.study.arrays,
+            self.study.epochs,
+            self.widths[index],
+            self.devices,
+            cache=self.width_cache,
+            tell=tell,
+        )
+        programs, times = choice.programs, self.times
+        self.width = self.widths[index] = programs.pack.width
+        packs = len(packs_of(len(self.study.groups[index].trials), programs.pack.lanes))
+        times["compile_seconds"] += programs.compile_seconds
+        times["probe_seconds"] += choice.probe_seconds
+        times["memory_bytes"] = max(times["memory_bytes"], programs.memory_bytes(packs))
+        times["programs"] += 4
+        times["programs_from_cache"] += len(programs.saved_seconds)
+        return programs
+
     def _count(self, group: int, piece: Piece) -> None:
         if piece.epochs.size and piece.epochs[0] > 0:
             epochs = len(piece.trials) * len(piece.epochs)
             self.trial_epochs += epochs
+            self.times.setdefault("first_epoch_seconds", time.perf_counter() - self.start)
             self.trial_steps += epochs * self.study.steps_per_epoch(self.study.groups[group])
         if "first_bad_step" in piece.record:
             bad = np.any(piece.record["first_bad_step"] >= 0, axis=1)
@@ -150,5 +215,6 @@ class _Run:
                 seconds,
                 (self.trial_steps - self.steps_before) / seconds,
                 self.times["compile_seconds"],
+                self.width,
             )
         )

@@ -12,7 +12,7 @@ import jax
 import xarray as xr
 
 from jaxlab.datasets import Dataset
-from jaxlab.engine import Pack, default_width, make_pack
+from jaxlab.devices import hint_at_cores
 from jaxlab.errors import InputError
 from jaxlab.space import Group, Space, grid, trial_id
 from jaxlab.study.build import supervised_trial
@@ -99,36 +99,60 @@ class Study:
             return self.trial(configuration)
         return supervised_trial(configuration, example_in(group), self.data, self.epochs, self.data_seed)
 
-    def pack(self, width: int | None = None, devices: Sequence[jax.Device] | None = None) -> Pack:
-        """Devices and width that the study runs on; by default all devices, and a width by their kind."""
-        devices = list(devices) if devices is not None else jax.devices()
-        largest = max(len(group.trials) for group in self.groups)
-        if width is None:
-            width = default_width(devices[0], -(-largest // len(devices)))
-        return make_pack(positive_int("width", width), devices)
-
-    def plan(self, *, width: int | None = None, devices: Sequence[jax.Device] | None = None) -> Plan:
-        """Groups, packs, compilations, memory and time, without training the study."""
-        return make_plan(self, self.pack(width, devices))
+    def plan(
+        self,
+        *,
+        width: int | str = "auto",
+        devices: Sequence[jax.Device] | None = None,
+        width_cache: str | os.PathLike | None = None,
+    ) -> Plan:
+        """Groups, packs, compilations, memory and time, without training the study; arguments as for `run`."""
+        return make_plan(self, _width(width), _devices(devices), width_cache)
 
     def run(
         self,
         out: str | os.PathLike | None = None,
         *,
-        width: int | None = None,
+        width: int | str = "auto",
         devices: Sequence[jax.Device] | None = None,
         progress: Callable[[Progress], None] | None = None,
+        width_cache: str | os.PathLike | None = None,
     ) -> xr.Dataset:
         """Train every trial.
 
         Args:
             out: a run folder to write; without it the results are only returned. A folder that holds this same study
                 finished is read instead of trained again; another study is never overwritten.
-            width: trials per device in a pack.
+            width: trials per device in a pack. "auto" takes the one in the run folder where the study was begun
+                before; else the one that trains fastest, as far as finding out pays: a short study has a small width
+                on a CPU and a large one on an accelerator, a long one is tried at several for a moment.
             devices: all by default.
             progress: called with what is done so far, after every call of a compiled program.
+            width_cache: a file in which widths chosen by the clock are remembered for the next run of the same program
+                on such devices. Without it nothing is remembered outside the run folder.
 
         Returns:
-            the results, see `jaxlab.store`.
+            the results, see `jaxlab.store`. Attributes say the ``width`` (a list where the groups have different
+            ones), ``compile_seconds``, ``probe_seconds`` of choosing the width, ``train_seconds``,
+            ``first_epoch_seconds`` until the first epoch of the first pack was done, and how many of the
+            ``programs`` were ``programs_from_cache``.
+
+        Raises:
+            InputError: the folder is another study's, or memory ran out.
         """
-        return run_study(self, self.pack(width, devices), out, progress)
+        return run_study(self, _width(width), _devices(devices), out, progress, width_cache)
+
+
+def _width(width: int | str) -> int | None:
+    if width == "auto":
+        return None
+    if isinstance(width, str):
+        raise InputError("width", width, 'give "auto" or a whole number >= 1')
+    return positive_int("width", width)
+
+
+def _devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
+    if devices is None:
+        devices = jax.devices()
+        hint_at_cores(devices)
+    return list(devices)

@@ -21,13 +21,14 @@ class Evaluation(NamedTuple):
     task: Supervised
     network: Network
     prepare: Callable[[jax.Array], jax.Array]
+    batch_size: int
 
 
 def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: bool):
     """Sums of losses and metrics over a set, and the layers' counts where ``watch`` asks for them."""
-    task, network, prepare = evaluation
+    task, network, prepare, batch_size = evaluation
     inputs, targets = split
-    index_NxB, valid_NxB = padded_batches(len(targets), task.evaluation_batch_size)
+    index_NxB, valid_NxB = padded_batches(len(targets), batch_size)
     functions = {"loss": task.loss} | {name: metric.example for name, metric in task.metrics.items()}
 
     def body(carry, batch):
@@ -79,7 +80,7 @@ def measure_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], pr
 
 def measure_model(evaluation: Evaluation, state: State, shared: Any):
     """Everything recorded at an epoch's end with the same weights, and who is dead, by layer."""
-    task, network, _ = evaluation
+    task, network = evaluation.task, evaluation.network
     means, counts = _pass(evaluation, state, shared["train"], watch=True)
     record = _named(evaluation, means, "train")
     record |= measure_set(evaluation, state, shared["validation"], "validation")
@@ -115,7 +116,7 @@ def _unit_record(task: Supervised, counts: dict, before: dict, now: dict) -> Rec
 
 
 def _probe(evaluation: Evaluation, state: State, split: tuple[Any, Any]) -> Record:
-    task, network, prepare = evaluation
+    task, network, prepare, _ = evaluation
     inputs, targets = (array[: task.probe] for array in split)
     outputs, activations, _ = network.apply(state.parameters, state.rest, prepare(inputs), train=False)
     return {name: function(outputs, activations, targets) for name, function in task.diagnostics.items()}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxlab.datasets import Dataset
+from jaxlab.models import use_fast_convolutions
 from jaxlab.trial.settings import Configuration, Hyperparameters
 
 
@@ -18,20 +19,27 @@ class Network(NamedTuple):
         init: ``hyperparameters -> (parameters, rest)``; the draws depend on ``hyperparameters.seed`` alone.
         apply: ``(parameters, rest, inputs, train) -> (outputs, activations, rest)``; ``train`` is a Python bool.
         layers: shape of each layer's post-activations for one batch, by the layer's name, in the model's order.
+        stateless: the model's state is its parameters alone: no statistics, no random keys.
     """
 
     init: Callable[..., tuple[Any, Any]]
     apply: Callable[..., tuple[jax.Array, dict[str, jax.Array], Any]]
     layers: dict[str, tuple[int, ...]]
+    stateless: bool
 
 
 def network_of(
-    model: Callable[..., nnx.Module], configuration: Configuration, example: Hyperparameters, data: Dataset
+    model: Callable[..., nnx.Module],
+    configuration: Configuration,
+    example: Hyperparameters,
+    data: Dataset,
+    convolution: str = "auto",
 ) -> Network:
-    """Trace the model's construction and its call once, without computing anything."""
+    """Trace the model's construction and its call once, without computing anything; ``convolution``: its lowering."""
 
     def build(hyperparameters: Hyperparameters) -> nnx.Module:
-        return model(configuration, hyperparameters, nnx.Rngs(jax.random.key(hyperparameters.seed)))
+        rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
+        return use_fast_convolutions(model(configuration, hyperparameters, rngs), convolution)
 
     def init(hyperparameters: Hyperparameters):
         _, parameters, rest = nnx.split(build(hyperparameters), nnx.Param, ...)
@@ -57,4 +65,4 @@ def network_of(
 
     inputs = jax.ShapeDtypeStruct((2, *data.input_shape), data.train.inputs.dtype)
     jax.eval_shape(look, parameters, rest, inputs)
-    return Network(init, apply, layers)
+    return Network(init, apply, layers, not jax.tree.leaves(rest))

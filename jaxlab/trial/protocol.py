@@ -47,6 +47,8 @@ class Trial(NamedTuple):
             evaluations.
         variables: labels for the records' arrays, by name.
         coordinates: labels along their own axes, by dimension: ``{"layer": ("conv_0", "conv_1")}``.
+        sample: ``shared -> smaller shared`` or None: a part of the shared arrays on which an epoch takes a moment and
+            each of its steps costs what it costs on the whole. Automatic width is timed on it, else on whole segments.
     """
 
     init: Callable[..., Any]
@@ -54,3 +56,4 @@ class Trial(NamedTuple):
     evaluate: Callable[..., tuple[Any, Record]]
     variables: Mapping[str, Variable] = {}
     coordinates: Mapping[str, Sequence[str]] = {}
+    sample: Callable[[Any], Any] | None = None

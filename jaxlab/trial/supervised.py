@@ -13,6 +13,7 @@ from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
+from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 from jaxlab.trial.network import Network, network_of
 from jaxlab.trial.order import epoch_key, minibatches
 from jaxlab.trial.protocol import Trial, Variable
@@ -36,8 +37,11 @@ def supervised(
         example: the names of the hyperparameters, with any values; only shapes and dtypes are used.
         data: gives the shapes; the arrays themselves come as ``shared``, see `shared_arrays`.
     """
-    network = network_of(task.model, configuration, example, data)
-    evaluation = Evaluation(task, network, data.prepare)
+    network = network_of(task.model, configuration, example, data, task.convolution)
+    backend = jax.default_backend()
+    at_once = evaluation_size(task.evaluation_batch_size, network.layers, backend)
+    evaluation = Evaluation(task, network, data.prepare, at_once)
+    microbatch = microbatch_size(task.microbatch, task.batch_size, network.layers, network.stateless, backend)
 
     def init(hyperparameters: Hyperparameters, shared: Any) -> State:
         parameters, rest = network.init(hyperparameters)
@@ -53,9 +57,8 @@ def supervised(
     def train_segment(hyperparameters: Hyperparameters, state: State, shared: Any, epoch: jax.Array):
         key = epoch_key(task.data_seed, epoch, hyperparameters.seed if task.own_order else None)
         order_SxB = minibatches(key, len(shared["train"][1]), task.batch_size)
-        step = _step(
-            task, network, data.prepare, task.optimizer(configuration, hyperparameters), shared["train"], key
-        )
+        optimizer = task.optimizer(configuration, hyperparameters)
+        step = _step(task, network, data.prepare, optimizer, shared["train"], key, microbatch)
         state, metrics, first_bad = guarded_scan(
             step, state, order_SxB, state.step, ("loss", "gradient_norm")
         )
@@ -67,13 +70,19 @@ def supervised(
         record, dead = measure_model(evaluation, state, shared)
         return state._replace(dead=dead), record
 
-    return Trial(init, train_segment, evaluate, _variables(task, data), {"layer": tuple(network.layers)})
+    def sample(shared: Any) -> Any:
+        few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
+        return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
+
+    coordinates = {"layer": tuple(network.layers)}
+    return Trial(init, train_segment, evaluate, _variables(task, data), coordinates, sample)
 
 
-def _step(task: Supervised, network: Network, prepare, optimizer, split, key) -> Callable:
+def _step(task: Supervised, network: Network, prepare, optimizer, split, key, microbatch: int) -> Callable:
     """One optimisation step ``(state, index_B) -> (state, metrics)``."""
 
-    def loss_of(parameters, rest, inputs, targets):
+    def loss_of(parameters, rest, batch):
+        inputs, targets = batch
         outputs, _, rest = network.apply(parameters, rest, inputs, train=True)
         return jnp.mean(task.loss(outputs, targets)), rest
 
@@ -81,8 +90,8 @@ def _step(task: Supervised, network: Network, prepare, optimizer, split, key) ->
         inputs, targets = (jnp.take(array, index_B, axis=0) for array in split)
         if task.augment is not None:
             inputs = task.augment(jax.random.fold_in(key, index_B[0]), inputs)
-        (loss, rest), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.parameters, state.rest, prepare(inputs), targets
+        loss, rest, gradient = loss_and_gradient(
+            loss_of, state.parameters, state.rest, (prepare(inputs), targets), microbatch
         )
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
         metrics = {

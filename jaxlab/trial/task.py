@@ -21,8 +21,10 @@ class Supervised(NamedTuple):
         metrics: by name.
         diagnostics: extra functions ``(outputs, activations, targets) -> array`` of a probe set, by name.
         augment: ``(key, inputs) -> inputs``, or None.
+        convolution: how the model's convolutions are lowered, see `jaxlab.models.use_fast_convolutions`.
         batch_size: examples per step.
-        evaluation_batch_size: examples per batch of the evaluation.
+        microbatch: examples whose gradient is computed at once, a divisor of batch_size; None: see `microbatch_size`.
+        evaluation_batch_size: examples evaluated at once; None: see `evaluation_size`.
         data_seed: seed of the minibatch order.
         own_order: each trial has its own order, from its seed.
         step_losses: record the loss of every step.
@@ -38,8 +40,10 @@ class Supervised(NamedTuple):
     metrics: Mapping[str, Metric]
     diagnostics: Mapping[str, Callable[..., jax.Array]] = {}
     augment: Callable[..., jax.Array] | None = None
+    convolution: str = "auto"
     batch_size: int = 64
-    evaluation_batch_size: int = 512
+    microbatch: int | None = None
+    evaluation_batch_size: int | None = None
     data_seed: int = 0
     own_order: bool = False
     step_losses: bool = False

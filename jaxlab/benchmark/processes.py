@@ -1,0 +1,125 @@
+"""One process per trial, as a sweep starts them: imports and compilation included."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlab.benchmark.cells import Cell
+from jaxlab.benchmark.check import disagreement
+from jaxlab.benchmark.contenders.loops import loop
+from jaxlab.benchmark.measure import OURS, Row, rate_columns
+from jaxlab.benchmark.problem import CHECKED_STEPS, make_problem
+from jaxlab.benchmark.timing import spread
+from jaxlab.devices import cores
+
+NAME = "processes"
+WORDS = "one process per trial, several at once: the loop with imports and compilation, in short trials"
+#: Trials of the comparison from nothing.
+SHORT_TRIALS = 64
+#: Processes that share an accelerator at a time.
+ON_ONE_ACCELERATOR = 4
+
+
+def at_once() -> int:
+    """How many processes run side by side: one per core; a few on an accelerator."""
+    return cores() if jax.default_backend() == "cpu" else min(cores(), ON_ONE_ACCELERATOR)
+
+
+def measure_processes(cell: Cell, trials: Sequence[int], batches: int) -> tuple[list[Row], Row | None]:
+    """Rows of one process per trial for each number of trials, and 64 short trials from nothing.
+
+    A few batches of real processes are timed, one process per core; a number of trials takes as many batches as it
+    has cores full of them.
+    """
+    width, steps = at_once(), cell.short_trial
+    problem = make_problem(cell, width, cell.short_call)
+    made = loop(problem, problem.steps)
+    calls = -(-CHECKED_STEPS // made.steps)
+    reference = made.run(calls)
+    walls, fused = [], None
+    for number in range(batches):
+        wall, losses = _batch(cell, width)
+        wrong = disagreement(losses, reference)
+        if wrong:
+            return _absent(cell, trials, wrong), None
+        walls.append(wall)
+        if number == 0 and cell.from_nothing:
+            fused, losses = _ours(cell)
+            wrong = disagreement(losses[:width], reference)
+            if wrong:
+                raise RuntimeError(f"{OURS} in a process of its own has {wrong}")
+    rows = [_row(cell, count, width, steps, walls) for count in trials]
+    return rows, None if fused is None else _from_nothing(cell, width, steps, walls, fused)
+
+
+def _row(cell: Cell, count: int, width: int, steps: int, walls: list[float]) -> Row:
+    row: Row = {"cell": cell.name, "trials": count, "contender": NAME}
+    seconds = [math.ceil(count / width) * wall for wall in walls]
+    return (
+        row
+        | rate_columns(count * steps, seconds)
+        | {
+            "trials_run": width * len(walls),
+            "steps_per_call": steps,
+            "batch_seconds": walls,
+            "about": f"trials of {steps} steps, {width} processes at once",
+        }
+    )
+
+
+def _absent(cell: Cell, trials: Sequence[int], reason: str) -> list[Row]:
+    return [
+        {"cell": cell.name, "trials": count, "contender": NAME, "absent": reason, "wrong": True}
+        for count in trials
+    ]
+
+
+def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], fused: float) -> Row:
+    return {
+        "cell": cell.name,
+        "trials": SHORT_TRIALS,
+        "steps": steps,
+        "processes_seconds": math.ceil(SHORT_TRIALS / width) * spread(walls).median,
+        "processes_run": width * len(walls),
+        f"{OURS}_seconds": fused,
+    }
+
+
+def _batch(cell: Cell, width: int) -> tuple[float, np.ndarray]:
+    """Wall seconds until the last of ``width`` processes has ended, and their losses."""
+    pinned = sorted(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else [None] * width
+    began = time.perf_counter()
+    running = [_start("loop", cell, first, 1, pinned[first]) for first in range(width)]
+    losses = [_finish(process) for process in running]
+    return time.perf_counter() - began, np.concatenate(losses)
+
+
+def _ours(cell: Cell) -> tuple[float, np.ndarray]:
+    began = time.perf_counter()
+    losses = _finish(_start(OURS, cell, 0, SHORT_TRIALS, None))
+    return time.perf_counter() - began, losses
+
+
+def _start(contender: str, cell: Cell, first: int, count: int, core: int | None) -> Any:
+    job = {"contender": contender, "cell": cell.name, "first": first, "count": count}
+    command = [sys.executable, "-m", "jaxlab.benchmark.worker", json.dumps(job | {"core": core})]
+    # Several processes on one accelerator cannot each take most of its memory.
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def _finish(process: subprocess.Popen) -> np.ndarray:
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"a process of one trial ended with exit status {process.returncode}")
+    return np.array(json.loads(output.splitlines()[-1]))

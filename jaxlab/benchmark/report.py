@@ -1,0 +1,147 @@
+"""What was measured, as JSON and as a Markdown table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxlab.benchmark.measure import OURS, Row
+from jaxlab.benchmark.others import MOST
+from jaxlab.benchmark.summary import disturbed, ratios
+
+_COLUMNS = (
+    "trials",
+    "contender",
+    "trial-steps/s (quartiles)",
+    f"{OURS} is faster by",
+    "of matmul",
+    "compile",
+    "memory",
+    "",
+)
+_NOTES = """\
+A trial-step is one optimisation step of one trial. All contenders have the same initial weights, data, minibatches
+and learning rates (one per trial, 1e-4 to 1e-2); the losses of the first steps agreed within a relative 2e-4 before
+anything was timed. Rates are medians over rounds in which all contenders take turns, with the quartiles; compilation is
+left out. *jaxlab is faster by*: the median over rounds of the ratio within a round; below 1 jaxlab is slower.
+Contenders that take one trial after the other are timed with at most 4 trials, since their rate does not depend on how
+many; the row says so. What needs more than 12 s for a step of all trials is absent.
+
+The rows of processes are no warm rates: import and compilation are in them, they took no turns with the others, and are
+scaled up from the few real processes that were run, so many at once.
+
+*of matmul*: FLOP/s of convolutions and dense layers (forward, gradient of kernels, gradient of inputs but the first
+layer's) over those of the fastest square matrix product of the run, float32 at JAX's default precision. *memory*:
+arguments, results and temporaries of the compiled programs, of all devices together; PyTorch keeps no count on a
+CPU."""
+
+
+def write(folder: Path, name: str, found: Mapping[str, Any]) -> list[Path]:
+    """``name.json`` and ``name.md``, each replaced whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {".json": json.dumps(found, indent=1) + "\n", ".md": markdown(found)}
+    paths = []
+    for ending, text in texts.items():
+        path = folder / f"{name}{ending}"
+        beside = path.with_name(path.name + ".new")
+        beside.write_text(text)
+        beside.replace(path)
+        paths.append(path)
+    return paths
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table of a finished benchmark."""
+    where = found["environment"]
+    versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
+    lines = [
+        f"# {where['devices']} × {where['device_kind']}",
+        "",
+        f"{where['processor']}, {where['cores']} cores; {versions}; {where['date']}.",
+        "",
+        f"    {found['command']}",
+        "",
+        *_warning(found["rows"]),
+        *_table(("goal", "value", "from"), [_goal(row) for row in found["summary"]]),
+        "",
+        _NOTES,
+        "",
+        *(f"- **{name}**: {words}" for name, words in found["contenders"].items()),
+    ]
+    for cell, about in found["cells"].items():
+        lines += [
+            "",
+            f"## {cell}",
+            "",
+            about["words"],
+            "",
+            *_table(_COLUMNS, _cell_rows(found["rows"], cell)),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _warning(rows: Sequence[Row]) -> list[str]:
+    """That something else was running, and when."""
+    where = ", ".join(f"{cell} with {trials} trials" for cell, trials in disturbed(rows))
+    words = (
+        f"**The machine did something else as well** in the rounds of {where}: other processes took more than "
+        f"{100 * MOST:.0f} % of the cores. These rows are no measurement of anything."
+    )
+    return [words, ""] if where else []
+
+
+def _goal(row: Row) -> list[str]:
+    return [row["goal"], f"{row['value']:.2f} {row['unit']}", row["detail"]]
+
+
+def _cell_rows(rows: Sequence[Row], cell: str) -> list[list[str]]:
+    own = [row for row in rows if row["cell"] == cell]
+    found = ratios(own)
+    return [_measured(row, found) if "absent" not in row else _absent(row) for row in own]
+
+
+def _absent(row: Row) -> list[str]:
+    return [str(row["trials"]), row["contender"], "–", "–", "–", "–", "–", f"absent: {row['absent']}"]
+
+
+def _measured(row: Row, found: Mapping[tuple[str, int, str], float]) -> list[str]:
+    trials, name = row["trials"], row["contender"]
+    if name == "matmul":
+        gigaflops = f"{row['flops_per_second'] / 1e9:,.0f} GFLOP/s"
+        own = row["share_of_best"]
+        elsewhere = row["others_share"]
+        busy = "" if elsewhere is None else f"; other processes took {100 * elsewhere:.0f} % of the cores"
+        about = f"n = {row['size']}{busy}"
+        return [str(trials), name, gigaflops, "", f"{100 * own:.0f} %", "", "", about]
+    ratio = found.get((row["cell"], trials, name))
+    share, compiling = row.get("share_of_matmul"), row.get("compile_seconds")
+    about = [row["about"]] if row.get("about") else []
+    if name != "processes" and row["trials_run"] != trials:
+        about.append(f"timed with {row['trials_run']} trial{'s' * (row['trials_run'] > 1)}")
+    return [
+        str(trials),
+        name,
+        f"{number(row['rate'])} ({number(row['rate_lower'])}–{number(row['rate_upper'])})",
+        "" if ratio is None else f"{ratio:.2f} ×",
+        "" if share is None else f"{100 * share:.1f} %",
+        "" if compiling is None else f"{compiling:.1f} s",
+        size(row.get("memory_bytes")),
+        "; ".join(about),
+    ]
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def size(count: int | None) -> str:
+    """Bytes as MiB."""
+    return "" if count is None else f"{count / 2**20:,.1f} MiB"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [list(columns), ["---"] * len(columns), *(list(row) for row in rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]

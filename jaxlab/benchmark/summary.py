@@ -1,0 +1,129 @@
+"""The figures that the goals are stated in, computed from the rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from jaxlab.benchmark.measure import OURS, Row
+from jaxlab.benchmark.others import MOST
+from jaxlab.benchmark.processes import NAME as PROCESSES
+
+#: From this number of trials on, the means over cells are taken.
+MANY = 16
+
+
+def ratios(rows: Iterable[Row]) -> dict[tuple[str, int, str], float]:
+    """Our rate over each other's, by cell, number of trials and contender: above 1 we are faster.
+
+    The median over the rounds that both took part in, so that a change of the machine's pace between rounds cancels.
+    Processes took no turns with us: theirs is a ratio of medians.
+    """
+    measured = {(row["cell"], row["trials"], row["contender"]): row for row in rows if "rate" in row}
+    found = {}
+    for (cell, trials, name), other in measured.items():
+        ours = measured.get((cell, trials, OURS))
+        if ours is not None and name != OURS:
+            paired = name != PROCESSES
+            found[cell, trials, name] = _paired(ours, other) if paired else ours["rate"] / other["rate"]
+    return found
+
+
+def _paired(ours: Row, other: Row) -> float:
+    rates = [
+        (ours["trial_steps_per_call"] / a) / (other["trial_steps_per_call"] / b)
+        for a, b in zip(ours["seconds"], other["seconds"], strict=False)
+    ]
+    return float(np.median(rates))
+
+
+def with_shares(rows: Iterable[Row], step_flops: Mapping[str, int]) -> list[Row]:
+    """The rows with their share of the run's best matmul rate.
+
+    Against the best of the run, and not of the same rounds: what else the machine does can only lower a rate.
+    """
+    rows = list(rows)
+    best = max(row["flops_per_second"] for row in rows if row["contender"] == "matmul")
+    found = []
+    for row in rows:
+        if row["contender"] == "matmul":
+            row = row | {"share_of_best": row["flops_per_second"] / best}
+        elif "rate" in row:
+            row = row | {"share_of_matmul": row["rate"] * step_flops[row["cell"]] / best}
+        found.append(row)
+    return found
+
+
+def disturbed(rows: Iterable[Row]) -> list[tuple[str, int]]:
+    """Cells and numbers of trials during whose rounds the machine did something else as well."""
+    matmuls = [row for row in rows if row["contender"] == "matmul"]
+    return [(row["cell"], row["trials"]) for row in matmuls if (row["others_share"] or 0) > MOST]
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """exp(mean(log(values)))."""
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def summarise(rows: Sequence[Row], from_nothing: Sequence[Row], diagnostics: Sequence[Row]) -> list[Row]:
+    """One row a goal: what, value, and where it comes from. A goal without measurements has no row."""
+    found = ratios(rows)
+    summary = _worst({key: value for key, value in found.items() if key[2] != PROCESSES})
+    for name, words in (("loop", "the warm jitted loop"), ("vmap", "plain vmap")):
+        values = [value for (_, trials, other), value in found.items() if other == name and trials >= MANY]
+        if values:
+            words = f"faster than {words}, geometric mean over cells and trials >= {MANY}"
+            summary.append(_row(words, geometric_mean(values), f"{min(values):.2f} to {max(values):.2f}"))
+    for row in from_nothing:
+        ratio = row["processes_seconds"] / row[f"{OURS}_seconds"]
+        words = (
+            f"faster than one process per trial, {row['trials']} trials of {row['steps']} steps from nothing"
+        )
+        detail = (
+            f"{row['cell']}: {row['processes_seconds']:.0f} s (scaled from {row['processes_run']} processes) "
+            f"against {row[f'{OURS}_seconds']:.1f} s"
+        )
+        summary.append(_row(words, ratio, detail))
+    return summary + _shares(rows) + _diagnostics(diagnostics)
+
+
+def _row(words: str, value: float, detail: str, unit: str = "×") -> Row:
+    return {"goal": words, "value": value, "unit": unit, "detail": detail}
+
+
+def _worst(found: dict[tuple[str, int, str], float]) -> list[Row]:
+    """The cell and number of trials in which the best other comes closest, or is ahead."""
+    if not found:
+        return []
+    (cell, trials, name), value = min(found.items(), key=lambda item: item[1])
+    return [_row("worst ratio against the best other", value, f"{cell}, {trials} trials, {name}")]
+
+
+def _shares(rows: Sequence[Row]) -> list[Row]:
+    ours = {
+        (row["cell"], row["trials"]): row["share_of_matmul"]
+        for row in rows
+        if row["contender"] == OURS and "share_of_matmul" in row and row["trials"] >= MANY
+    }
+    cells = dict.fromkeys(cell for cell, _ in ours)
+    found = []
+    for cell in cells:
+        shares = {trials: 100 * share for (own, trials), share in ours.items() if own == cell}
+        detail = ", ".join(f"{trials}: {share:.0f} %" for trials, share in shares.items())
+        found.append(
+            _row(f"share of the matmul rate, {cell}", max(shares.values()), f"by trials: {detail}", "%")
+        )
+    return found
+
+
+def _diagnostics(rows: Sequence[Row]) -> list[Row]:
+    return [
+        _row(
+            f"an epoch with diagnostics takes longer by, {row['cell']}",
+            100 * (row["epoch_ratio"] - 1),
+            f"the evaluation alone by {100 * (row['evaluation_ratio'] - 1):.0f} %",
+            "%",
+        )
+        for row in rows
+    ]

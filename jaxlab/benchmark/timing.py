@@ -1,0 +1,57 @@
+"""Interleaved rounds of timed calls, and their median and spread."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: A contender whose calls are long gets fewer rounds, so that all of them stay within this.
+SECONDS_OF_ROUNDS = 12.0
+FEWEST_ROUNDS = 2
+
+
+class Timed(NamedTuple):
+    """What to time: a blocking ``run(calls)``, how many calls at a time, and in how many of the rounds."""
+
+    run: Callable[[int], Any]
+    calls: int
+    rounds: int
+
+
+class Spread(NamedTuple):
+    """Median and quartiles."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+def seconds_of(run: Callable[[int], Any], calls: int) -> float:
+    """Wall-clock seconds of ``run(calls)``."""
+    began = time.perf_counter()
+    run(calls)
+    return time.perf_counter() - began
+
+
+def plan(run: Callable[[int], Any], per_call: float, rounds: int, target: float) -> Timed:
+    """As many calls as last about ``target`` seconds, and fewer rounds where a single call lasts much longer."""
+    calls = max(1, round(target / max(per_call, 1e-6)))
+    affordable = int(SECONDS_OF_ROUNDS / max(per_call * calls, 1e-6))
+    return Timed(run, calls, min(rounds, max(FEWEST_ROUNDS, affordable)))
+
+
+def interleaved(entries: Mapping[str, Timed]) -> dict[str, list[float]]:
+    """Seconds of each round: every round times all entries, every other one in the opposite order."""
+    seconds: dict[str, list[float]] = {name: [] for name in entries}
+    for number in range(max((each.rounds for each in entries.values()), default=0)):
+        for name in list(entries)[:: -1 if number % 2 else 1]:
+            if number < entries[name].rounds:
+                seconds[name].append(seconds_of(entries[name].run, entries[name].calls))
+    return seconds
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, first and third quartile (linear interpolation)."""
+    lower, median, upper = np.percentile(np.asarray(values, float), [25, 50, 75])
+    return Spread(float(median), float(lower), float(upper))

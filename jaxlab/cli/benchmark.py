@@ -1,0 +1,47 @@
+"""``jaxlab benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def benchmark(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few cells and numbers of trials: minutes.")
+    ] = False,
+    cells: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Of 8x8, 28x28, 32x32, mnist1d; separated by commas.")
+    ] = None,
+    trials: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Numbers of trials, e.g. 1,4,16,64.")
+    ] = None,
+    contenders: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Of loop, scan, map, vmap, torch-loop, torch-ensemble, processes."),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timed calls of each contender.")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Trials side by side on each device (default: by its kind).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the two files.")] = Path("docs/benchmarks"),
+) -> None:
+    """Measure this machine: the same trials by jaxlab, by loops, by vmap, by PyTorch, by one process per trial.
+
+    All must give the same losses before anything is timed. Writes DEVICE.json and DEVICE.md.
+    """
+    from jaxlab.benchmark import exit_status, one_device_per_core, options_from
+
+    options = options_from(
+        cells=cells,
+        trials=trials,
+        contenders=contenders,
+        rounds=rounds,
+        out=out,
+        width=width,
+        quick=quick,
+    )
+    one_device_per_core()
+    raise typer.Exit(exit_status(options))

@@ -1,0 +1,65 @@
+"""Every core of a CPU as a device of its own, which JAX offers only before it starts."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Sequence
+
+import jax
+
+from jaxlab.errors import InputError
+
+_FLAG = "xla_force_host_platform_device_count"
+
+
+def use_all_cores(devices: int | None = None) -> None:
+    """Let JAX see one CPU device for each core, so that a pack of trials trains on all of them.
+
+    A small network does not keep several cores busy with one trial; one trial for each core does. Call it before
+    anything else of JAX, at the top of a notebook or script; the command line does so itself. It has no effect on
+    accelerators, nor where ``XLA_FLAGS`` says how many host devices there are.
+
+    >>> import jaxlab
+    >>> jaxlab.use_all_cores()
+
+    Args:
+        devices: how many instead.
+
+    Raises:
+        InputError: JAX has started already, with another number of devices.
+    """
+    if devices is not None and (isinstance(devices, bool) or devices < 1):
+        raise InputError("devices", devices, "give a whole number >= 1")
+    if _FLAG in os.environ.get("XLA_FLAGS", ""):
+        return
+    count = devices or cores()
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError as error:
+        raise InputError(
+            "use_all_cores", count, "JAX has started already: restart the kernel and call this first"
+        ) from error
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def hint_at_cores(devices: Sequence[jax.Device]) -> None:
+    """Say once a process that cores lie idle, unless somebody chose how many devices there are."""
+    chosen = jax.config.jax_num_cpu_devices > 0 or _FLAG in os.environ.get("XLA_FLAGS", "")
+    if len(devices) == 1 and devices[0].platform == "cpu" and cores() > 1 and not chosen:
+        _say(cores())
+
+
+@functools.cache
+def _say(count: int) -> None:
+    logging.getLogger("jaxlab").warning(
+        "training on one CPU device although there are %d cores: call jaxlab.use_all_cores() before JAX starts",
+        count,
+    )

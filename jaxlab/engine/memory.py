@@ -1,0 +1,39 @@
+"""How much memory a device has left, and JAX's error when that was not enough."""
+
+import math
+import os
+
+import jax
+
+_SHARE = 0.9  # of what is free; the rest is for what nobody counted
+
+
+def fits(needed: int, devices: list[jax.Device]) -> bool:
+    """Whether ``needed`` bytes on each device are there, as far as anyone can tell."""
+    if devices[0].platform == "cpu":  # all of them live in the host's memory
+        return needed * len(devices) <= _SHARE * free_on_host()
+    return all(needed <= _SHARE * _free(device) for device in devices)
+
+
+def _free(device: jax.Device) -> float:
+    memory = device.memory_stats() or {}
+    if "bytes_limit" not in memory:
+        return math.inf
+    return memory["bytes_limit"] - memory.get("bytes_in_use", 0)
+
+
+def free_on_host() -> float:
+    """Bytes: what psutil says is available; without it half of what the host has, or no limit."""
+    try:
+        import psutil
+    except ModuleNotFoundError:
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+        except (AttributeError, OSError, ValueError):
+            return math.inf
+    return psutil.virtual_memory().available
+
+
+def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether JAX failed for want of memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)

@@ -1,0 +1,109 @@
+"""One trial's functions traced once, unbatched: what is compiled at any width, and told apart by a digest."""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+
+from jaxlab.engine import lane
+from jaxlab.errors import InputError
+from jaxlab.trial import Trial
+
+
+class Stage(NamedTuple):
+    """One traced function of a trial.
+
+    Attributes:
+        function: replays what was traced; calls nothing of the trial's Python.
+        arguments: shapes of one trial's arguments.
+        result: shape of what one trial gets.
+        mapped: for each argument, whether every trial has its own.
+        text: what it computes, the same in every process.
+    """
+
+    function: Callable
+    arguments: tuple
+    result: Any
+    mapped: Sequence[bool]
+    text: str
+
+
+class Traced(NamedTuple):
+    """The four functions of a trial that the engine calls, see `jaxlab.engine.lane`."""
+
+    start: Stage
+    measure: Stage
+    segment: Stage
+    finish: Stage
+    segment_epochs: int
+    seconds: float
+
+    @property
+    def digest(self) -> str:
+        """Of what a segment computes, shapes and dtypes included; the same in every process."""
+        return hashlib.sha256(self.segment.text.encode()).hexdigest()[:16]
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one trial between two segments."""
+        leaves = jax.tree.leaves(self.start.result)
+        return sum(leaf.size * getattr(leaf.dtype, "itemsize", 8) for leaf in leaves)
+
+
+def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> Traced:
+    """Trace each of a trial's functions once, for any width.
+
+    Args:
+        trial: the triple.
+        hyperparameters: a pytree of scalars of one trial, for dtypes.
+        shared: the arrays that all trials see, for shapes and dtypes.
+        segment_epochs: epochs inside one call; must divide the number of epochs.
+    """
+    began = time.perf_counter()
+    hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), on_device(leaf).dtype), hyperparameters)
+    shared = jax.tree.map(lambda leaf: shape_of(on_device(leaf)), shared)
+    epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32)
+    start = _stage(lane.start, trial, (hyper, shared), (True, False))
+    state = start.result
+    measure = _stage(lane.measure, trial, (hyper, state, shared), (True, True, False))
+    segment = _stage(lane.segment, trial, (hyper, state, shared, epochs), (True, True, False, False))
+    finish = _stage(lane.finish, trial, (hyper, state, shared), (True, True, False))
+    _check_names(segment.result[1], finish.result)
+    return Traced(start, measure, segment, finish, segment_epochs, time.perf_counter() - began)
+
+
+def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[bool]) -> Stage:
+    program, result = jax.make_jaxpr(partial(function, trial), return_shape=True)(*arguments)
+    result = jax.tree.map(shape_of, result)
+    flat, structure = jaxpr_as_fun(program), jax.tree.structure(result)
+
+    def replay(*values: Any) -> Any:
+        return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
+
+    replay.__name__ = function.__name__  # what a profile and the compiled program are called
+    return Stage(replay, arguments, result, mapped, re.sub(r"0x[0-9a-f]+", "", str(program)))
+
+
+def _check_names(each_epoch: dict, at_the_end: dict) -> None:
+    both = sorted(set(each_epoch) & set(at_the_end))
+    if both:
+        raise InputError("trial.evaluate", both, "with final=True record other names than at each epoch")
+
+
+def on_device(leaf: Any) -> Any:
+    """An array in the dtype that the device uses: float64 is float32 unless x64 is on. Typed keys are left alone."""
+    if isinstance(leaf, jax.Array):
+        return leaf
+    leaf = np.asarray(leaf)
+    return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+
+
+def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype alone."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
