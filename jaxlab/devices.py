@@ -19,7 +19,7 @@ def use_all_cores(devices: int | None = None) -> None:
 
     A small network does not keep several cores busy with one trial; one trial for each core does. Call it before
     anything else of JAX, at the top of a notebook or script; the command line does so itself. It has no effect on
-    accelerators, nor where ``XLA_FLAGS`` says how many host devices there are.
+    accelerators, nor where ``XLA_FLAGS`` or ``JAX_NUM_CPU_DEVICES`` says how many host devices there are.
 
     >>> import jaxlab
     >>> jaxlab.use_all_cores()
@@ -32,7 +32,7 @@ def use_all_cores(devices: int | None = None) -> None:
     """
     if devices is not None and (isinstance(devices, bool) or devices < 1):
         raise InputError("devices", devices, "give a whole number >= 1")
-    if _FLAG in os.environ.get("XLA_FLAGS", ""):
+    if _FLAG in os.environ.get("XLA_FLAGS", "") or (devices is None and jax.config.jax_num_cpu_devices > 0):
         return
     count = devices or cores()
     try:

@@ -61,7 +61,7 @@ def _maximum_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tupl
     first, *others = _elements(windows, axes)
     largest, winner = first, jnp.zeros(first.shape, jnp.int32)
     for place, element in enumerate(others, 1):
-        beaten = ~(largest >= element)
+        beaten = ~((largest >= element) | jnp.isnan(largest))
         largest = jnp.where(beaten, element, largest)
         winner = jnp.where(beaten, place, winner)
     place = _place(windows.shape, axes)

@@ -101,7 +101,7 @@ def test_what_is_said_while_and_after_a_width_is_chosen():
 def test_dry_run_says_what_it_takes_and_writes_nothing(folder, tmp_path):
     found = jaxlab(folder, "run", "tiny.toml", "--dry-run", "--out", str(tmp_path / "run"), "--width", "2")
     assert found.returncode == 0
-    for words in ("6 trials", "packs", "memory", "1 compiled program", "Nothing was written"):
+    for words in ("6 trials", "packs", "memory", "1 compiled program", "No results were written"):
         assert words in found.stdout, words
     assert not list(tmp_path.iterdir())
 

@@ -102,8 +102,10 @@ def test_forward_over_reverse_is_that_of_lax(x64, groups):
     assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
-def test_gradient_of_the_mapped_convolution_in_scan_remat_and_shard_map(x64):
-    x, k = normal(2, 5, 5, 2), normal(3, 3, 3, 2, 2, seed=1)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradient_of_the_mapped_convolution_in_scan_remat_and_shard_map(x64, groups):
+    x, k = normal(2, 5, 5, 2), normal(3, 3, 3, 2 // groups, 2, seed=1)
+    same, lax_same = (partial(conv, feature_group_count=groups) for conv in BOTH)
 
     def descend(conv, k):
         def step(k, _):
@@ -322,3 +324,8 @@ def test_every_forced_lowering_gives_the_same_depthwise_convolution(x64, lowerin
 def test_a_lowering_that_cannot_be_is_bad_input(lowering, words):
     with pytest.raises(InputError, match=f"lowering = '{lowering}': .*{words}"):
         same(jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4)), lowering=lowering)
+
+
+def test_an_unknown_lowering_is_bad_input_for_every_layout():
+    with pytest.raises(InputError, match="did you mean 'native'"):
+        conv_general_dilated(jnp.ones((2, 3, 6, 6)), jnp.ones((4, 3, 3, 3)), (1, 1), "SAME", lowering="nativ")

@@ -67,6 +67,11 @@ except jaxlab.InputError as error:
     assert said == ""
 
 
+def test_a_number_of_devices_in_the_environment_is_obeyed():
+    code = "import jaxlab, jax; jaxlab.use_all_cores(); print(len(jax.devices()))"
+    assert in_a_fresh_process(code, JAX_NUM_CPU_DEVICES="3")[0].strip() == "3"
+
+
 def test_xla_flags_are_obeyed():
     code = "import jaxlab, jax; jaxlab.use_all_cores(5); print(len(jax.devices()))"
     printed, _ = in_a_fresh_process(code, XLA_FLAGS="--xla_force_host_platform_device_count=3")

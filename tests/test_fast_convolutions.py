@@ -54,10 +54,19 @@ def test_every_convolution_is_swapped_and_the_outputs_stay():
     assert " convolution(" not in compiled_pack(model, x)
 
 
-def test_a_convolution_of_the_users_own_stays():
-    def own(*arguments, **options):
-        return 2 * lax.conv_general_dilated(*arguments, **options)
+def doubled(*arguments, **options):
+    return 2 * lax.conv_general_dilated(*arguments, **options)
 
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        doubled,
+        partial(lax.conv_general_dilated, precision="highest"),
+        partial(conv_general_dilated, lowering="native"),
+    ],
+)
+def test_a_convolution_of_the_users_own_stays(own):
     model = use_fast_convolutions(Nested(nnx.Rngs(0), own))
     assert model.last.conv_general_dilated is own
     assert model.first.conv_general_dilated is conv_general_dilated

@@ -82,10 +82,13 @@ def test_the_training_path_needs_only_jax_flax_optax_numpy():
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"xarray", "zarr", "pandas", "typer", "matplotlib", "pooch", "mnist1d", "sklearn"}:
+        if name.split(".")[0] in {
+            "xarray", "zarr", "pandas", "typer", "matplotlib", "pooch", "mnist1d", "sklearn", "torch", "psutil",
+            "platformdirs",
+        }:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-import jaxlab.engine, jaxlab.trial, jaxlab.datasets
+import jaxlab.engine, jaxlab.trial, jaxlab.datasets, jaxlab.benchmark.main
 print(jaxlab.datasets.load("digits").name)
 """
     assert in_a_fresh_process(code).strip() == "digits"

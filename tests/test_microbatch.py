@@ -7,6 +7,7 @@ import pytest
 from small import grid, plain_model, study
 
 from jaxlab.errors import InputError
+from jaxlab.losses import LOSSES
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 
 LAYERS = {"conv_0": (2, 28, 28, 16), "conv_1": (2, 14, 14, 32)}
@@ -32,7 +33,7 @@ def test_the_gradient_is_that_of_the_whole_batch(x64, size):
 
 
 @pytest.mark.parametrize(
-    ("asked", "stateless", "backend", "layers", "size"),
+    ("asked", "separable", "backend", "layers", "size"),
     [
         (None, True, "cpu", LAYERS, 16),  # 75,264 bytes of post-activations an example
         (None, True, "cpu", {"dense_0": (2, 64)}, 128),
@@ -43,8 +44,14 @@ def test_the_gradient_is_that_of_the_whole_batch(x64, size):
         (32, False, "gpu", LAYERS, 32),
     ],
 )
-def test_size(asked, stateless, backend, layers, size):
-    assert microbatch_size(asked, 128, layers, stateless, backend) == size
+def test_size(asked, separable, backend, layers, size):
+    assert microbatch_size(asked, 128, layers, separable, backend) == size
+
+
+@pytest.mark.parametrize(("batch", "size"), [(127, 127), (106, 53), (100, 10), (96, 16), (17, 17), (5, 5)])
+def test_batch_sizes_with_few_divisors(batch, size):
+    """17 fit: never one by one, never much more than fits if there is a better divisor."""
+    assert microbatch_size(None, batch, LAYERS, True, "cpu") == size
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,13 @@ def test_a_study_learns_the_same():
     assert not np.array_equal(results[0].step_loss, results[1].step_loss, equal_nan=True)
 
 
-@pytest.mark.parametrize("configuration", [{"model": plain_model}, {"batch_norm": True}, {"dropout": True}])
+def own_loss(outputs, targets):
+    return LOSSES["cross_entropy"](outputs, targets) / jnp.mean(targets == targets[0])
+
+
+@pytest.mark.parametrize(
+    "configuration", [{"model": plain_model}, {"batch_norm": True}, {"dropout": True}, {"loss": own_loss}]
+)
 def test_models_that_may_couple_examples_see_the_whole_batch(configuration, monkeypatch):
     monkeypatch.setattr("jaxlab.trial.microbatch._CACHE", 1000)
     one, whole = (

@@ -130,6 +130,12 @@ def test_neither_the_pool_nor_its_gradient_reduces_windows(pool, spatial, window
         assert "gather" not in text
 
 
+def test_the_gradient_of_nan_goes_to_the_first_nan():
+    x = jnp.array([1.0, jnp.nan, 2.0, jnp.nan]).reshape(1, 4, 1)
+    gradient = jax.grad(lambda x: max_pool(x, (4,), (4,)).sum())(x)
+    np.testing.assert_array_equal(gradient.ravel(), [0, 1, 0, 0])
+
+
 def test_the_maximum_of_nan_is_nan_and_of_minus_infinity_is_itself():
     x = jnp.asarray([[[jnp.nan], [1.0], [-jnp.inf], [-jnp.inf]]])
     for strides in [(2,), (1,)]:

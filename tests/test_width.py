@@ -12,6 +12,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import digits, study
 from test_engine import quadratic
 from test_engine import settings as rates
 
@@ -20,6 +21,7 @@ from jaxlab.engine import compile_group, compile_programs, make_pack, memory, pr
 from jaxlab.engine.remembered import recall, remember
 from jaxlab.engine.width import calls, candidates, chosen, search
 from jaxlab.errors import InputError
+from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.trial import Trial
 
 ONE = np.float32(1)
@@ -181,7 +183,7 @@ def eager(monkeypatch):
 
     def seconds_at(job, traced, shared, width, compiled):
         real(job, traced, shared, width, compiled)
-        shapes.append((width, np.shape(shared)))
+        shapes.append((width, jax.tree.map(np.shape, shared)))
         return curve(4, 1, 1 / 16 if width < 8 else 1)(width)
 
     monkeypatch.setattr(probe, "_seconds_at", seconds_at)
@@ -292,6 +294,36 @@ def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
     assert choice.programs.pack.width < 4
 
 
+@pytest.mark.parametrize("fitting", [1, 0])
+def test_out_of_memory_at_the_first_width_tried_goes_down(monkeypatch, fitting):
+    monkeypatch.setattr(probe, "_WORTH", 0)
+    monkeypatch.setattr(probe, "_seconds_at", lambda *job: 1.0 if job[3] <= fitting else math.inf)
+    if fitting:
+        assert compile_group(quadratic(), rates(np.ones(32)), ONE, 20).programs.pack.width == 1
+    else:
+        with pytest.raises(InputError, match="out of memory even at width 1"):
+            compile_group(quadratic(), rates(np.ones(32)), ONE, 20)
+
+
+def test_no_more_devices_than_trials(monkeypatch):
+    used = []
+    monkeypatch.setattr(probe, "make_pack", lambda width, devices: used.append(devices) or make_pack(width))
+    compile_group(quadratic(), rates(np.ones(3)), ONE, 2, devices=jax.devices() * 4)
+    compile_group(quadratic(), rates(np.ones(3)), ONE, 2, width=2, devices=jax.devices() * 4)
+    assert [len(devices) for devices in used] == [3, 2]
+
+
+@pytest.mark.parametrize(("examples", "kept"), [(150, 128), (40, 40), (32, 32)])
+def test_a_supervised_trial_offers_a_few_batches(eager, examples, kept):
+    its = study(space.grid(seed=range(4)), data=digits(train=examples))
+    (group,) = its.groups
+    few = its.trial_of(group).sample(its.arrays)
+    assert [len(array) for array in few["train"]] == [kept] * 2
+    assert all(few[split][0].dtype == its.arrays[split][0].dtype for split in its.arrays)
+    choice = compile_group(its.trial_of(group), hyperparameters_in(group), its.arrays, 50)
+    assert choice.seconds.keys() >= {2, 4}
+
+
 def test_a_rule_of_thumb_too_large_for_the_memory_gives_way(monkeypatch):
     real = probe.compile_traced
     monkeypatch.setattr(
@@ -388,3 +420,13 @@ def test_width_is_auto_or_a_whole_number(width):
     for call in (own_study().run, own_study().plan):
         with pytest.raises(InputError, match=f"width = {width!r}: give .*a whole number >= 1"):
             call(width=width)
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [({"max": "1000", "current": "400"}, 600), ({"max": "max", "current": "400"}, math.inf), ({}, math.inf)],
+)
+def test_memory_left_in_a_control_group(tmp_path, files, left):
+    for name, content in files.items():
+        (tmp_path / f"memory.{name}").write_text(f"{content}\n")
+    assert memory._left_in_group(tmp_path) == left

@@ -54,7 +54,10 @@ def _runs(
     problem: Problem, kind: type[CNN], width: int | None
 ) -> tuple[Callable[[int], object], Callable[[int], object]]:
     """Epochs, and evaluations, of one pack."""
-    trial, shared = trial_of(problem, kind, problem.cell.at_once), shared_arrays(problem.data)
+    trial, shared = (
+        trial_of(problem, kind, min(problem.cell.at_once, problem.cell.batch_size)),
+        shared_arrays(problem.data),
+    )
     example = jax.tree.map(lambda values: values[0], problem.hyperparameters)
     programs = compile_programs(trial, example, shared, _pack(problem.trials, width))
     running = Running(programs, problem.hyperparameters, shared)

@@ -9,7 +9,7 @@ from jaxlab.benchmark.timing import seconds_of
 
 
 class Matmul(NamedTuple):
-    """A float32 product of n × n matrices at JAX's default precision, on every device that trains."""
+    """A float32 product of n × n matrices at JAX's default precision, on the first device: a CPU's has all cores."""
 
     size: int
     run: Callable[[int], None]

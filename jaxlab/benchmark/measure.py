@@ -15,6 +15,7 @@ from jaxlab.benchmark.matmul import Matmul
 from jaxlab.benchmark.others import clock, others_share
 from jaxlab.benchmark.problem import CHECKED_STEPS, Problem, make_problem
 from jaxlab.benchmark.timing import interleaved, plan, seconds_of, spread
+from jaxlab.engine import is_out_of_memory
 
 Row = dict[str, Any]
 #: The contender that the others are held against, and whose losses are the reference.
@@ -154,7 +155,7 @@ def prepared(
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error) or type(error).__name__ == "OutOfMemoryError"
+    return is_out_of_memory(error) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _rows(

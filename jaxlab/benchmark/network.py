@@ -12,6 +12,7 @@ from flax import nnx
 from jaxlab.benchmark.cells import CLASSES, Cell
 from jaxlab.benchmark.flops import layers_of
 from jaxlab.benchmark.problem import Problem, Weights
+from jaxlab.engine import bytes_of
 
 
 class Network(nnx.Module):
@@ -104,13 +105,4 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float, int 
     """The program, with its first argument donated; seconds to trace and compile it; its bytes."""
     began = time.perf_counter()
     program = jax.jit(function, donate_argnums=0).lower(*arguments).compile()
-    return program, time.perf_counter() - began, program_bytes(program)
-
-
-def program_bytes(program: jax.stages.Compiled) -> int | None:
-    """Arguments, results and temporaries."""
-    memory = program.memory_analysis()
-    if memory is None:
-        return None
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return held - memory.alias_size_in_bytes
+    return program, time.perf_counter() - began, bytes_of(program)

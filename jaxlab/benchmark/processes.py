@@ -48,7 +48,10 @@ def measure_processes(cell: Cell, trials: Sequence[int], batches: int) -> tuple[
     reference = made.run(calls)
     walls, fused = [], None
     for number in range(batches):
-        wall, losses = _batch(cell, width)
+        try:
+            wall, losses = _batch(cell, width)
+        except RuntimeError as error:
+            return _absent(cell, trials, str(error)), None
         wrong = disagreement(losses, reference)
         if wrong:
             return _absent(cell, trials, wrong), None
@@ -97,7 +100,8 @@ def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], fused:
 
 def _batch(cell: Cell, width: int) -> tuple[float, np.ndarray]:
     """Wall seconds until the last of ``width`` processes has ended, and their losses."""
-    pinned = sorted(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else [None] * width
+    pins = hasattr(os, "sched_getaffinity") and jax.default_backend() == "cpu"
+    pinned = sorted(os.sched_getaffinity(0)) if pins else [None] * width
     began = time.perf_counter()
     running = [_start("loop", cell, first, 1, pinned[first]) for first in range(width)]
     losses = [_finish(process) for process in running]

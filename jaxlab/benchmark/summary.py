@@ -85,7 +85,7 @@ def summarise(rows: Sequence[Row], from_nothing: Sequence[Row], diagnostics: Seq
             f"against {row[f'{OURS}_seconds']:.1f} s"
         )
         summary.append(_row(words, ratio, detail))
-    return summary + _shares(rows) + _diagnostics(diagnostics)
+    return summary + _shares(rows) + _diagnostics(diagnostics) + _disturbed(rows)
 
 
 def _row(words: str, value: float, detail: str, unit: str = "×") -> Row:
@@ -115,6 +115,12 @@ def _shares(rows: Sequence[Row]) -> list[Row]:
             _row(f"share of the matmul rate, {cell}", max(shares.values()), f"by trials: {detail}", "%")
         )
     return found
+
+
+def _disturbed(rows: Sequence[Row]) -> list[Row]:
+    found = disturbed(rows)
+    detail = "; ".join(f"{cell}, {trials} trials" for cell, trials in found)
+    return [_row("measured while other processes were busy", len(found), detail, "sets")] if found else []
 
 
 def _diagnostics(rows: Sequence[Row]) -> list[Row]:

@@ -56,7 +56,7 @@ def run(
         int | None, typer.Option(help="Host devices on a CPU (default: one per core).")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take; train and write nothing.")
+        bool, typer.Option("--dry-run", help="Say what it would take; write no results.")
     ] = False,
 ) -> None:
     """Train a study and print what it found; see ``_RUN``."""

@@ -24,7 +24,7 @@ def benchmark(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Timed calls of each contender.")] = None,
     width: Annotated[
-        int | None, typer.Option(help="Trials side by side on each device (default: by its kind).")
+        int | None, typer.Option(help="Trials side by side on each device (default: the fastest).")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the two files.")] = Path("docs/benchmarks"),
 ) -> None:

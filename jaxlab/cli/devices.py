@@ -24,7 +24,7 @@ def use_all_cores(count: int | None) -> None:
 
 def width_cache() -> Path:
     """Where widths chosen by trying are remembered."""
-    return user_cache_path("jaxlab") / "widths.json"
+    return user_cache_path("jaxlab") / f"widths-{_machine()}.json"
 
 
 def keep_compiled_programs() -> None:

@@ -35,7 +35,7 @@ def print_plan(plan: Plan, name: str) -> None:
     devices = f"{plan.devices} × {plan.device_kind}"
     console.print(
         f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}; "
-        f"about {duration(plan.seconds)} in all. Nothing was written."
+        f"about {duration(plan.seconds)} in all. No results were written."
     )
     console.print(
         "[dim]Width: trials side by side on each device. Memory is per device; time is extrapolated from two epochs "

@@ -16,7 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxlab.convolution.geometry import Geometry, geometry_of
-from jaxlab.convolution.rules import lowering_of
+from jaxlab.convolution.rules import check_lowering, lowering_of
 from jaxlab.errors import InputError
 
 
@@ -74,17 +74,17 @@ def conv_general_dilated(
         InputError: the window fits nowhere in the padded input (``jax.lax`` returns an empty array), or no such
             lowering.
     """
+    check_lowering(lowering)
     ones = (1,) * len(window_strides)
     dilation = ones if rhs_dilation is None else tuple(rhs_dilation)
     plain = batch_group_count == 1 and out_sharding is None and tuple(lhs_dilation or ones) == ones
     sizes = (tuple(window_strides), padding, dilation)
-    if plain and _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
+    if plain and lowering != "native" and _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
         x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
         geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
         _check_window(x, geometry)
         function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
-        if function is not None:
-            return function(x, kernel, geometry, precision, preferred_element_type)
+        return function(x, kernel, geometry, precision, preferred_element_type)
     return lax.conv_general_dilated(
         lhs,
         rhs,

@@ -13,22 +13,26 @@ from jaxlab.errors import InputError, did_you_mean
 LOWERINGS = ("auto", "product", "sum", "native")
 
 
-def lowering_of(lowering: str, channels: int, features: int, groups: int) -> Callable[..., jax.Array] | None:
-    """The function that computes it; None for the native convolution.
+def check_lowering(lowering: str) -> None:
+    """Raise unless there is such a lowering."""
+    if lowering not in LOWERINGS:
+        remedy = f"{did_you_mean(lowering, LOWERINGS)}give one of {', '.join(LOWERINGS)}"
+        raise InputError("lowering", lowering, remedy)
+
+
+def lowering_of(lowering: str, channels: int, features: int, groups: int) -> Callable[..., jax.Array]:
+    """The function that computes a convolution which is not left to JAX.
 
     Args:
-        lowering: one of `LOWERINGS`.
+        lowering: one of `LOWERINGS` but "native".
         channels: of the input.
         features: of the output.
         groups: of channels.
     """
-    if lowering not in LOWERINGS:
-        remedy = f"{did_you_mean(lowering, LOWERINGS)}give one of {', '.join(LOWERINGS)}"
-        raise InputError("lowering", lowering, remedy)
     depthwise = channels == features == groups > 1
     if lowering == "sum" and not depthwise:
         remedy = f"give 'product': {channels} channels to {features} in {groups} groups are not depthwise"
         raise InputError("lowering", lowering, remedy)
     if lowering == "auto":
         lowering = "sum" if depthwise else "product"
-    return {"product": as_product, "sum": as_sum, "native": None}[lowering]
+    return {"product": as_product, "sum": as_sum}[lowering]

@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import jax
 
@@ -23,7 +24,20 @@ def _free(device: jax.Device) -> float:
 
 
 def free_on_host() -> float:
-    """Bytes: what psutil says is available; without it half of what the host has, or no limit."""
+    """Bytes that this process may still take: of the host, and of its control group, which a batch system limits."""
+    return min(_available(), _left_in_group())
+
+
+def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    try:
+        limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return math.inf if limit == "max" else float(limit) - float(used)
+    except (OSError, ValueError):
+        return math.inf
+
+
+def _available() -> float:
+    """What psutil says is available; without it half of what the host has, or no limit."""
     try:
         import psutil
     except ModuleNotFoundError:
@@ -34,6 +48,6 @@ def free_on_host() -> float:
     return psutil.virtual_memory().available
 
 
-def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether JAX failed for want of memory."""
     return "RESOURCE_EXHAUSTED" in str(error)

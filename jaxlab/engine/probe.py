@@ -81,7 +81,7 @@ def compile_group(
         shared: the arrays that all trials see.
         epochs: of the whole training.
         width: trials on each device; None chooses.
-        devices: all by default.
+        devices: all by default; no more are used than there are trials for.
         segment_epochs: epochs inside one call.
         cache: a file of widths chosen earlier for the same program, devices, versions and number of trials, which are
             taken without trying; what is chosen is added.
@@ -92,8 +92,10 @@ def compile_group(
         InputError: there is no memory for even one trial on a device.
     """
     began = time.perf_counter()
-    devices = list(devices) if devices is not None else jax.devices()
-    trials = calls(len(devices), len(jax.tree.leaves(hyperparameters)[0]))
+    everyone = len(jax.tree.leaves(hyperparameters)[0])
+    # A device without a trial would train copies, and host devices share the cores.
+    devices = (list(devices) if devices is not None else jax.devices())[: calls(width or 1, everyone)]
+    trials = calls(len(devices), everyone)
     traced = trace(trial, rows(hyperparameters, 0), shared, segment_epochs)
     if width is not None:
         return Choice(compile_traced(traced, make_pack(width, devices)), {}, 0.0)
@@ -110,6 +112,8 @@ def compile_group(
         if programs.pack.width < first:  # what is larger did not fit
             widths = widths[: widths.index(programs.pack.width) + 1]
         found = _searched(job, widths, programs, seconds, smallest_within, tell)
+        if not math.isfinite(min(found.values())):
+            raise _no_memory()
         width = chosen(found, smallest_within)
         if width != programs.pack.width:
             programs = compile_traced(traced, make_pack(width, devices))
@@ -151,9 +155,12 @@ def _largest_that_fits(job: _Job, widths: Sequence[int], estimate: bool) -> tupl
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-    raise InputError(
-        "width", "auto", "out of memory even at width 1: give smaller batches or a smaller model"
-    )
+    raise _no_memory()
+
+
+def _no_memory() -> InputError:
+    remedy = "out of memory even at width 1: give smaller batches or a smaller model"
+    return InputError("width", "auto", remedy)
 
 
 def _training_seconds(job: _Job, programs: Programs) -> float:
@@ -206,6 +213,8 @@ def _searched(
         return once[width]
 
     def worth(best: float) -> bool:
+        if not math.isfinite(best):
+            return True  # there was no memory: some width must do
         left = seconds * best / (once[first] * calls(first, job.trials))
         another = programs.cold_seconds + max(_MOMENT, once[first])
         return left > _WORTH * (time.perf_counter() - began + another)

@@ -7,8 +7,7 @@ from functools import partial
 from flax import nnx
 from jax import lax
 
-from jaxlab.convolution import LOWERINGS, conv_general_dilated
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.convolution import check_lowering, conv_general_dilated
 
 
 def use_fast_convolutions(model: nnx.Module, lowering: str = "auto") -> nnx.Module:
@@ -28,18 +27,18 @@ def use_fast_convolutions(model: nnx.Module, lowering: str = "auto") -> nnx.Modu
     Raises:
         InputError: there is no such lowering.
     """
-    if lowering not in LOWERINGS:
-        remedy = f"{did_you_mean(lowering, LOWERINGS)}give one of {', '.join(LOWERINGS)}"
-        raise InputError("lowering", lowering, remedy)
-    fast = conv_general_dilated if lowering == "auto" else partial(conv_general_dilated, lowering=lowering)
+    check_lowering(lowering)
+    fast = conv_general_dilated if lowering == "auto" else _Lowered(conv_general_dilated, lowering=lowering)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and _known(module.conv_general_dilated):
             module.conv_general_dilated = fast
     return model
 
 
+class _Lowered(partial):
+    """Ours with a lowering that was forced here, to tell it from a partial of the user's own."""
+
+
 def _known(function: object) -> bool:
-    """Whether this is a convolution that may be exchanged: JAX's own or ours, lowered in whatever way."""
-    if isinstance(function, partial):
-        function = function.func
-    return function in (lax.conv_general_dilated, conv_general_dilated)
+    """Whether this is a convolution that may be exchanged: JAX's own, ours, or what was put there before."""
+    return isinstance(function, _Lowered) or function in (lax.conv_general_dilated, conv_general_dilated)

@@ -72,6 +72,14 @@ class RunFolder:
             raise InputError("run", str(file), "is damaged: no description of a run; name a run folder")
         return found
 
+    def widths(self) -> list[int | None]:
+        """Of each group, as far as the run has them."""
+        found = [group.get("width") for group in self.describe()["groups"]]
+        for width in found:
+            if width is not None and (type(width) is not int or width < 1):
+                raise InputError("run", str(self.path / _RUN), f"is damaged: a width of {width!r}")
+        return found
+
     @property
     def begun(self) -> bool:
         """Whether it holds a run, finished or not."""

@@ -54,8 +54,8 @@ def supervised_trial(
         augment=_augment(c.augment),
         convolution=c.convolution,
         batch_size=c.batch_size,
-        # A model of the user's own may couple examples; only he knows.
-        microbatch=c.batch_size if c.microbatch is None and callable(c.model) else c.microbatch,
+        microbatch=c.microbatch,
+        separable=not any(map(callable, (c.model, c.loss, c.activation))),  # only the user knows of his own
         evaluation_batch_size=c.evaluation_batch_size,
         data_seed=data_seed,
         own_order=c.own_order,

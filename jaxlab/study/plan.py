@@ -9,6 +9,7 @@ import jax
 
 from jaxlab.engine import compile_group, packs_of, train
 from jaxlab.study.describe import varied
+from jaxlab.study.memory import memory_named
 from jaxlab.study.resolve import hyperparameters_in
 
 
@@ -54,8 +55,10 @@ def make_plan(
 ) -> Plan:
     """Compile every group, run two segments of its first pack to time the second, and throw the results away."""
     names = varied(study.groups)
+    with memory_named(lambda: width or "auto"):
+        groups = [_group_plan(study, group, width, devices, width_cache, names) for group in study.groups]
     return Plan(
-        tuple(_group_plan(study, group, width, devices, width_cache, names) for group in study.groups),
+        tuple(groups),
         len(study.trial_ids),
         study.epochs,
         len(devices),

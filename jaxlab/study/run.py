@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.engine import Piece, Programs, compile_group, packs_of, train
-from jaxlab.errors import InputError
 from jaxlab.store import RunFolder, build_results, read_results
 from jaxlab.study.describe import (
     coordinates,
@@ -21,6 +20,7 @@ from jaxlab.study.describe import (
     specification,
     width_of_all,
 )
+from jaxlab.study.memory import memory_named
 from jaxlab.study.resolve import hyperparameters_in
 
 
@@ -70,11 +70,11 @@ def run_study(
         if folder.complete:
             return read_results(folder.path)
         if width is None and folder.begun:
-            widths = [group.get("width") for group in folder.describe()["groups"]]
+            widths = folder.widths()
     run = _Run(study, widths, list(devices), width_cache, progress or (lambda _: None))
     kept: list[tuple[int, Piece]] = []
     begun = -1
-    with _memory_named(run), closing(run.pieces()) as pieces:
+    with memory_named(lambda: run.width), closing(run.pieces()) as pieces:
         for index, piece in pieces:
             if folder is None:
                 kept.append((index, piece))
@@ -99,17 +99,6 @@ def _begin_group(folder: RunFolder, description: dict[str, Any], group: int) -> 
         folder.rewrite(description)
 
 
-@contextmanager
-def _memory_named(run: Any) -> Iterator[None]:
-    """Out of memory as one line that says what to change."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError("width", run.width, "out of memory: give a smaller --width") from error
-
-
 class _Run:
     """The state of one run in progress: clocks and counters for whoever watches."""
 
@@ -121,11 +110,11 @@ class _Run:
         width_cache: str | os.PathLike | None,
         progress: Callable[[Progress], None],
     ):
+        self.start = self.began = time.perf_counter()
         self.study, self.devices, self.width_cache, self.progress = study, devices, width_cache, progress
         self.widths, self.width = widths, 0
         self.trials = [study.trial_of(group) for group in study.groups]
         self.trial_epochs = self.trial_steps = self.steps_before = 0
-        self.start = self.began = time.perf_counter()
         self.bad: set[tuple[int, int]] = set()
         self.times = dict.fromkeys(("compile_seconds", "probe_seconds", "train_seconds"), 0.0)
         self.times |= dict.fromkeys(("memory_bytes", "programs", "programs_from_cache"), 0)

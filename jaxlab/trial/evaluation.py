@@ -49,7 +49,7 @@ def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: b
     start = (
         {name: jnp.zeros((), jnp.result_type(float)) for name in functions},
         {
-            layer: units.init(jax.ShapeDtypeStruct(shape, jnp.float32))
+            layer: units.init(jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
             for layer, shape in network.layers.items()
         }
         if watch

@@ -18,15 +18,15 @@ _CACHE = 5 * 2**18
 Layers = Mapping[str, tuple[int, ...]]
 
 
-def microbatch_size(asked: int | None, batch_size: int, layers: Layers, stateless: bool, backend: str) -> int:
+def microbatch_size(asked: int | None, batch_size: int, layers: Layers, separable: bool, backend: str) -> int:
     """How many examples of a minibatch go through the network at once; it divides the minibatch.
 
     Args:
-        asked: as the user wants it, or None: on a CPU as many as its cache allows, if nothing in the model's state
-            couples examples; the whole minibatch elsewhere.
+        asked: as the user wants it, or None: on a CPU about as many as its cache allows, if nothing couples examples;
+            the whole minibatch elsewhere.
         batch_size: of the minibatch.
         layers: shapes of the post-activations, the first axis that of examples.
-        stateless: the model's state is its parameters.
+        separable: nothing couples the examples of a minibatch.
         backend: JAX's.
     """
     if asked is not None:
@@ -34,10 +34,13 @@ def microbatch_size(asked: int | None, batch_size: int, layers: Layers, stateles
             remedy = f"give a number that divides the batch size, {batch_size}"
             raise InputError("configuration.microbatch", asked, remedy)
         return asked
-    if not stateless:
+    if not separable:
         return batch_size
     most = _most_in_cache(layers, backend, batch_size)
-    return max(size for size in range(1, most + 1) if batch_size % size == 0)
+    sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
+    fitting = max(size for size in sizes if size <= most)
+    # A batch size with few divisors: better a little too many at once than one by one.
+    return fitting if 2 * fitting > most else min(size for size in sizes if size >= most)
 
 
 def evaluation_size(asked: int | None, layers: Layers, backend: str) -> int:

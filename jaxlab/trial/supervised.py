@@ -41,7 +41,8 @@ def supervised(
     backend = jax.default_backend()
     at_once = evaluation_size(task.evaluation_batch_size, network.layers, backend)
     evaluation = Evaluation(task, network, data.prepare, at_once)
-    microbatch = microbatch_size(task.microbatch, task.batch_size, network.layers, network.stateless, backend)
+    separable = task.separable and network.stateless
+    microbatch = microbatch_size(task.microbatch, task.batch_size, network.layers, separable, backend)
 
     def init(hyperparameters: Hyperparameters, shared: Any) -> State:
         parameters, rest = network.init(hyperparameters)

@@ -23,7 +23,9 @@ class Supervised(NamedTuple):
         augment: ``(key, inputs) -> inputs``, or None.
         convolution: how the model's convolutions are lowered, see `jaxlab.models.use_fast_convolutions`.
         batch_size: examples per step.
-        microbatch: examples whose gradient is computed at once, a divisor of batch_size; None: see `microbatch_size`.
+        microbatch: examples whose gradient is computed at once, a divisor of batch_size; None is all of them, or as
+            many as cache allows if ``separable``.
+        separable: neither model nor loss couples the examples of a minibatch, the model's state aside.
         evaluation_batch_size: examples evaluated at once; None: see `evaluation_size`.
         data_seed: seed of the minibatch order.
         own_order: each trial has its own order, from its seed.
@@ -43,6 +45,7 @@ class Supervised(NamedTuple):
     convolution: str = "auto"
     batch_size: int = 64
     microbatch: int | None = None
+    separable: bool = False
     evaluation_batch_size: int | None = None
     data_seed: int = 0
     own_order: bool = False

@@ -29,6 +29,7 @@ def trial_of(problem: Problem, kind: type[CNN] = CNN, at_once: int | None = None
         metrics={"accuracy": METRICS["accuracy"]},
         batch_size=problem.cell.batch_size,
         microbatch=at_once,
+        separable=True,
         evaluation_batch_size=at_once,
         data_seed=DATA_SEED,
         step_losses=True,

@@ -107,11 +107,3 @@ def update(weights: list[Any], gradients: list[Any], squares: list[Any], steps: 
     updates = torch._foreach_div(gradients, roots)
     torch._foreach_mul_(updates, steps)
     torch._foreach_add_(weights, updates)
-
-
-def wait() -> None:
-    """Until the device has done its work."""
-    import torch
-
-    if torch_device().type == "cuda":
-        torch.cuda.synchronize()
