@@ -138,7 +138,9 @@ def test_linear_range_has_exact_ends_and_agrees_with_numpy(low, high, num):
         return
     values = sp.linear_range(low, high, num)
     assert (len(values), values[0], values[-1]) == (num, low, high)
-    np.testing.assert_allclose(values, np.linspace(low, high, num), rtol=1e-12, atol=1e-12 * abs(high - low))
+    np.testing.assert_allclose(
+        values, np.linspace(low, high, num), rtol=1e-12, atol=1e-300 + 1e-12 * abs(high - low)
+    )
     assert list(values) == sorted(values, reverse=high < low)
 
 
