@@ -105,4 +105,4 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float, int 
     """The program, with its first argument donated; seconds to trace and compile it; its bytes."""
     began = time.perf_counter()
     program = jax.jit(function, donate_argnums=0).lower(*arguments).compile()
-    return program, time.perf_counter() - began, bytes_of(program)
+    return program, time.perf_counter() - began, bytes_of(program) or None

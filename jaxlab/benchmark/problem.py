@@ -145,7 +145,7 @@ def _draw(cell: Cell) -> Callable[[Any], Weights]:
     return jax.jit(draw)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)  # the contenders of one problem share it; the next problem's takes its place
 def on_device(data: Dataset) -> tuple[jax.Array, jax.Array]:
     """Training inputs, as uint8, and labels, where the JAX contenders of one device take them from."""
     return jax.device_put(data.train.inputs), jax.device_put(data.train.targets)

@@ -1,4 +1,4 @@
-"""Convolution as im2col and one matrix product: ``conv_general_dilated``, a drop-in for ``jax.lax``'s.
+"""``conv_general_dilated``, a drop-in for ``jax.lax``'s, as slices and products of matrices.
 
 ``vmap`` over kernels turns ``jax.lax.conv_general_dilated`` into a grouped convolution, which backends run slowly; a
 matrix product it turns into a batched, or a wider, matrix product. XLA's CPU backend also runs convolutions inside
@@ -36,7 +36,7 @@ def conv_general_dilated(
     *,
     lowering: str = "auto",
 ) -> jax.Array:
-    """``jax.lax.conv_general_dilated``, lowered to slices and one ``dot_general`` where that is possible.
+    """``jax.lax.conv_general_dilated``, lowered to slices and products where that is possible.
 
     For x of shape [B, H, W, C], padded, a kernel k of shape [K, L, C/G, F], strides s, dilations d, G feature groups::
 

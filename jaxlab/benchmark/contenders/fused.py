@@ -11,6 +11,7 @@ import numpy as np
 from jaxlab.benchmark.contenders.protocol import Prepared
 from jaxlab.benchmark.problem import DATA_SEED, Problem, build
 from jaxlab.engine import Programs, compile_group, packs_of
+from jaxlab.engine.train import placed, rows
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
 from jaxlab.transforms import rmsprop
@@ -51,13 +52,8 @@ class Running:
         self.programs, self.epoch = programs, 0
         self.trials = len(jax.tree.leaves(hyperparameters)[0])
         self.lanes = packs_of(self.trials, pack.lanes)
-        self.shared = jax.device_put(shared, pack.replicated)
-        self.hyper = [
-            jax.device_put(
-                jax.tree.map(lambda leaf, rows=rows: leaf[rows], hyperparameters), pack.over_trials
-            )
-            for rows in self.lanes
-        ]
+        self.shared = placed(shared, pack)
+        self.hyper = [jax.device_put(rows(hyperparameters, lanes), pack.over_trials) for lanes in self.lanes]
         starts = [programs.start(values, self.shared) for values in self.hyper]
         self.states = [
             programs.measure(values, state, self.shared)[0]
