@@ -152,9 +152,7 @@ def test_wrong_usage_is_status_2(folder, arguments):
 
 def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
     # A shell's background job, as a test run may be, has its children ignore Ctrl-C: not this one.
-    listening = (
-        "import signal, jaxlab.cli; signal.signal(signal.SIGINT, signal.default_int_handler); jaxlab.cli.main()"
-    )
+    listening = "import signal, jaxlab.cli; signal.signal(signal.SIGINT, signal.default_int_handler); jaxlab.cli.main()"
     options = ["run", "tiny.toml", "--out", str(tmp_path / "run"), "--set", "epochs=5000"]
     command = [sys.executable, "-c", listening, *options]
     process = subprocess.Popen(
