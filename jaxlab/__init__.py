@@ -12,12 +12,15 @@ __version__ = "0.1.0"
 
 _HOME = {
     "InputError": "jaxlab.errors",
+    "RunInterrupted": "jaxlab.errors",
     "use_all_cores": "jaxlab.devices",
     "Configuration": "jaxlab.trial",
     "Hyperparameters": "jaxlab.trial",
     "Trial": "jaxlab.trial",
     "Study": "jaxlab.study",
+    "load_model": "jaxlab.study",
     "load_study": "jaxlab.study",
+    "verify": "jaxlab.study",
     "read_results": "jaxlab.store",
 }
 _MODULES = (
@@ -30,6 +33,7 @@ _MODULES = (
     "space",
     "models",
     "datasets",
+    "pruning",
     "trial",
     "engine",
     "store",

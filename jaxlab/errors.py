@@ -1,4 +1,4 @@
-"""The one error that bad input raises."""
+"""The one error that bad input raises, and the one of a run that was asked to stop."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class InputError(ValueError):
 
     def __reduce__(self):
         return type(self), (self.field, self.value, self.remedy)
+
+
+class RunInterrupted(Exception):
+    """A run was asked to stop: it has finished the call under way and saved; the same run goes on from there."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

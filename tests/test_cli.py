@@ -87,7 +87,7 @@ def test_programs_and_widths_are_kept_in_the_users_cache_folder(folder, tmp_path
 
 
 def test_what_is_said_while_and_after_a_width_is_chosen():
-    progress = Progress("probing", 1, 2, 0, 10, 5, 0, 0, 0.0, 0.0, 1.0, 4)
+    progress = Progress("probing", 1, 2, 0, 10, 5, 0, 0, 0, 0.0, 0.0, 1.0, 4)
     assert describe(progress) == "group 2/2 choosing the width, trying 4"
     attributes = {"compile_seconds": 5.0, "train_seconds": 600.0, "devices": 2, "device_kind": "cpu"}
     assert times(attributes | {"width": 2}) == "Compiled in 5.0 s, trained in 10 min on 2 × cpu, width 2."
@@ -118,7 +118,7 @@ def test_help_is_there(folder, command):
     [
         (["run", "none.toml"], "jaxlab: study file = 'none.toml': does not exist; name a .toml file"),
         (["run", "tiny.toml", "--set", "epoch=1"], "jaxlab: study file = 'epoch': did you mean 'epochs'?"),
-        (["run", "tiny.toml", "--set", "epochs=1"], "holds another study; name another folder"),
+        (["run", "tiny.toml", "--set", "epochs=1"], "epochs = 1: the run has 2 epochs already: give as many"),
         (
             ["run", "tiny.toml", "--set", "space.grid.learning_rate=[-1]", "--out", "new"],
             "space.learning_rate = -1",
@@ -164,12 +164,13 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
         env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
     )
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("pieces/*e000002.npz")) and time.monotonic() < deadline:
+    while not list((tmp_path / "run").glob("pieces/p00000002-*.npz")) and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in errors
+    assert "SIGINT: finishing the call under way, then saving; Ctrl-C again stops at once" in errors
+    assert "stopped and saved; the same command goes on" in errors
     assert "Traceback" not in errors
     shown = jaxlab(folder, "show", str(tmp_path / "run"))
     assert shown.returncode == 0

@@ -52,7 +52,7 @@ def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=ONE):
     recorded: dict[str, np.ndarray] = {}
     for piece in train(programs, hyper, shared, epochs):
         for name, values in piece.record.items():
-            if piece.epochs.size:
+            if not piece.final:
                 shape = (count, epochs + 1, *values.shape[2:])
                 array = recorded.setdefault(name, np.full(shape, -99, values.dtype))
                 array[np.ix_(piece.trials, piece.epochs)] = values

@@ -15,7 +15,7 @@ LAYERS = [
     ("errors",),
     ("devices",),
     ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
-    ("models", "datasets"),
+    ("models", "datasets", "pruning"),
     ("trial",),
     ("engine",),
     ("store", "benchmark"),

@@ -1,5 +1,6 @@
 """Runs on disk: what is written opens anywhere, is never half read, and never overwrites another study."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -9,9 +10,9 @@ import warnings
 import numpy as np
 import pytest
 import xarray as xr
-from small import grid, study
+from small import digits, grid, study
 
-from jaxlab import read_results
+from jaxlab import pruning, read_results
 from jaxlab.errors import InputError
 from jaxlab.store import RunFolder
 
@@ -22,7 +23,9 @@ SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], l2=[0.0, 1e-3])
 def finished(tmp_path_factory):
     """A finished run: its folder and what was returned."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, study(SPACE, 2).run(folder, width=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxlab.store.log._SHARE", np.inf)  # a piece for each epoch, however quick
+        return folder, study(SPACE, 2).run(folder, width=2)
 
 
 def copy_of(folder, tmp_path):
@@ -94,12 +97,27 @@ def test_a_finished_run_is_read_and_not_trained_again(finished):
     assert (returned.train_loss == read_results(folder).train_loss)[:4].all()
 
 
-@pytest.mark.parametrize("other", [{"epochs": 3}, {"features": [4]}])
-def test_another_study_is_never_overwritten(finished, other):
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"epochs": 1}, r"epochs = 1: the run has 2 epochs already"),
+        (
+            {"features": [4]},
+            r"space = .*has none of the run's trials: it is another study; name another folder",
+        ),
+        ({"rules": [pruning.Median()]}, r"out = .*holds another study \(its rules differ\)"),
+        ({"keep": "last"}, r"out = .*holds another study \(its keep differ\)"),
+        ({"data": digits(train=140)}, r"out = .*holds another study \(its data differ\)"),
+        ({"space": grid(learning_rate=[1e-3])}, r"space = .*lacks 5 of the run's 6 trials, such as"),
+    ],
+)
+def test_another_study_is_never_overwritten(finished, other, message):
     folder, _ = finished
     content = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
-    with pytest.raises(InputError, match=r"out = .*holds another study; name another folder"):
-        study(SPACE, other.pop("epochs", 2), **other).run(folder)
+    its = {name: other.pop(name) for name in ("rules", "keep") if name in other}
+    asked = study(other.pop("space", SPACE), other.pop("epochs", 2), other.pop("data", None), **other)
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(asked, **its).run(folder)
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == content
 
 
@@ -116,7 +134,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 def test_a_run_that_died_at_its_very_start_does_not_block(tmp_path):
     (tmp_path / "pieces").mkdir()
     (tmp_path / "run.json.partial").touch()
-    RunFolder(tmp_path).check_free("any")
+    (tmp_path / "lock").touch()
+    RunFolder(tmp_path).check_usable()
 
 
 def test_bad_input_writes_nothing(tmp_path):
@@ -128,25 +147,26 @@ def test_bad_input_writes_nothing(tmp_path):
 def test_an_unfinished_run_is_read_from_its_pieces(finished, tmp_path):
     folder, returned = finished
     copy = copy_of(folder, tmp_path)
-    shutil.rmtree(copy / "results.zarr")
     (copy / "complete").unlink()
-    for piece in (copy / "pieces").glob("g000-t000004-*"):
-        if "e000000" not in piece.name:
-            piece.unlink()
-    (copy / "pieces" / "g000-t000004-e000001.partial").write_bytes(b"half")
+    pieces = sorted((copy / "pieces").iterdir())
+    for piece in pieces[2:]:  # the second epoch, and the end
+        piece.unlink()
+    (copy / "pieces" / "p00000002-0123456789abcdef.npz.partial").write_bytes(b"half")
     found = read_results(copy)
-    np.testing.assert_array_equal(found.train_loss[:4], returned.train_loss[:4])
-    assert np.isnan(found.train_loss[4:, 1:]).all()
-    assert found.outcome.values.tolist()[:2] == ["completed"] * 2
-    assert set(found.outcome.values[4:]) == {"unfinished"}
+    np.testing.assert_array_equal(found.train_loss[:, :2], returned.train_loss[:, :2])
+    assert np.isnan(found.train_loss[:, 2]).all()
+    assert found.outcome.values.tolist() == ["unfinished"] * 4 + ["diverged"] * 2
 
 
-def test_an_unfinished_run_is_trained_again_to_the_same_bits(finished, tmp_path):
+@pytest.mark.parametrize("lost", ["states", "states and pieces"])
+def test_an_unfinished_run_without_its_states_is_trained_again_to_the_same_bits(finished, tmp_path, lost):
     folder, returned = finished
     copy = copy_of(folder, tmp_path)
     (copy / "complete").unlink()
-    next((copy / "pieces").iterdir()).unlink()
-    again = study(SPACE, 2).run(copy, width=2)
+    shutil.rmtree(copy / "states")
+    for piece in sorted((copy / "pieces").iterdir())[1 if "pieces" in lost else -1 :]:
+        piece.unlink()
+    again = study(SPACE, 2).run(copy)
     for name in returned.data_vars:
         np.testing.assert_array_equal(again[name], returned[name], err_msg=name)
 
@@ -154,18 +174,37 @@ def test_an_unfinished_run_is_trained_again_to_the_same_bits(finished, tmp_path)
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: data[:200] + b"X" + data[201:]]
 )
-def test_a_damaged_piece_is_named(finished, tmp_path, damage):
+def test_a_damaged_piece_is_named_and_left_out_in_reading_and_refused_in_going_on(finished, tmp_path, damage):
     copy = copy_of(finished[0], tmp_path)
-    shutil.rmtree(copy / "results.zarr")
-    piece = sorted((copy / "pieces").iterdir())[0]
+    (copy / "complete").unlink()
+    piece = sorted((copy / "pieces").iterdir())[1]
     piece.write_bytes(damage(piece.read_bytes()))
-    with pytest.raises(InputError, match=rf"piece = .*{piece.name}.*is damaged"):
-        read_results(copy)
+    with pytest.warns(UserWarning, match=rf"piece = .*{piece.name}.*is damaged"):
+        found = read_results(copy)
+    assert np.isnan(found.train_loss[:, 1]).all()
+    np.testing.assert_array_equal(found.train_loss[:4, 2], finished[1].train_loss[:4, 2])
+    with pytest.raises(InputError, match=rf"piece = .*{piece.name}.*is damaged .*remove it and .*states"):
+        study(SPACE, 2).run(copy)
+    piece.unlink()
+    with pytest.raises(InputError, match=r"what trial 0 recorded at epoch 1 is missing: remove .*states"):
+        study(SPACE, 2).run(copy)
+    shutil.rmtree(copy / "states")
+    assert not np.isnan(study(SPACE, 2).run(copy).train_loss[:4]).any()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_damaged_results_are_built_again_from_the_pieces(finished, tmp_path):
+    copy = copy_of(finished[0], tmp_path)
+    next((copy / "results.zarr" / "train_loss").glob("0*")).write_bytes(b"nonsense")
+    with pytest.warns(UserWarning, match=r"results = .*is damaged"):
+        found = read_results(copy)
+    np.testing.assert_array_equal(found.train_loss, finished[1].train_loss)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', '{"format": 2}'])
 def test_what_is_no_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
-    with pytest.raises(InputError, match=r"run = .*(is no run folder|is damaged)"):
+    with pytest.raises(
+        InputError, match=r"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads 2)"
+    ):
         RunFolder(tmp_path).describe()

@@ -18,7 +18,8 @@ from jaxlab.errors import InputError
 from jaxlab.models import CNN
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
-from jaxlab.study.describe import run_hash
+from jaxlab.study.describe import study_hash
+from jaxlab.study.fingerprint import plain
 from jaxlab.trial import Trial
 
 
@@ -210,19 +211,24 @@ def helper(x):
 
 
 def test_what_a_function_closes_over_is_part_of_the_run():
-    def hashed(**configuration):
-        return run_hash(Study(digits(), configuration=configuration))
+    def known(**configuration):
+        (group,) = Study(digits(), configuration=configuration).groups
+        return plain(group.configuration["model"])
 
-    assert hashed(model=other_model(4)) != hashed(model=other_model(8))
-    assert hashed(model=other_model(4)) == hashed(model=other_model(4))
-    assert hashed(model=functools.partial(sized, size=2)) != hashed(model=functools.partial(sized, size=3))
-    assert run_hash(study(grid(l2=[0]))) == run_hash(study(grid(l2=[0.0])))
-    assert run_hash(study(grid(), activation="relu")) == run_hash(study(grid()))
+    assert known(model=other_model(4)) != known(model=other_model(8))
+    assert known(model=other_model(4)) == known(model=other_model(4))
+    assert known(model=functools.partial(sized, size=2)) != known(model=functools.partial(sized, size=3))
     triples = [
         Study(trial=numpy_style_quadratic, shared=np.ones(shape), configuration={"curvature": 1.0})
         for shape in (2, (1, 2))
     ]
-    assert run_hash(triples[0]) != run_hash(triples[1])
+    assert study_hash(triples[0]) != study_hash(triples[1])
+
+
+def test_settings_and_epochs_are_no_part_of_a_studys_identity():
+    known = {study_hash(study(grid(l2=[0]))), study_hash(study(grid(l2=[1, 2]), 7, activation="tanh"))}
+    assert len(known) == 1
+    assert study(grid(l2=[0])).trial_ids == study(grid(l2=[0.0]), 9).trial_ids
 
 
 def sized(configuration, hyperparameters, rngs, size):
@@ -264,7 +270,7 @@ def test_out_of_memory_names_the_width(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr("jaxlab.study.run.train", exhausted)
+    monkeypatch.setattr("jaxlab.study.running.Training.segments", exhausted)
     with pytest.raises(InputError, match=r"width = 3: out of memory: give a smaller --width"):
         study(grid()).run(width=3)
 
@@ -333,9 +339,9 @@ def test_identity_is_stable_between_processes():
     code = (
         "import sys, json; sys.path.insert(0, 'tests')\n"
         "from small import grid, study\n"
-        "from jaxlab.study.describe import run_hash\n"
+        "from jaxlab.study.describe import study_hash\n"
         "s = study(grid(l2=[0, 1]))\n"
-        "print(json.dumps([run_hash(s), s.trial_ids]))"
+        "print(json.dumps([study_hash(s), s.trial_ids]))"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

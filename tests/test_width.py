@@ -21,6 +21,7 @@ from jaxlab.engine import compile_group, compile_programs, make_pack, memory, pr
 from jaxlab.engine.remembered import recall, remember
 from jaxlab.engine.width import calls, candidates, chosen, search
 from jaxlab.errors import InputError
+from jaxlab.store import read_log
 from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.trial import Trial
 
@@ -376,6 +377,9 @@ def test_a_run_keeps_the_width_of_each_group(tmp_path):
     assert widths_in(tmp_path / "run") == ([2, 2, 2], 2)
     unfinished = shutil.copytree(tmp_path / "run", tmp_path / "unfinished")
     (unfinished / "complete").unlink()
+    for part in ("pieces", "states"):
+        shutil.rmtree(unfinished / part)
+    (unfinished / "pieces").mkdir()
     description = json.loads((unfinished / "run.json").read_text())
     for group, width in zip(description["groups"], [4, None, 3], strict=True):
         group["width"] = width
@@ -383,8 +387,13 @@ def test_a_run_keeps_the_width_of_each_group(tmp_path):
     again = own_study().run(unfinished)
     assert list(again.attrs["width"]) == [4, 2, 3]
     assert widths_in(unfinished) == ([4, 2, 3], [4, 2, 3])
+    for name in ("pieces", "states"):
+        shutil.rmtree(unfinished / name)
+    (unfinished / "pieces").mkdir()
     (unfinished / "complete").unlink()
-    assert own_study().run(unfinished, width=1).attrs["width"] == 1
+    with pytest.raises(InputError, match=r"the width is 1 and was 2 and 3 and 4; .*--accept-changes"):
+        own_study().run(unfinished, width=1)
+    assert own_study().run(unfinished, width=1, accept_changes=True).attrs["width"] == 1
 
 
 def test_the_width_is_on_disk_before_any_piece_of_its_group(tmp_path):
@@ -392,7 +401,7 @@ def test_the_width_is_on_disk_before_any_piece_of_its_group(tmp_path):
 
     def look(progress):
         if (tmp_path / "run" / "run.json").exists():
-            pieces = {path.name[:4] for path in (tmp_path / "run" / "pieces").iterdir()}
+            pieces = {group for group, _ in read_log(tmp_path / "run" / "pieces").pieces}
             known = [width is not None for width in widths_in(tmp_path / "run")[0]]
             seen.append((len(pieces), sum(known)))
 

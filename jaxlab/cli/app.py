@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +12,17 @@ import typer
 from jaxlab.cli.benchmark import benchmark
 from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
-from jaxlab.cli.tables import print_plan, print_run
+from jaxlab.cli.signals import Signals
+from jaxlab.cli.tables import print_plan, print_run, print_verification
+from jaxlab.errors import RunInterrupted
 
 app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
     "trains as one compiled program; every trial is watched for divergence, overfitting and dead units.\n\n"
     "Start with:  jaxlab run scripts/studies/learning_rate.toml",
     epilog="Results: xarray.open_zarr('RUN/results.zarr'). Figures: python scripts/measure_dead_units.py RUN, likewise "
-    "measure_divergence.py and measure_overfitting.py. Exit status: 0 done, 2 bad input, 130 interrupted.",
+    "measure_divergence.py and measure_overfitting.py. Exit status: 0 done, 1 not reproduced (verify), 2 bad input, "
+    "75 stopped by SIGTERM or SIGUSR1 and saved (run it again to go on), 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,7 +36,12 @@ A study file says in its table configuration what is static (features, activatio
 
   grid = { learning_rate = { log = [1e-4, 1], num = 13 }, l2 = [0, 1e-4], seed = { range = 3 } }
 
-A finished run is shown, not trained again; a folder that holds another study is refused."""  # noqa: E501
+Who stops early says the table pruning, e.g.
+
+  [pruning]
+  median = { warmup_epochs = 3 }
+
+A run that was interrupted, however, goes on from where it was saved; with more epochs or added settings only what is new is trained; a finished run is shown. A folder that holds another study is refused. SIGTERM and SIGUSR1 finish the call under way, save, and exit with status 75."""  # noqa: E501
 
 
 @app.command(help=_RUN)
@@ -55,6 +64,21 @@ def run(
     devices: Annotated[
         int | None, typer.Option(help="Host devices on a CPU (default: one per core).")
     ] = None,
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Between two saves of the train states (default: 30, or longer where that costs over 1 %).",
+        ),
+    ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Go on although versions, code, device or --width are not those of the run.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would take; write no results.")
     ] = False,
@@ -70,18 +94,28 @@ def run(
         print_plan(loaded.plan(**how), loaded.name)
         return
     folder = out or Path("runs") / loaded.name
-    if (folder / "run.json").exists() and not (folder / "complete").exists():
-        print(f"jaxlab: {folder} was not finished; it is trained again from the start", file=sys.stderr)
-    with Watcher(loaded.name) as watcher:
+    with Signals() as signals, Watcher(loaded.name, signals) as watcher:
         try:
-            results = loaded.run(folder, progress=watcher, **how)
-        except KeyboardInterrupt:
-            kept = (
-                f"jaxlab show {folder} prints what was finished" if folder.exists() else "nothing was written"
+            results = loaded.run(
+                folder,
+                progress=watcher,
+                checkpoint_seconds=checkpoint_every,
+                stop=signals.asked,
+                accept_changes=accept_changes,
+                **how,
             )
-            print(f"jaxlab: interrupted; {kept}", file=sys.stderr)
-            raise SystemExit(130) from None
+        except (KeyboardInterrupt, RunInterrupted) as error:
+            print(f"jaxlab: {_how_it_ended(error, folder)}", file=sys.stderr)
+            raise SystemExit(signals.status) from None
     print_run(results, folder)
+
+
+def _how_it_ended(error: BaseException, folder: Path) -> str:
+    if isinstance(error, RunInterrupted):
+        return f"stopped and saved; the same command goes on, jaxlab show {folder} prints what was finished"
+    if (folder / "run.json").exists():
+        return f"interrupted; the same command goes on, jaxlab show {folder} prints what was finished"
+    return "interrupted; nothing was written"
 
 
 @app.command()
@@ -89,7 +123,41 @@ def show(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN"
     """Print what a run found, from disk."""
     from jaxlab.store import read_results
 
-    print_run(read_results(run), run)
+    with warnings.catch_warnings(record=True) as damages:
+        warnings.simplefilter("always")
+        results = read_results(run)
+    for damage in damages:
+        print(f"jaxlab: {damage.message}", file=sys.stderr)
+    print_run(results, run)
+
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    trials: Annotated[int, typer.Option(help="How many, chosen at random.")] = 3,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="The study file, where the run does not say or uses functions of your own."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the choice.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Host devices on a CPU (default: one per core).")
+    ] = None,
+) -> None:
+    """Train some trials of a finished run again and say whether each is bitwise equal.
+
+    Exit status 0 if all are, 1 if not.
+    """
+    use_all_cores(devices)
+    keep_compiled_programs()
+    from jaxlab.study import load_study
+    from jaxlab.study import verify as train_again
+
+    with Watcher(f"verify {run}") as watcher:
+        given = load_study(study) if study else None
+        found = train_again(run, trials, study=given, seed=seed, progress=watcher)
+    print_verification(found, run)
+    raise typer.Exit(0 if found.equal else 1)
 
 
 app.command()(benchmark)

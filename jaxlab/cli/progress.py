@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from jaxlab.cli.signals import Signals
 from jaxlab.study import Progress
 
 
 class Watcher:
     """A bar on a terminal; elsewhere (a batch job's log) a line every half minute."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, signals: Signals | None = None):
+        self.signals = signals
         console = Console(stderr=True)
         self.console, self.name, self.said = console, name, time.monotonic()
         self.bar = Bar(
@@ -37,6 +39,8 @@ class Watcher:
         self.bar.stop()
 
     def __call__(self, progress: Progress) -> None:
+        if self.signals is not None:
+            self.signals.training = progress.phase == "training"
         words = describe(progress)
         training = progress.phase in ("training", "done")
         self.bar.update(
@@ -53,7 +57,7 @@ class Watcher:
 
 
 def describe(progress: Progress) -> str:
-    """One line: trials, epochs, diverged so far, speed."""
+    """One line: trials, epochs, who diverged or stopped so far, speed."""
     group = f"group {progress.group + 1}/{progress.groups} " if progress.groups > 1 else ""
     if progress.phase == "compiling":
         return f"{group}compiling"
@@ -62,6 +66,5 @@ def describe(progress: Progress) -> str:
     epoch = progress.trial_epochs / progress.trials
     epochs = progress.all_trial_epochs // progress.trials
     rate = f" · {progress.rate:,.0f} trial-steps/s" if progress.rate else ""
-    return (
-        f"{group}{progress.trials} trials · epoch {epoch:.1f}/{epochs} · {progress.diverged} diverged{rate}"
-    )
+    ended = f"{progress.diverged} diverged" + f", {progress.stopped} stopped" * (progress.stopped > 0)
+    return f"{group}{progress.trials} trials · epoch {epoch:.1f}/{epochs} · {ended}{rate}"

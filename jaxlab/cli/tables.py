@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxlab.analysis import summary
-from jaxlab.study import Plan
+from jaxlab.study import Plan, Verification
+
+_OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
 
 
 def print_plan(plan: Plan, name: str) -> None:
@@ -46,7 +48,7 @@ def print_plan(plan: Plan, name: str) -> None:
 def print_run(results: xr.Dataset, folder: Path) -> None:
     """The answers that a study is run for."""
     console = Console()
-    counts = {key: int((results.outcome == key).sum()) for key in ("completed", "diverged", "unfinished")}
+    counts = {key: int((results.outcome == key).sum()) for key in _OUTCOMES}
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
     table = Table(
@@ -62,6 +64,28 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     console.print(
         f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True
     )
+
+
+def print_verification(found: Verification, folder: Path) -> None:
+    """Trial by trial whether it was reproduced, and what is not as it was."""
+    console = Console()
+    table = Table(title=f"{folder}: {len(found.trials)} trials trained again", title_justify="left")
+    for column in ("trial", "id", "bitwise equal"):
+        table.add_column(column)
+    for verdict in found.trials:
+        table.add_row(str(verdict.trial), verdict.trial_id, _equality(verdict.differs))
+    console.print(table)
+    if found.changes:
+        console.print(f"Not as in the run: {'; '.join(found.changes)}.")
+    elif not found.equal:
+        console.print("Versions, device and code are those of the run.")
+
+
+def _equality(differs: tuple[str, ...]) -> str:
+    if not differs:
+        return "yes"
+    more = f" and {len(differs) - 1} more" if len(differs) > 1 else ""
+    return f"no: {differs[0]}{more}"
 
 
 def times(attributes: Mapping[str, Any]) -> str:

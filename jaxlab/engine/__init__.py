@@ -1,22 +1,32 @@
 """Packs of trials through one compiled program."""
 
+from jaxlab.engine.group import GroupTraining, packs_of
+from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
 from jaxlab.engine.memory import is_out_of_memory
 from jaxlab.engine.probe import Choice, compile_group
 from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_programs, make_pack
-from jaxlab.engine.train import Piece, packs_of, train
+from jaxlab.engine.train import Piece, Training, placed, train
 from jaxlab.engine.width import default_width
 
 __all__ = [
+    "NO_ROWS",
     "Choice",
+    "GroupTraining",
     "Pack",
     "Piece",
     "Programs",
+    "Rows",
+    "Training",
     "bytes_of",
     "compile_group",
     "compile_programs",
     "default_width",
+    "flat",
     "is_out_of_memory",
     "make_pack",
     "packs_of",
+    "placed",
+    "to_device",
     "train",
+    "unflat",
 ]

@@ -9,23 +9,51 @@ from jaxlab.diagnostics import all_finite
 from jaxlab.trial import Record, Trial, select
 
 
+class Best(NamedTuple):
+    """What is kept of the best epoch so far, see `jaxlab.trial.Weights`; ``epoch`` is −1 while every score was NaN."""
+
+    score: Any
+    epoch: Any
+    kept: Any
+
+
 class Lane(NamedTuple):
-    """``first_bad_step``: int32, counted from 1; 0 if the start was not finite; −1 while all is well."""
+    """One trial between two calls.
+
+    Attributes:
+        state: the trial's own.
+        first_bad_step: int32, counted from 1; 0 if the start was not finite; −1 while all is well.
+        best: a `Best`, or None where the trial has no score.
+    """
 
     state: Any
     first_bad_step: Any
+    best: Any = None
 
 
 def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
     """The initial state."""
     state = trial.init(hyperparameters, shared)
-    return Lane(state, jnp.where(all_finite(state), -1, 0).astype(jnp.int32))
+    best = None
+    if trial.weights is not None and trial.weights.score is not None:
+        best = Best(jnp.array(-jnp.inf, jnp.float32), jnp.array(-1, jnp.int32), trial.weights.kept(state))
+    return Lane(state, jnp.where(all_finite(state), -1, 0).astype(jnp.int32), best)
 
 
 def measure(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> tuple[Lane, Record]:
     """The record of epoch 0."""
     state, record = trial.evaluate(hyperparameters, lane.state, shared, False)
-    return lane._replace(state=state), _signed(record) | {"first_bad_step": lane.first_bad_step}
+    best = _better(trial, lane.best, state, record, jnp.array(0, jnp.int32))
+    return lane._replace(state=state, best=best), _signed(record) | {"first_bad_step": lane.first_bad_step}
+
+
+def _better(trial: Trial, best: Best | None, state: Any, record: Record, epoch: jax.Array) -> Best | None:
+    """The best so far with this epoch's state in its place if that is better; of equals the first stays."""
+    if best is None:
+        return None
+    score = jnp.asarray(trial.weights.score(record), jnp.float32)
+    better = (score > best.score) | ((best.epoch < 0) & ~jnp.isnan(score))
+    return select(better, Best(score, epoch, trial.weights.kept(state)), best)
 
 
 def segment(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epochs: jax.Array):
@@ -48,11 +76,12 @@ def one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch
     bad = jnp.where((bad < 0) & ~finite, epoch, bad).astype(jnp.int32)
     state = select(finite & alive, state, lane.state)
     evaluated, measured = trial.evaluate(hyperparameters, state, shared, False)
-    state = select(alive, evaluated, state)
+    best = _better(trial, lane.best, evaluated, measured, epoch)
+    state, best = select(alive, (evaluated, best), (state, lane.best))
     record = _signed(trained | measured)
     record = {name: jnp.where(alive, value, missing(value)) for name, value in record.items()}
     bad = jnp.where(alive, bad, lane.first_bad_step)
-    return Lane(state, bad), record | {"first_bad_step": bad}
+    return Lane(state, bad, best), record | {"first_bad_step": bad}
 
 
 def _signed(record: Record) -> Record:
@@ -71,5 +100,10 @@ def missing(value: jax.Array) -> jax.Array:
 
 
 def finish(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> Record:
-    """The record of the finished trial, a diverged one at its last finite state."""
-    return trial.evaluate(hyperparameters, lane.state, shared, True)[1]
+    """The record of the finished trial, a diverged one at its last finite state; and that of its best epoch."""
+    record = trial.evaluate(hyperparameters, lane.state, shared, True)[1]
+    if lane.best is None:
+        return record
+    state = trial.weights.restored(lane.state, lane.best.kept)
+    at_best = trial.evaluate(hyperparameters, state, shared, True)[1]
+    return record | {f"{name}_at_best": value for name, value in at_best.items()}

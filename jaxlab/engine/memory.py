@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jax
 
+from jaxlab.engine.programs import Programs
+
 _SHARE = 0.9  # of what is free; the rest is for what nobody counted
 
 
@@ -14,6 +16,20 @@ def fits(needed: int, devices: list[jax.Device]) -> bool:
     if devices[0].platform == "cpu":  # all of them live in the host's memory
         return needed * len(devices) <= _SHARE * free_on_host()
     return all(needed <= _SHARE * _free(device) for device in devices)
+
+
+def resident_packs(programs: Programs, packs: int) -> int:
+    """How many packs' states may stay on the devices between their turns; all of them where that is host memory."""
+    devices = list(programs.pack.mesh.devices.flat)
+    if devices[0].platform == "cpu" or not programs.state_bytes:
+        return packs
+    free = _SHARE * min(_free(device) for device in devices) - programs.memory_bytes()
+    return packs if math.isinf(free) else int(min(packs, max(0, free // programs.state_bytes)))
+
+
+def waiting_packs(packs: int, device: jax.Device) -> int:
+    """Packs whose states must find room beside the one that runs: elsewhere than on a CPU they can go to the host."""
+    return packs - 1 if device.platform == "cpu" else 0
 
 
 def _free(device: jax.Device) -> float:

@@ -13,11 +13,12 @@ import jaxlib
 import numpy as np
 
 from jaxlab.devices import cores
-from jaxlab.engine.memory import fits, is_out_of_memory
+from jaxlab.engine.group import packs_of, rows
+from jaxlab.engine.memory import fits, is_out_of_memory, waiting_packs
 from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_stages, compile_traced, make_pack
 from jaxlab.engine.remembered import recall, remember
 from jaxlab.engine.traced import Traced, on_device, trace
-from jaxlab.engine.train import packs_of, placed, rows
+from jaxlab.engine.train import placed
 from jaxlab.engine.width import calls, candidates, chosen, default_width, search
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial
@@ -149,7 +150,8 @@ def _largest_that_fits(job: _Job, widths: Sequence[int], estimate: bool) -> tupl
     for width in reversed(widths):
         try:
             programs = compile_traced(job.traced, make_pack(width, job.devices))
-            if width > widths[0] and not fits(programs.memory_bytes(calls(width, job.trials)), job.devices):
+            packs = 1 + waiting_packs(calls(width, job.trials), job.devices[0])
+            if width > widths[0] and not fits(programs.memory_bytes(packs), job.devices):
                 continue
             return programs, _training_seconds(job, programs) if estimate else 0.0
         except jax.errors.JaxRuntimeError as error:
@@ -229,7 +231,7 @@ def _seconds_at(
     pack = make_pack(width, job.devices)
     try:
         start, segment = compiled or compile_stages(traced, pack, ("start", "segment"))[0]
-        waiting = (calls(width, job.trials) - 1) * width * traced.state_bytes
+        waiting = waiting_packs(calls(width, job.trials), job.devices[0]) * width * traced.state_bytes
         apart = _size(job.shared) - _size(shared)
         if not fits(max(bytes_of(start), bytes_of(segment)) + waiting + apart, job.devices):
             return math.inf

@@ -61,6 +61,8 @@ class Programs(NamedTuple):
         compile_seconds: tracing included.
         saved_seconds: one entry for each of the four that came from JAX's persistent compilation cache.
         state_bytes: of a pack's states, on one device.
+        lane: shapes and dtypes of one trial's state.
+        fingerprint: of what the four compute, see `jaxlab.engine.traced.Traced.digest`.
     """
 
     start: jax.stages.Compiled
@@ -72,6 +74,8 @@ class Programs(NamedTuple):
     compile_seconds: float
     saved_seconds: list[float]
     state_bytes: int
+    lane: Any
+    fingerprint: str
 
     @property
     def cold_seconds(self) -> float:
@@ -124,7 +128,16 @@ def compile_traced(traced: Traced, pack: Pack) -> Programs:
     began = time.perf_counter()
     programs, saved = compile_stages(traced, pack, ("start", "measure", "segment", "finish"))
     seconds = traced.seconds + time.perf_counter() - began
-    return Programs(*programs, pack, traced.segment_epochs, seconds, saved, traced.state_bytes * pack.width)
+    return Programs(
+        *programs,
+        pack,
+        traced.segment_epochs,
+        seconds,
+        saved,
+        traced.state_bytes * pack.width,
+        traced.start.result,
+        traced.digest,
+    )
 
 
 def compile_stages(

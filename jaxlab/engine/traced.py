@@ -24,7 +24,7 @@ class Stage(NamedTuple):
         arguments: shapes of one trial's arguments.
         result: shape of what one trial gets.
         mapped: for each argument, whether every trial has its own.
-        text: what it computes, the same in every process.
+        text: what it computes and a digest of the arrays that it closes over; the same in every process.
     """
 
     function: Callable
@@ -46,8 +46,9 @@ class Traced(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of what a segment computes, shapes and dtypes included; the same in every process."""
-        return hashlib.sha256(self.segment.text.encode()).hexdigest()[:16]
+        """Of everything that is computed, shapes and dtypes included; the same in every process."""
+        text = "\n".join(stage.text for stage in (self.start, self.measure, self.segment, self.finish))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def state_bytes(self) -> int:
@@ -87,7 +88,16 @@ def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[
         return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
 
     replay.__name__ = function.__name__  # what a profile and the compiled program are called
-    return Stage(replay, arguments, result, mapped, re.sub(r"0x[0-9a-f]+", "", str(program)))
+    closed_over = [_digest(const) for const in program.consts]
+    text = re.sub(r"0x[0-9a-f]+", "", str(program))
+    return Stage(replay, arguments, result, mapped, f"{text} {closed_over}")
+
+
+def _digest(const: Any) -> str:
+    if jax.dtypes.issubdtype(const.dtype, jax.dtypes.prng_key):
+        const = jax.random.key_data(const)
+    values = np.asarray(const)
+    return hashlib.sha256(repr((str(values.dtype), values.shape)).encode() + values.tobytes()).hexdigest()
 
 
 def _check_names(each_epoch: dict, at_the_end: dict) -> None:

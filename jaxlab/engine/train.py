@@ -1,14 +1,18 @@
-"""The loop on the host: packs and segments, one after the other, a piece of results for each."""
+"""The loop on the host: segment after segment, pack after pack, a piece of results for each call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxlab.engine.group import Call, GroupTraining
+from jaxlab.engine.host import Rows
 from jaxlab.engine.programs import Pack, Programs
 from jaxlab.engine.traced import on_device
 from jaxlab.errors import InputError
+
+Decide = Callable[[int], Sequence[np.ndarray]]
 
 
 class Piece(NamedTuple):
@@ -16,83 +20,121 @@ class Piece(NamedTuple):
 
     Attributes:
         trials: indices of the trials within the group, ``[T]``.
-        epochs: the epochs recorded, ``[E]``; empty for what is recorded once, at the end.
-        record: arrays ``[T, E, ...]``, or ``[T, ...]`` where there are no epochs.
+        epochs: the epochs recorded, ``[E]``; if ``final``, the one after which each trial ended, ``[T]``.
+        record: arrays ``[T, E, ...]``; ``[T, ...]`` if final.
+        final: whether it is the trials' last record.
+        ended: if final, the states that they ended with.
     """
 
     trials: np.ndarray
     epochs: np.ndarray
     record: dict[str, np.ndarray]
+    final: bool = False
+    ended: Rows | None = None
+
+    def of(self, trials: np.ndarray) -> "Piece":
+        """The part that some trials recorded."""
+        rows = np.isin(self.trials, trials)
+        return self._replace(
+            trials=self.trials[rows],
+            epochs=self.epochs[rows] if self.final else self.epochs,
+            record={name: values[rows] for name, values in self.record.items()},
+        )
 
 
-def packs_of(trials: int, lanes: int) -> list[np.ndarray]:
-    """Split ``range(trials)`` into packs of ``lanes``; the last is filled up by repeating its last trial."""
-    return [np.minimum(np.arange(first, first + lanes), trials - 1) for first in range(0, trials, lanes)]
+class Training:
+    """Trials of some groups that train together: at each rung, all that run are at one epoch.
 
-
-def train(programs: Programs, hyperparameters: Any, shared: Any, epochs: int) -> Iterator[Piece]:
-    """Train all trials of a group, all packs one segment further before the next segment begins.
+    A piece is fetched from the devices only after the next call is under way, so that they need not wait for the
+    host, except at a rung.
 
     Args:
-        programs: from `compile_programs`.
-        hyperparameters: pytree of NumPy arrays ``[trials]``.
-        shared: the arrays that all trials see; placed on every device once.
-        epochs: a multiple of ``programs.segment_epochs``.
-
-    Yields:
-        A piece for epoch 0, for each segment and for the end of each pack. A piece is fetched from the device only
-        after the next call is under way, so that devices need not wait for the host.
+        groups: begun or not.
+        epochs: to train; a multiple of each group's ``segment_epochs``.
     """
-    pack, length = programs.pack, programs.segment_epochs
-    if epochs < 1 or epochs % length:
-        raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
-    trials = len(jax.tree.leaves(hyperparameters)[0])
-    packs = packs_of(trials, pack.lanes)
-    shared = placed(shared, pack)
-    hyper = [jax.device_put(rows(hyperparameters, lanes), pack.over_trials) for lanes in packs]
-    yield from _fetched(_calls(programs, packs, hyper, shared, epochs), trials)
+
+    def __init__(self, groups: Sequence[GroupTraining], epochs: int):
+        for group in groups:
+            length = group.programs.segment_epochs
+            if epochs < 1 or epochs % length:
+                raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
+        self.groups, self.epochs = list(groups), epochs
+        self._under_way: list[tuple[int, Call]] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether every trial has a state, so that a `snapshot` holds them all."""
+        return all(group.begun for group in self.groups)
+
+    def segments(self, decide: Decide | None = None) -> Iterator[tuple[int, Piece]]:
+        """Train; trials that stop at a rung end there, with their last record, and the others are packed together.
+
+        Args:
+            decide: ``epoch -> trials that stop, for each group``, called when all that run have reached that epoch and
+                every piece up to it was yielded, before the next is trained; never at the last epoch.
+
+        Yields:
+            ``(group, piece)``.
+        """
+        yield from self._fetched(lambda group: [] if group.begun else group.begin())
+        yield from self.settled()
+        while (epoch := self._epoch()) is not None and epoch < self.epochs:
+            if decide is not None:
+                for group, stops in zip(self.groups, decide(epoch), strict=True):
+                    group.end(stops)
+                yield from self._fetched(lambda group: group.finish(last=False))
+            yield from self._fetched(lambda group, epoch=epoch: group.advance(epoch))
+            yield from self.settled()
+
+    def finish(self) -> Iterator[tuple[int, Piece]]:
+        """The last record of every trial that has none yet: training is over."""
+        for group in self.groups:
+            group.end(group.running)
+        yield from self._fetched(lambda group: group.finish(last=True))
+        yield from self.settled()
+
+    def settled(self) -> Iterator[tuple[int, Piece]]:
+        """The pieces of calls that are under way, waited for; then a `snapshot` holds nothing that was not yielded."""
+        while self._under_way:
+            index, call = self._under_way.pop(0)
+            yield index, _piece(call)
+
+    def snapshot(self) -> list[tuple[Rows, Rows]]:
+        """Of each group `GroupTraining.snapshot`."""
+        return [group.snapshot() for group in self.groups]
+
+    def _epoch(self) -> int | None:
+        return min((group.epoch for group in self.groups if group.epoch is not None), default=None)
+
+    def _fetched(self, calls_of: Callable[[GroupTraining], Iterator[Call]]) -> Iterator[tuple[int, Piece]]:
+        for index, group in enumerate(self.groups):
+            for call in calls_of(group):
+                earlier = list(self.settled())
+                self._under_way.append((index, call))
+                yield from earlier
 
 
-def _calls(programs: Programs, packs, hyper, shared, epochs: int) -> Iterator[tuple]:
-    """Start every call of the group in order: ``(lanes, epochs, record on the device)``."""
-    states = []
-    for lanes, values in zip(packs, hyper, strict=True):
-        state, record = programs.measure(values, programs.start(values, shared), shared)
-        states.append(state)
-        yield lanes, np.zeros(1, np.int32), record
-    for first in range(1, epochs + 1, programs.segment_epochs):
-        now = np.arange(first, first + programs.segment_epochs, dtype=np.int32)
-        there = jax.device_put(now, programs.pack.replicated)
-        for index, lanes in enumerate(packs):
-            states[index], record = programs.segment(hyper[index], states[index], shared, there)
-            yield lanes, now, record
-    for lanes, values, state in zip(packs, hyper, states, strict=True):
-        yield lanes, np.zeros(0, np.int32), programs.finish(values, state, shared)
+def train(
+    programs: Programs, hyperparameters: Any, shared: Any, epochs: int, resident: int | None = None
+) -> Iterator[Piece]:
+    """Train all trials of a group to the end; arguments as for `GroupTraining` and `Training`."""
+    group = GroupTraining(programs, hyperparameters, placed(shared, programs.pack), resident)
+    training = Training([group], epochs)
+    for pieces in (training.segments(), training.finish()):
+        for _, piece in pieces:
+            yield piece
 
 
-def _fetched(calls: Iterator[tuple], trials: int) -> Iterator[Piece]:
-    waiting = None
-    for call in calls:
-        if waiting is not None:
-            yield _piece(*waiting, trials)
-        waiting = call
-    if waiting is not None:
-        yield _piece(*waiting, trials)
-
-
-def _piece(lanes: np.ndarray, epochs: np.ndarray, record: dict[str, jax.Array], trials: int) -> Piece:
-    real = int(min(len(lanes), trials - lanes[0]))
-    found = {name: value[:real] for name, value in jax.device_get(record).items()}
-    if epochs.size and epochs[0] == 0:  # recorded once, without an axis of epochs
-        found = {name: value[:, None] for name, value in found.items()}
-    return Piece(lanes[:real], epochs, found)
+def _piece(call: Call) -> Piece:
+    own = call.trials >= 0
+    record = {name: value[own] for name, value in jax.device_get(call.record).items()}
+    if call.ended is not None:
+        return Piece(call.trials[own], call.epochs[own], record, True, call.ended)
+    if call.epochs[0] == 0:  # recorded once, without an axis of epochs
+        record = {name: value[:, None] for name, value in record.items()}
+    return Piece(call.trials[own], call.epochs, record)
 
 
 def placed(shared: Any, pack: Pack) -> Any:
     """What all trials share, whole on each device of a pack, in the dtypes that are stored: uint8 stays uint8."""
     return jax.device_put(jax.tree.map(on_device, shared), pack.replicated)
-
-
-def rows(tree: Any, index: np.ndarray | int) -> Any:
-    """Rows of a tree of NumPy arrays, in the dtypes that the device uses."""
-    return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[index]), tree)

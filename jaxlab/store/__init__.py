@@ -1,7 +1,28 @@
 """Runs on disk and the labelled results read from them."""
 
-from jaxlab.store.folder import RunFolder
+from jaxlab.store.files import disk_errors
+from jaxlab.store.folder import FORMAT, RunFolder
+from jaxlab.store.lock import only_writer
+from jaxlab.store.log import Log, Recorded, Rung, read_log
 from jaxlab.store.results import build_results, read_results
+from jaxlab.store.states import States
 from jaxlab.store.verdicts import validation_metric
+from jaxlab.store.weights import as_type, read_weights, write_weights
 
-__all__ = ["RunFolder", "build_results", "read_results", "validation_metric"]
+__all__ = [
+    "FORMAT",
+    "Log",
+    "Recorded",
+    "RunFolder",
+    "Rung",
+    "States",
+    "as_type",
+    "build_results",
+    "disk_errors",
+    "only_writer",
+    "read_log",
+    "read_results",
+    "read_weights",
+    "validation_metric",
+    "write_weights",
+]

@@ -14,12 +14,10 @@ class GroupInfo(NamedTuple):
     """What labels one group's pieces.
 
     Attributes:
-        trials: index of each of the group's trials within the study.
         variables: labels of the recorded arrays.
         coordinates: labels along their own axes.
     """
 
-    trials: Sequence[int]
     variables: Mapping[str, Variable]
     coordinates: Mapping[str, Sequence[str]]
 
@@ -35,7 +33,8 @@ def assemble(
 
     Args:
         groups: one entry a group.
-        pieces: ``(group, piece)``, in any order.
+        pieces: ``(group, piece)`` with trials numbered within the study; of two that hold the same the later counts,
+            and of last records the one of the later epoch.
         epochs: of the study; the axis has one more, for the state before training.
         coordinates: per trial of the study, by name.
         attributes: of the data set.
@@ -43,20 +42,21 @@ def assemble(
     Returns:
         dimensions ``trial``, ``epoch`` and those of the variables. What was not reached is NaN; −1 for integers.
     """
-    trials = sum(len(group.trials) for group in groups)
+    trials = len(next(iter(coordinates.values())))
     labels = _labels(groups)
     arrays: dict[str, xr.Variable] = {}
-    reached = np.full(trials, -1, np.int32)
+    reached, ended = np.full(trials, -1, np.int32), np.full(trials, -1, np.int32)
     for index, piece in pieces:
+        if piece.final:
+            piece = _newest(piece, ended)
+        elif len(piece.trials):
+            reached[piece.trials] = np.maximum(reached[piece.trials], piece.epochs[-1])
         group = groups[index]
-        rows = np.asarray(group.trials)[piece.trials]
-        if len(piece.epochs):
-            reached[rows] = np.maximum(reached[rows], piece.epochs[-1])
         for name, values in piece.record.items():
             label = group.variables.get(name) or _unlabelled(name, values, piece)
             if name not in arrays:
                 arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
-            _fill(arrays, name, rows, piece.epochs, values, label, group.coordinates, labels)
+            _fill(arrays, name, piece, values, label, group.coordinates, labels)
     arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
     own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
@@ -64,6 +64,15 @@ def assemble(
         {"trial": np.arange(trials), "epoch": np.arange(epochs + 1)}
         | own
         | {name: ("trial", _column(values)) for name, values in coordinates.items()}
+    )
+
+
+def _newest(piece: Piece, ended: np.ndarray) -> Piece:
+    """The part of a piece of last records that no later one has replaced; ``ended`` is brought up to date."""
+    rows = piece.epochs >= ended[piece.trials]
+    ended[piece.trials[rows]] = piece.epochs[rows]
+    return piece._replace(
+        trials=piece.trials[rows], record={name: values[rows] for name, values in piece.record.items()}
     )
 
 
@@ -77,14 +86,14 @@ def _labels(groups: Sequence[GroupInfo]) -> dict[str, list[str]]:
 
 
 def _unlabelled(name: str, values: np.ndarray, piece: Piece) -> Variable:
-    lead = 2 if len(piece.epochs) else 1
+    lead = 1 if piece.final else 2
     return Variable(
         name.replace("_", " "), "1", tuple(f"{name}_{axis}" for axis in range(values.ndim - lead))
     )
 
 
 def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], labels) -> xr.Variable:
-    lead = ("trial", "epoch") if len(piece.epochs) else ("trial",)
+    lead = ("trial",) if piece.final else ("trial", "epoch")
     own = tuple(
         len(labels[dim]) if dim in labels else extent
         for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True)
@@ -96,10 +105,10 @@ def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], l
     return xr.Variable((*lead, *label.dims), np.full(shape, fill, values.dtype), attributes)
 
 
-def _fill(arrays, name, rows, epochs, values, label: Variable, coordinates, labels) -> None:
+def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labels) -> None:
     """Write one piece's values where they belong; an axis without labels grows where a group's is longer."""
     target = arrays[name]
-    lead = (rows, epochs) if len(epochs) else (rows,)
+    lead = (piece.trials,) if piece.final else (piece.trials, piece.epochs)
     own = []
     for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True):
         if dim in labels:

@@ -1,37 +1,45 @@
-"""A run on disk: what it is, immutable pieces of what it recorded, and the results built from them."""
+"""A run on disk: what it is, immutable pieces of what it recorded, train states, weights, and the results."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from jaxlab.engine import Piece
 from jaxlab.errors import InputError
+from jaxlab.store.files import disk_errors, write_whole
+from jaxlab.store.states import States
 
-_KEYS = {"run_hash", "epochs", "groups", "coordinates", "specification", "environment", "times"}
-_RUN, _PIECES, _RESULTS, _DONE = "run.json", "pieces", "results.zarr", "complete"
+FORMAT = 2
+_KEYS = {"format", "study_hash", "epochs", "groups", "coordinates", "specification", "environment", "times"}
+_RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
+    "run.json",
+    "pieces",
+    "states",
+    "weights",
+    "results.zarr",
+    "complete",
+)
 
 
 class RunFolder:
     """One run's folder.
 
-    ``run.json`` says which study it is; ``pieces/`` holds one immutable file for each call of a compiled program,
-    complete or absent; ``results.zarr`` is built from the pieces and swapped in whole; ``complete`` is written last.
+    ``run.json`` says which study it is; ``pieces/`` holds immutable files of what was recorded, each complete or
+    absent; ``states/`` the newest train states, from which an interrupted run goes on and a finished one is extended;
+    ``weights/`` what is kept of trials that ended; ``results.zarr`` is built from the pieces and swapped in whole;
+    ``complete`` is written last.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
 
-    def check_free(self, run_hash: str) -> None:
-        """Raise unless the folder is absent, empty, or the same run; writes nothing."""
+    def check_usable(self) -> None:
+        """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
         nearest = next(
             path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
         )
@@ -39,23 +47,22 @@ class RunFolder:
             raise InputError("out", str(self.path), f"{nearest} is a file; name a folder")
         if not os.access(nearest, os.W_OK):
             raise InputError("out", str(self.path), f"{nearest} cannot be written to; name another folder")
-        if not self.path.exists() or {path.name for path in self.path.iterdir()} <= {
-            _PIECES,
-            f"{_RUN}.partial",
-        }:
-            return
-        if not (self.path / _RUN).exists():
-            raise InputError("out", str(self.path), "is not empty and no run of jaxlab; name another folder")
-        if self.describe()["run_hash"] != run_hash:
-            raise InputError("out", str(self.path), "holds another study; name another folder or remove it")
+        if self.path.exists() and not self.begun:
+            others = {path.name for path in self.path.iterdir()} - {
+                _PIECES,
+                "lock",
+                "lock.holder",
+                f"{_RUN}.partial",
+            }
+            if others:
+                raise InputError(
+                    "out", str(self.path), "is not empty and no run of jaxlab; name another folder"
+                )
 
-    def create(self, description: dict[str, Any]) -> None:
-        """Begin the run: pieces of an unfinished earlier try at the same run are dropped."""
-        self.check_free(description["run_hash"])
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.rewrite(description)
-        shutil.rmtree(self.path / _PIECES, ignore_errors=True)
-        (self.path / _PIECES).mkdir()
+    def make(self) -> None:
+        """Make the folder."""
+        with disk_errors(self.path):
+            self.pieces_path.mkdir(parents=True, exist_ok=True)
 
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` says."""
@@ -68,17 +75,20 @@ class RunFolder:
             raise InputError(
                 "run", str(file), f"is damaged ({error}); train the study again elsewhere"
             ) from error
+        if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+            remedy = f"is in format {found['format']!r}, this jaxlab reads {FORMAT}: train it again elsewhere"
+            raise InputError("run", str(file), remedy)
         if not isinstance(found, dict) or not set(found) >= _KEYS:
             raise InputError("run", str(file), "is damaged: no description of a run; name a run folder")
+        for width in (group.get("width") for group in found["groups"]):
+            if width is not None and (type(width) is not int or width < 1):
+                raise InputError("run", str(file), f"is damaged: a width of {width!r}")
         return found
 
-    def widths(self) -> list[int | None]:
-        """Of each group, as far as the run has them."""
-        found = [group.get("width") for group in self.describe()["groups"]]
-        for width in found:
-            if width is not None and (type(width) is not int or width < 1):
-                raise InputError("run", str(self.path / _RUN), f"is damaged: a width of {width!r}")
-        return found
+    def rewrite(self, description: dict[str, Any]) -> None:
+        """Say what the run is."""
+        with disk_errors(self.path):
+            write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
 
     @property
     def begun(self) -> bool:
@@ -95,64 +105,40 @@ class RunFolder:
         """Where ``xarray.open_zarr`` finds the results."""
         return self.path / _RESULTS
 
-    def write_piece(self, group: int, piece: Piece) -> None:
-        """Put one piece on disk, whole and for good."""
-        first = f"e{int(piece.epochs[0]):06d}" if len(piece.epochs) else "final"
-        name = f"g{group:03d}-t{int(piece.trials[0]):06d}-{first}.npz"
-        arrays = {f"record/{key}": value for key, value in piece.record.items()}
-        target = self.path / _PIECES / name
-        partial = target.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, trials=piece.trials, epochs=piece.epochs, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+    @property
+    def pieces_path(self) -> Path:
+        return self.path / _PIECES
 
-    def pieces(self) -> Iterator[tuple[int, Piece]]:
-        """Every complete piece with its group."""
-        for path in sorted((self.path / _PIECES).glob("g*.npz")):
-            yield int(path.name[1:4]), _read_piece(path)
+    @property
+    def weights_path(self) -> Path:
+        return self.path / _WEIGHTS
 
-    def rewrite(self, description: dict[str, Any]) -> None:
-        """Say more of the same run than `create` did."""
-        _write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+    def states(self, stage: str) -> States:
+        """The train states of trials that train together."""
+        return States(self.path / _STATES / stage)
+
+    def resume(self) -> None:
+        """The run is not complete any more."""
+        with disk_errors(self.path):
+            (self.path / _DONE).unlink(missing_ok=True)
 
     def finish(self, description: dict[str, Any], results: xr.Dataset) -> None:
         """Put the results in place, and then the mark that they are all there."""
         self.write_results(results)
         self.rewrite(description)
-        _write_whole(self.path / _DONE, b"")
+        with disk_errors(self.path):
+            write_whole(self.path / _DONE, b"")
 
     def write_results(self, results: xr.Dataset) -> None:
         """Build ``results.zarr`` beside the old one and swap it in whole."""
         fresh, old = (self.path / f"{_RESULTS}.{word}" for word in ("new", "old"))
-        shutil.rmtree(fresh, ignore_errors=True)
-        # Format 2: consolidated metadata and variable-length strings are part of it, so that a plain
-        # xarray.open_zarr has nothing to warn of. The store is never changed once it is swapped in.
-        results.to_zarr(fresh, mode="w", zarr_format=2, consolidated=True)
-        shutil.rmtree(old, ignore_errors=True)
-        if self.results_path.exists():
-            self.results_path.rename(old)
-        fresh.rename(self.results_path)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _read_piece(path: Path) -> Piece:
-    try:
-        # Opened here, since np.load leaves a broken file open.
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            record = {key.removeprefix("record/"): file[key] for key in file if key.startswith("record/")}
-            return Piece(file["trials"], file["epochs"], record)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            "piece", str(path), f"is damaged ({error}); train the study again elsewhere"
-        ) from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+        with disk_errors(self.path):
+            shutil.rmtree(fresh, ignore_errors=True)
+            # Format 2: consolidated metadata and variable-length strings are part of it, so that a plain
+            # xarray.open_zarr has nothing to warn of. The store is never changed once it is swapped in.
+            results.to_zarr(fresh, mode="w", zarr_format=2, consolidated=True)
+            shutil.rmtree(old, ignore_errors=True)
+            if self.results_path.exists():
+                self.results_path.rename(old)
+            fresh.rename(self.results_path)
+            shutil.rmtree(old, ignore_errors=True)

@@ -4,56 +4,59 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 
-from jaxlab.engine import Piece
 from jaxlab.errors import InputError
 from jaxlab.store.dataset import GroupInfo, assemble
 from jaxlab.store.folder import RunFolder
+from jaxlab.store.log import Recorded, read_log
 from jaxlab.store.verdicts import with_verdicts
 from jaxlab.trial import Variable
 
 
-def build_results(description: Mapping[str, Any], pieces: Iterable[tuple[int, Piece]]) -> xr.Dataset:
-    """The labelled data set of a run, finished or not, from its pieces.
-
-    Args:
-        description: as in ``run.json``.
-        pieces: ``(group, piece)``.
-    """
+def build_results(description: Mapping[str, Any], recorded: Recorded) -> xr.Dataset:
+    """The labelled data set of a run, finished or not, from its pieces; ``description`` is as in ``run.json``."""
     groups = [
         GroupInfo(
-            group["trials"],
             {name: Variable(*_tupled(label)) for name, label in group["variables"].items()},
             group["coordinates"],
         )
         for group in description["groups"]
     ]
-    recorded = assemble(
-        groups, pieces, description["epochs"], description["coordinates"], _attributes(description)
+    arrays = assemble(
+        groups, recorded.pieces, description["epochs"], description["coordinates"], _attributes(description)
     )
-    return with_verdicts(recorded)
+    stops = {trial: stop for rung in recorded.rungs for trial, stop in rung.stops.items()}
+    return with_verdicts(arrays, stops)
 
 
 def read_results(path: str | os.PathLike) -> xr.Dataset:
-    """Results of a run folder; of an unfinished run, what its pieces hold.
+    """Results of a run folder; of an unfinished run, what its pieces hold. Nothing in the folder is executed.
+
+    A damaged piece is named in a warning and left out.
 
     Raises:
-        InputError: the folder is no run, or is damaged.
+        InputError: the folder is no run, or is damaged beyond that.
     """
     folder = RunFolder(path)
     description = folder.describe()
-    if not folder.results_path.exists():
-        return build_results(description, folder.pieces())
+    if not folder.complete:
+        return build_results(description, read_log(folder.pieces_path, on_damage=_warn))
     try:
         return xr.open_zarr(folder.results_path).load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            "run", str(path), f"has a damaged results.zarr ({error}); train the study again"
-        ) from error
+    except Exception as error:  # whatever a damaged file makes of zarr and its codecs
+        _warn(
+            InputError("results", str(folder.results_path), f"is damaged ({error}); built again from pieces")
+        )
+        return build_results(description, read_log(folder.pieces_path, on_damage=_warn))
+
+
+def _warn(error: InputError) -> None:
+    warnings.warn(str(error), stacklevel=4)
 
 
 def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
     environment, times = description["environment"], description["times"]
     flat = {
         "title": description["name"],
-        "run_hash": description["run_hash"],
+        "study_hash": description["study_hash"],
         "data": json.dumps(description["specification"]["data"]),
         "specification": json.dumps(description["specification"]),
         "versions": json.dumps(environment["versions"]),

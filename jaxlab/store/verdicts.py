@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -10,12 +12,19 @@ import xarray as xr
 
 from jaxlab.diagnostics import best_epoch, final, gap, oscillation, rise, unstable
 
+Stops = Mapping[int, tuple[str, str, str]]
 
-def with_verdicts(recorded: xr.Dataset) -> xr.Dataset:
-    """Add one value per trial for each verdict that the recorded variables allow."""
+
+def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> xr.Dataset:
+    """Add one value per trial for each verdict that the recorded variables allow.
+
+    Args:
+        recorded: the arrays.
+        stops: ``(outcome, rule, reason)`` of the trials that a rule stopped, by number.
+    """
     results = recorded
     if "first_bad_step" in recorded:
-        results = _outcomes(results)
+        results = _outcomes(results, stops)
     if {"train_loss", "validation_loss", "first_bad_step"} <= set(recorded):
         results = _stability(results)
         results = _overfitting(results)
@@ -32,20 +41,31 @@ def validation_metric(results: xr.Dataset) -> str:
     return names[0].removeprefix("validation_") if names else "loss"
 
 
-def _outcomes(results: xr.Dataset) -> xr.Dataset:
+def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
     bad = results.first_bad_step
     step = bad.max("epoch").astype(np.int32).assign_attrs(bad.attrs)
     good = (bad < 0).values
     ran = np.where(good.all(axis=1), results.epochs_run.values, good.argmin(axis=1))
     whole = ran == results.sizes["epoch"] - 1
-    outcome = np.where(step >= 0, "diverged", np.where(whole, "completed", "unfinished"))
-    reason = [f"not finite after step {int(at)}" if at >= 0 else "" for at in step.values]
-    return results.assign(
-        first_bad_step=step,
-        outcome=("trial", outcome.astype(object), {"long_name": "how the trial ended", "units": "1"}),
-        reason=("trial", np.array(reason, dtype=object), {"long_name": "why it ended early", "units": "1"}),
-        epochs_run=("trial", ran.astype(np.int32), {"long_name": "epochs run", "units": "epoch"}),
+    outcome = np.where(step >= 0, "diverged", np.where(whole, "completed", "unfinished")).astype(object)
+    reason = np.array(
+        [f"not finite after step {int(at)}" if at >= 0 else "" for at in step.values], dtype=object
     )
+    rule = np.full(len(outcome), "", dtype=object)
+    for trial, (how, name, why) in stops.items():
+        rule[trial] = name
+        if step[trial] < 0:
+            outcome[trial], reason[trial] = how, why
+    words = {
+        "outcome": (outcome, "how the trial ended"),
+        "reason": (reason, "why it ended early"),
+        "stopped_by": (rule, "the rule that ended it after epochs_run epochs"),
+    }
+    added = {
+        name: ("trial", values, {"long_name": label, "units": "1"}) for name, (values, label) in words.items()
+    }
+    added["epochs_run"] = ("trial", ran.astype(np.int32), {"long_name": "epochs run", "units": "epoch"})
+    return results.assign(added | {"first_bad_step": step})
 
 
 def _judge(bad: jax.Array, train_E: jax.Array, held_E: jax.Array, better: str) -> dict[str, jax.Array]:

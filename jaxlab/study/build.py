@@ -22,7 +22,12 @@ from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supe
 
 
 def supervised_trial(
-    configuration: Configuration, example: Hyperparameters, data: Dataset, epochs: int, data_seed: int
+    configuration: Configuration,
+    example: Hyperparameters,
+    data: Dataset,
+    epochs: int,
+    data_seed: int,
+    keep: str,
 ) -> Trial:
     """The triple of one group.
 
@@ -32,6 +37,7 @@ def supervised_trial(
         data: what to learn.
         epochs: planned; a schedule may depend on it.
         data_seed: of the minibatch order.
+        keep: weights to keep, see `Supervised`.
     """
     c = configuration
     examples = len(data.train.targets)
@@ -46,7 +52,7 @@ def supervised_trial(
         optimizer = partial(build_optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs)
     functions = [name for name in c.diagnostics if name != "update_cosine"]
     task = Supervised(
-        model=c.model if callable(c.model) else partial(_MODELS[c.model], data=data),
+        model=model_of(c, data),
         optimizer=optimizer,
         loss=c.loss if callable(c.loss) else LOSSES[c.loss],
         metrics=dict(_metric(each, data) for each in c.metrics),
@@ -64,9 +70,16 @@ def supervised_trial(
         flat_zero=_flat_zero(c),
         dormant_threshold=c.dormant_threshold,
         probe=c.probe,
+        keep=keep,
     )
     _check_traceable(task, c, example, data)
     return supervised(task, c, example, data)
+
+
+def model_of(configuration: Configuration, data: Any) -> Callable[..., nnx.Module]:
+    """What builds a group's model; of ``data`` only ``input_shape`` and ``outputs`` are read."""
+    model = configuration.model
+    return model if callable(model) else partial(_MODELS[model], data=data)
 
 
 def _check_targets(configuration: Configuration, data: Dataset) -> None:
@@ -102,9 +115,7 @@ def _check_traceable(
                 jax.eval_shape(function, example)
 
 
-def _cnn(
-    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Dataset
-) -> CNN:
+def _cnn(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> CNN:
     c = configuration
     return CNN(
         data.input_shape,
@@ -121,9 +132,7 @@ def _cnn(
     )
 
 
-def _mlp(
-    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Dataset
-) -> MLP:
+def _mlp(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> MLP:
     features = (128,) if configuration.features is None else configuration.features
     return MLP(
         data.input_shape,

@@ -5,15 +5,45 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from jaxlab.pruning import BUILT_IN, plain_rule
 from jaxlab.space import Group
+from jaxlab.store import FORMAT
 from jaxlab.study.fingerprint import arrays_digest, digest, plain
+from jaxlab.study.roster import Roster
 from jaxlab.trial import Trial
 
 _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def describe(
+    study: Any,
+    roster: Roster,
+    trials: Sequence[Trial],
+    widths: Sequence[int | None],
+    fingerprints: Sequence[str | None],
+    devices: Sequence[jax.Device],
+) -> dict[str, Any]:
+    """What ``run.json`` says, times and changes apart; widths and fingerprints as far as they are known."""
+    entries = zip(roster.groups, roster.numbers, trials, widths, fingerprints, strict=True)
+    chosen = [width for width in widths if width is not None]
+    return {
+        "format": FORMAT,
+        "name": study.name,
+        "study_hash": study_hash(study),
+        "epochs": study.epochs,
+        "specification": specification(study),
+        "source": study.source,
+        "environment": environment(devices) | {"width": width_of_all(chosen)},
+        "cohorts": roster.cohorts,
+        "coordinates": coordinates(roster),
+        "groups": [group_entry(*entry) for entry in entries],
+    }
 
 
 def specification(study: Any) -> dict[str, Any]:
@@ -24,20 +54,17 @@ def specification(study: Any) -> dict[str, Any]:
         "epochs": study.epochs,
         "data_seed": study.data_seed,
         "trial": plain(study.trial),
+        "rules": _rules(study),
+        "keep": study.keep,
         "configuration": {name: plain(value) for name, value in study.configuration.items()},
         "hyperparameters": {name: plain(value) for name, value in study.hyperparameters.items()},
         "space": [{name: plain(value) for name, value in setting.items()} for setting in study.space],
     }
 
 
-def run_hash(study: Any) -> str:
-    """Identity of a run: data, minibatches, functions, epochs, and every trial's complete setting."""
-    functions = [
-        plain(value) for group in study.groups for value in group.configuration.values() if callable(value)
-    ]
-    return digest(
-        [_data(study), study.data_seed, plain(study.trial), functions, study.epochs, list(study.trial_ids)]
-    )
+def study_hash(study: Any) -> str:
+    """Identity of a study: everything that decides the numbers of its trials but their settings and epochs."""
+    return digest([_data(study), study.data_seed, plain(study.trial), _rules(study), study.keep])
 
 
 def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
@@ -47,8 +74,18 @@ def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
+        "processor": processor(),
         "devices": len(devices),
     }
+
+
+def processor() -> str:
+    """The host's processor, as far as its system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def width_of_all(widths: Sequence[int]) -> int | list[int]:
@@ -56,39 +93,48 @@ def width_of_all(widths: Sequence[int]) -> int | list[int]:
     return widths[0] if len(set(widths)) == 1 else list(widths)
 
 
-def group_entry(group: Group, trial: Trial) -> dict[str, Any]:
-    """What a reader needs in order to label one group's pieces."""
+def group_entry(
+    group: Group, numbers: np.ndarray, trial: Trial, width: int | None, fingerprint: str | None
+) -> dict[str, Any]:
+    """What a reader needs in order to label one group's pieces, and what its program is."""
     return {
         "configuration": {name: plain(value) for name, value in group.configuration.items()},
-        "trials": list(group.trials),
+        "trials": numbers.tolist(),
         "variables": {name: list(variable) for name, variable in trial.variables.items()},
         "coordinates": {dim: list(names) for dim, names in trial.coordinates.items()},
+        "width": width,
+        "fingerprint": fingerprint,
     }
 
 
-def coordinates(study: Any) -> dict[str, list[Any]]:
+def coordinates(roster: Roster) -> dict[str, list[Any]]:
     """Per trial: its id, every hyperparameter, and every configuration field that varies."""
-    columns: dict[str, list[Any]] = {"trial_id": list(study.trial_ids)}
-    names = varied(study.groups)
+    columns: dict[str, list[Any]] = {"trial_id": list(roster.trial_ids)}
+    names = varied(roster.groups)
     rows: dict[int, dict[str, Any]] = {}
-    for group in study.groups:
+    for group, numbers in zip(roster.groups, roster.numbers, strict=True):
         fields = {name: plain(group.configuration[name]) for name in names}
-        for row, index in enumerate(group.trials):
-            rows[index] = {
-                name: values[row].item() for name, values in group.hyperparameters.items()
-            } | fields
+        for row, number in enumerate(numbers.tolist()):
+            values = {name: values[row].item() for name, values in group.hyperparameters.items()}
+            rows[number] = values | fields
     for name in rows[0]:
-        columns[name] = [rows[index][name] for index in sorted(rows)]
+        columns[name] = [rows[number][name] for number in sorted(rows)]
     return columns
 
 
-def varied(groups: tuple[Group, ...]) -> list[str]:
+def varied(groups: Sequence[Group]) -> list[str]:
     """Configuration fields that differ between groups."""
     first = groups[0].configuration
     return [name for name in first if any(group.configuration[name] != first[name] for group in groups)]
 
 
+def _rules(study: Any) -> list[Any]:
+    return [plain_rule(rule, plain) if isinstance(rule, BUILT_IN) else plain(rule) for rule in study.rules]
+
+
 def _data(study: Any) -> dict[str, Any]:
     if study.data is None:
         return {"shared": arrays_digest(study.shared)}
-    return {"name": study.data.name, "fingerprint": study.data.fingerprint()}
+    data = study.data
+    shapes = {"input_shape": list(data.input_shape), "outputs": data.outputs}
+    return {"name": data.name, "fingerprint": data.fingerprint()} | shapes

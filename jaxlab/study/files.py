@@ -10,14 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxlab import pruning
 from jaxlab.datasets import load
 from jaxlab.errors import InputError
 from jaxlab.space import from_table, grid
 from jaxlab.study.checks import unknown
 from jaxlab.study.study import Study
 
-_KEYS = ("name", "epochs", "data_seed", "data", "configuration", "hyperparameters", "space")
-_TABLES = ("data", "configuration", "hyperparameters")
+_KEYS = (
+    "name",
+    "epochs",
+    "data_seed",
+    "keep",
+    "data",
+    "configuration",
+    "hyperparameters",
+    "pruning",
+    "space",
+)
+_TABLES = ("data", "configuration", "hyperparameters", "pruning")
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 
 
@@ -26,6 +37,7 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
 
         name = "learning_rate"
         epochs = 15
+        keep = "best"                # weights to keep: none, last or best
 
         [data]                       # a data set's name and its options, see jaxlab.datasets
         name = "digits"
@@ -36,6 +48,9 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
 
         [hyperparameters]            # traced: any value, no recompilation
         decay = 0.9
+
+        [pruning]                    # who stops early, see jaxlab.pruning
+        median = { warmup_epochs = 3 }
 
         [space]                      # see jaxlab.space
         grid = { learning_rate = { log = [1e-4, 1], num = 13 }, seed = { range = 2 } }
@@ -62,7 +77,7 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
             raise unknown("study file", key, _KEYS, "key")
         if key in _TABLES and not isinstance(value, dict):
             raise InputError(key, value, f"make it a table: [{key}]")
-    for key, kind in {"name": str, "epochs": int, "data_seed": int}.items():
+    for key, kind in {"name": str, "epochs": int, "data_seed": int, "keep": str}.items():
         if key in table and (not isinstance(table[key], kind) or isinstance(table[key], bool)):
             raise InputError(key, table[key], f"give {'text' if kind is str else 'a whole number'}")
     if not re.fullmatch(r"\w[\w.-]*", table.get("name", "study")):
@@ -75,14 +90,25 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     for key in ("name", "folder", "path", "url"):
         if key in options and not isinstance(options[key], str):
             raise InputError(f"data.{key}", options[key], "give text")
-    fields = {key: table[key] for key in ("name", "epochs", "data_seed") if key in table}
+    fields = {key: table[key] for key in ("name", "epochs", "data_seed", "keep") if key in table}
     return Study(
         load(options.pop("name"), **options),
         from_table(_functions(table["space"], folder)) if "space" in table else grid(),
         configuration=_functions(table.get("configuration", {}), folder),
         hyperparameters=table.get("hyperparameters", {}),
+        rules=pruning.from_table(_functions(table.get("pruning", {}), folder)),
+        source={"folder": str(folder.absolute()), "table": dict(table)},
         **fields,
     )
+
+
+def uses_functions(value: Any) -> bool:
+    """Whether a parsed study file names functions of a file, which only training may import."""
+    if isinstance(value, dict):
+        return any(map(uses_functions, value.values()))
+    if isinstance(value, list):
+        return any(map(uses_functions, value))
+    return isinstance(value, str) and _FUNCTION.fullmatch(value) is not None
 
 
 def _read(path: Path) -> dict[str, Any]:

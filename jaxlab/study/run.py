@@ -1,209 +1,106 @@
-"""Training a study: one group after the other, pieces to disk, results at the end."""
+"""Training a study, from wherever an earlier start left it."""
 
+from __future__ import annotations
+
+import contextlib
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
-import numpy as np
 import xarray as xr
 
-from jaxlab.engine import Piece, Programs, compile_group, packs_of, train
-from jaxlab.store import RunFolder, build_results, read_results
-from jaxlab.study.describe import (
-    coordinates,
-    environment,
-    group_entry,
-    run_hash,
-    specification,
-    width_of_all,
-)
+from jaxlab.errors import InputError
+from jaxlab.store import RunFolder, only_writer, read_results
+from jaxlab.study.changes import check_accepted, check_extension, environment_changes, width_changes
+from jaxlab.study.describe import environment, specification, study_hash
 from jaxlab.study.memory import memory_named
-from jaxlab.study.resolve import hyperparameters_in
+from jaxlab.study.progress import Progress
+from jaxlab.study.roster import make_roster
+from jaxlab.study.running import Run
 
 
-class Progress(NamedTuple):
-    """What a run has done so far.
+@dataclass
+class Options:
+    """How to run; see `jaxlab.Study.run`. ``changes``: what differs from earlier starts and was accepted."""
 
-    Attributes:
-        phase: "compiling", "probing" (choosing the width), "training" or "done".
-        group: index of the group under way, of ``groups``.
-        trial_epochs: epochs finished, summed over trials, of ``all_trial_epochs``.
-        trials: of the study.
-        trial_steps: optimisation steps taken, summed over trials.
-        diverged: trials that met a bad step so far.
-        seconds: since the training of this group began, compilation left out.
-        rate: trial-steps per second of this group's training; 0 while unknown.
-        compile_seconds: of all groups so far.
-        width: of this group; the one that is tried while probing; 0 while unknown.
-    """
+    devices: Sequence[jax.Device]
+    out: str | os.PathLike | None = None
+    width: int | None = None
+    progress: Callable[[Progress], None] = lambda progress: None
+    width_cache: str | os.PathLike | None = None
+    checkpoint_seconds: float | None = None
+    stop: Callable[[], bool] = lambda: False
+    accept_changes: bool = False
+    changes: list[str] = field(default_factory=list)
 
-    phase: str
-    group: int
-    groups: int
-    trial_epochs: int
-    all_trial_epochs: int
-    trials: int
-    trial_steps: int
-    diverged: int
-    seconds: float
-    rate: float
-    compile_seconds: float
-    width: int
+    def accept(self, changes: Sequence[str]) -> None:
+        """Note what differs, or raise if the user has not said that it does not matter."""
+        check_accepted(changes, self.accept_changes, self.out)
+        self.changes += changes
 
 
-def run_study(
-    study: Any,
-    width: int | None,
-    devices: Sequence[jax.Device],
-    out: str | os.PathLike | None,
-    progress: Callable[[Progress], None] | None,
-    width_cache: str | os.PathLike | None,
-) -> xr.Dataset:
-    """See `jaxlab.Study.run`; a width of None is chosen."""
-    folder = None if out is None else RunFolder(out)
-    widths = [width] * len(study.groups)
-    if folder is not None:
-        folder.check_free(run_hash(study))
-        if folder.complete:
+def run_study(study: Any, options: Options) -> xr.Dataset:
+    """See `jaxlab.Study.run`."""
+    if options.out is None:
+        run = Run(study, options, make_roster(study, None))
+        return _trained(run)
+    folder = RunFolder(options.out)
+    folder.check_usable()
+    with contextlib.ExitStack() as stack:
+        if not folder.begun:
+            begin = _once(lambda: (folder.make(), stack.enter_context(only_writer(folder.path))))
+            return _trained(Run(study, options, make_roster(study, None), folder, None, begin))
+        if folder.complete and _is_same(study, folder.describe()):
             return read_results(folder.path)
-        if width is None and folder.begun:
-            widths = folder.widths()
-    run = _Run(study, widths, list(devices), width_cache, progress or (lambda _: None))
-    kept: list[tuple[int, Piece]] = []
-    begun = -1
-    with memory_named(lambda: run.width), closing(run.pieces()) as pieces:
-        for index, piece in pieces:
-            if folder is None:
-                kept.append((index, piece))
-                continue
-            if index > begun:
-                _begin_group(folder, run.description(), index)
-                begun = index
-            folder.write_piece(index, piece)
-    description = run.description()
-    results = build_results(description, kept if folder is None else folder.pieces())
-    if folder is not None:
-        folder.finish(description, results)
-    run.report("done", len(study.groups) - 1)
+        stack.enter_context(only_writer(folder.path))
+        return _trained(_resumed(study, options, folder))
+
+
+def _resumed(study: Any, options: Options, folder: RunFolder) -> Run:
+    """The run that goes on in a folder, or the error that says why it cannot."""
+    description = folder.describe()
+    if description["study_hash"] != study_hash(study):
+        raise InputError("out", str(folder.path), _another(study, description))
+    roster = make_roster(study, description)
+    check_extension(study, roster.groups, description["epochs"])
+    changes = environment_changes(description["environment"], environment(options.devices))
+    options.accept([*changes, *width_changes(description, options.width)])
+    return Run(study, options, roster, folder, description, begin=folder.resume)
+
+
+def _is_same(study: Any, description: Mapping[str, Any]) -> bool:
+    """Whether a finished run is all that the study asks for."""
+    if description["study_hash"] != study_hash(study) or description["epochs"] != study.epochs:
+        return False
+    return len(make_roster(study, description).trial_ids) == len(description["coordinates"]["trial_id"])
+
+
+def _another(study: Any, description: Mapping[str, Any]) -> str:
+    """How the study of a folder differs."""
+    then, now = description["specification"], specification(study)
+    names = ("data", "data_seed", "trial", "rules", "keep")
+    differ = " and ".join(name for name in names if then.get(name) != now[name]) or "data"
+    return f"holds another study (its {differ} differ): name another folder or remove it"
+
+
+def _trained(run: Run) -> xr.Dataset:
+    with memory_named(lambda: run.counter.width):
+        for stage in run.stages():
+            run.train(stage)
+    results = run.results()
+    if run.folder is not None:
+        run.folder.finish(run.description(), results)
+    run.counter.report("done", len(run.roster.groups) - 1, run.times["compile_seconds"])
     return results
 
 
-def _begin_group(folder: RunFolder, description: dict[str, Any], group: int) -> None:
-    """The group's width is on disk before any of its pieces."""
-    if group == 0:
-        folder.create(description)
-    else:
-        folder.rewrite(description)
+def _once(action: Callable[[], Any]) -> Callable[[], None]:
+    done = []
 
+    def act() -> None:
+        if not done:
+            done.append(action())
 
-class _Run:
-    """The state of one run in progress: clocks and counters for whoever watches."""
-
-    def __init__(
-        self,
-        study: Any,
-        widths: list[int | None],
-        devices: list[jax.Device],
-        width_cache: str | os.PathLike | None,
-        progress: Callable[[Progress], None],
-    ):
-        self.start = self.began = time.perf_counter()
-        self.study, self.devices, self.width_cache, self.progress = study, devices, width_cache, progress
-        self.widths, self.width = widths, 0
-        self.trials = [study.trial_of(group) for group in study.groups]
-        self.trial_epochs = self.trial_steps = self.steps_before = 0
-        self.bad: set[tuple[int, int]] = set()
-        self.times = dict.fromkeys(("compile_seconds", "probe_seconds", "train_seconds"), 0.0)
-        self.times |= dict.fromkeys(("memory_bytes", "programs", "programs_from_cache"), 0)
-
-    def description(self) -> dict[str, Any]:
-        """What ``run.json`` says; widths as far as they are chosen."""
-        study = self.study
-        groups = [group_entry(group, trial) for group, trial in zip(study.groups, self.trials, strict=True)]
-        chosen = [width for width in self.widths if width is not None]
-        return {
-            "format": 1,
-            "name": study.name,
-            "run_hash": run_hash(study),
-            "epochs": study.epochs,
-            "specification": specification(study),
-            "environment": environment(self.devices) | {"width": width_of_all(chosen)},
-            "coordinates": coordinates(study),
-            "groups": [entry | {"width": width} for entry, width in zip(groups, self.widths, strict=True)],
-            "times": dict(self.times),
-        }
-
-    def pieces(self) -> Iterator[tuple[int, Piece]]:
-        """Compile and train every group."""
-        for index, group in enumerate(self.study.groups):
-            hyperparameters = hyperparameters_in(group)
-            programs = self._compiled(index, hyperparameters)
-            self.began, self.steps_before = time.perf_counter(), self.trial_steps
-            for piece in train(programs, hyperparameters, self.study.arrays, self.study.epochs):
-                self._count(index, piece)
-                self.report("training", index)
-                yield index, piece
-            self.times["train_seconds"] += time.perf_counter() - self.began
-
-    def _compiled(self, index: int, hyperparameters: Any) -> Programs:
-        """One group's programs, at the width that is now fixed."""
-        self.width = self.widths[index] or 0
-        self.report("compiling", index)
-
-        def tell(width: int) -> None:
-            self.width = width
-            self.report("probing", index)
-
-        choice = compile_group(
-            self.trials[index],
-            hyperparameters,
-            self.study.arrays,
-            self.study.epochs,
-            self.widths[index],
-            self.devices,
-            cache=self.width_cache,
-            tell=tell,
-        )
-        programs, times = choice.programs, self.times
-        self.width = self.widths[index] = programs.pack.width
-        packs = len(packs_of(len(self.study.groups[index].trials), programs.pack.lanes))
-        times["compile_seconds"] += programs.compile_seconds
-        times["probe_seconds"] += choice.probe_seconds
-        times["memory_bytes"] = max(times["memory_bytes"], programs.memory_bytes(packs))
-        times["programs"] += 4
-        times["programs_from_cache"] += len(programs.saved_seconds)
-        return programs
-
-    def _count(self, group: int, piece: Piece) -> None:
-        if piece.epochs.size and piece.epochs[0] > 0:
-            epochs = len(piece.trials) * len(piece.epochs)
-            self.trial_epochs += epochs
-            self.times.setdefault("first_epoch_seconds", time.perf_counter() - self.start)
-            self.trial_steps += epochs * self.study.steps_per_epoch(self.study.groups[group])
-        if "first_bad_step" in piece.record:
-            bad = np.any(piece.record["first_bad_step"] >= 0, axis=1)
-            self.bad.update((group, int(trial)) for trial in piece.trials[bad])
-
-    def report(self, phase: str, group: int) -> None:
-        """Tell the watcher."""
-        count = len(self.study.trial_ids)
-        seconds = time.perf_counter() - self.began
-        self.progress(
-            Progress(
-                phase,
-                group,
-                len(self.study.groups),
-                self.trial_epochs,
-                count * self.study.epochs,
-                count,
-                self.trial_steps,
-                len(self.bad),
-                seconds,
-                (self.trial_steps - self.steps_before) / seconds,
-                self.times["compile_seconds"],
-                self.width,
-            )
-        )
+    return act

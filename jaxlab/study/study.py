@@ -14,13 +14,15 @@ import xarray as xr
 from jaxlab.datasets import Dataset
 from jaxlab.devices import hint_at_cores
 from jaxlab.errors import InputError
+from jaxlab.pruning import check_rules
 from jaxlab.space import Group, Space, grid, trial_id
 from jaxlab.study.build import supervised_trial
-from jaxlab.study.checks import positive_int
+from jaxlab.study.checks import one_of, positive_int
 from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.plan import Plan, make_plan
+from jaxlab.study.progress import Progress
 from jaxlab.study.resolve import example_in, resolve_custom, resolve_supervised
-from jaxlab.study.run import Progress, run_study
+from jaxlab.study.run import Options, run_study
 from jaxlab.trial import Configuration, Trial, shared_arrays
 
 
@@ -44,6 +46,12 @@ class Study:
         data_seed: seed of the minibatch order, which is the same for all trials.
         trial: ``configuration -> Trial``, a triple of your own instead of supervised training of an nnx model.
         shared: the arrays that its functions see.
+        rules: who stops early, see `jaxlab.pruning`; any one suffices. Whatever they say, a trial with a bad step
+            stops, unless ``pruning.Divergence(stop=False)`` is among them.
+        keep: weights kept in the run folder, see `jaxlab.load_model`: "none"; "last", those that each trial ended
+            with; "best", also those of its epoch with the best validation metric, on which the test set is then
+            measured too (variables that end in ``_at_best``).
+        source: the study file that this comes from, as `load_study` notes it.
 
     Raises:
         InputError: for anything that cannot be trained, before anything is compiled or written.
@@ -58,12 +66,17 @@ class Study:
     data_seed: int = 0
     trial: Callable[[Configuration], Trial] | None = None
     shared: Any = None
+    rules: Sequence[Callable] = ()
+    keep: str = "none"
+    source: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         positive_int("epochs", self.epochs)
         check_seed("data_seed", self.data_seed)
         if (self.data is None) == (self.trial is None):
             raise InputError("data", self.data, "give either data, or trial with what it shares")
+        one_of(("none", "last", "best"), "choice")("keep", self.keep)
+        check_rules(self.rules)
         _ = self.groups
 
     @cached_property
@@ -95,9 +108,17 @@ class Study:
     def trial_of(self, group: Group) -> Trial:
         """The triple of pure functions that trains one trial of a group."""
         configuration = Configuration(group.configuration)
-        if self.trial is not None:
-            return self.trial(configuration)
-        return supervised_trial(configuration, example_in(group), self.data, self.epochs, self.data_seed)
+        if self.trial is None:
+            example = example_in(group)
+            return supervised_trial(configuration, example, self.data, self.epochs, self.data_seed, self.keep)
+        trial = self.trial(configuration)
+        if self.keep == "none":
+            return trial._replace(weights=None)
+        if trial.weights is None or (self.keep == "best" and trial.weights.score is None):
+            raise InputError(
+                "keep", self.keep, "the trial does not say what is worth keeping: see Trial.weights"
+            )
+        return trial if self.keep == "best" else trial._replace(weights=trial.weights._replace(score=None))
 
     def plan(
         self,
@@ -117,19 +138,29 @@ class Study:
         devices: Sequence[jax.Device] | None = None,
         progress: Callable[[Progress], None] | None = None,
         width_cache: str | os.PathLike | None = None,
+        checkpoint_seconds: float | None = None,
+        stop: Callable[[], bool] | None = None,
+        accept_changes: bool = False,
     ) -> xr.Dataset:
-        """Train every trial.
+        """Train every trial, or what an earlier start left of it.
+
+        On a folder that holds this study unfinished, training goes on from its last checkpoint. With more epochs, or
+        with added settings (which become a cohort of their own), only what is new is trained. A finished run is read.
 
         Args:
-            out: a run folder to write; without it the results are only returned. A folder that holds this same study
-                finished is read instead of trained again; another study is never overwritten.
+            out: a run folder to write; without it the results are only returned. Another study is never overwritten.
             width: trials per device in a pack. "auto" takes the one in the run folder where the study was begun
                 before; else the one that trains fastest, as far as finding out pays: a short study has a small width
-                on a CPU and a large one on an accelerator, a long one is tried at several for a moment.
+                on a CPU and a large one on an accelerator, a long one is tried at several for a moment; with rules,
+                the smallest within 10 % of the fastest.
             devices: all by default.
             progress: called with what is done so far, after every call of a compiled program.
             width_cache: a file in which widths chosen by the clock are remembered for the next run of the same program
                 on such devices. Without it nothing is remembered outside the run folder.
+            checkpoint_seconds: between two saves of the train states; by default 30, or as much longer as keeps saving
+                within 1 % of the time. What was recorded is on disk after every segment anyway.
+            stop: asked after every call; once it says True, the run saves and raises `jaxlab.RunInterrupted`.
+            accept_changes: go on although versions, code, device or width are not those of the run.
 
         Returns:
             the results, see `jaxlab.store`. Attributes say the ``width`` (a list where the groups have different
@@ -138,9 +169,21 @@ class Study:
             ``programs`` were ``programs_from_cache``.
 
         Raises:
-            InputError: the folder is another study's, or memory ran out.
+            InputError: the folder is another study's, is being written to, is damaged or cannot be written to; what
+                would go on is not the same; or memory ran out.
+            RunInterrupted: ``stop`` asked for it.
         """
-        return run_study(self, _width(width), _devices(devices), out, progress, width_cache)
+        options = Options(
+            _devices(devices),
+            out,
+            _width(width),
+            progress or (lambda _: None),
+            width_cache,
+            checkpoint_seconds,
+            stop or (lambda: False),
+            accept_changes,
+        )
+        return run_study(self, options)
 
 
 def _width(width: int | str) -> int | None:

@@ -1,7 +1,7 @@
 """ONE trial as pure functions; no axis of trials anywhere."""
 
 from jaxlab.trial.guard import guarded_scan, select
-from jaxlab.trial.protocol import Record, Trial, Variable
+from jaxlab.trial.protocol import Record, Trial, Variable, Weights
 from jaxlab.trial.settings import Configuration, Hyperparameters
 from jaxlab.trial.supervised import shared_arrays, supervised
 from jaxlab.trial.task import State, Supervised
@@ -14,6 +14,7 @@ __all__ = [
     "Supervised",
     "Trial",
     "Variable",
+    "Weights",
     "guarded_scan",
     "select",
     "shared_arrays",

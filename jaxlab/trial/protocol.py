@@ -26,6 +26,23 @@ class Variable(NamedTuple):
     better: str = ""
 
 
+class Weights(NamedTuple):
+    """What is worth keeping of a trial's state once training is over.
+
+    Attributes:
+        kept: ``state -> pytree``, e.g. the parameters and the model's statistics. A function of trees alone: it is
+            given traced arrays as well as NumPy arrays of many trials.
+        restored: ``(state, kept) -> state``: the state with what was kept put back.
+        score: ``record -> scalar`` of an evaluation, larger is better, NaN never best; then what is kept at the best
+            epoch, epoch 0 included and the first of equals, is carried along, and recorded at the end under names that
+            end in ``_at_best``. None keeps the last state's alone.
+    """
+
+    kept: Callable[[Any], Any]
+    restored: Callable[[Any, Any], Any]
+    score: Callable[[Record], jax.Array] | None = None
+
+
 class Trial(NamedTuple):
     """ONE trial as pure functions of its own hyperparameters and state; no axis of trials anywhere.
 
@@ -49,6 +66,7 @@ class Trial(NamedTuple):
         coordinates: labels along their own axes, by dimension: ``{"layer": ("conv_0", "conv_1")}``.
         sample: ``shared -> smaller shared`` or None: a part of the shared arrays on which an epoch takes a moment and
             each of its steps costs what it costs on the whole. Automatic width is timed on it, else on whole segments.
+        weights: what to keep of the state, or None.
     """
 
     init: Callable[..., Any]
@@ -57,3 +75,4 @@ class Trial(NamedTuple):
     variables: Mapping[str, Variable] = {}
     coordinates: Mapping[str, Sequence[str]] = {}
     sample: Callable[[Any], Any] | None = None
+    weights: Weights | None = None

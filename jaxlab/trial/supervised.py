@@ -16,7 +16,7 @@ from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 from jaxlab.trial.network import Network, network_of
 from jaxlab.trial.order import epoch_key, minibatches
-from jaxlab.trial.protocol import Trial, Variable
+from jaxlab.trial.protocol import Trial, Variable, Weights
 from jaxlab.trial.settings import Configuration, Hyperparameters
 from jaxlab.trial.task import State, Supervised
 
@@ -75,8 +75,26 @@ def supervised(
         few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
         return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
 
-    coordinates = {"layer": tuple(network.layers)}
-    return Trial(init, train_segment, evaluate, _variables(task, data), coordinates, sample)
+    layers = {"layer": tuple(network.layers)}
+    return Trial(init, train_segment, evaluate, _variables(task, data), layers, sample, _weights(task))
+
+
+def _weights(task: Supervised) -> Weights | None:
+    """The model's parameters and statistics; the best epoch is that of the first validation metric by name."""
+    if task.keep == "none":
+        return None
+    name = min(task.metrics, default="loss")
+    better = task.metrics[name].better if task.metrics else "lower"
+
+    def score(record: dict[str, jax.Array]) -> jax.Array:
+        value = record[f"validation_{name}"]
+        return value if better == "higher" else -value
+
+    return Weights(
+        kept=lambda state: {"parameters": state.parameters, "rest": state.rest},
+        restored=lambda state, kept: state._replace(parameters=kept["parameters"], rest=kept["rest"]),
+        score=score if task.keep == "best" else None,
+    )
 
 
 def _step(task: Supervised, network: Network, prepare, optimizer, split, key, microbatch: int) -> Callable:
@@ -149,4 +167,9 @@ def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
         variables["opposed_updates"] = Variable("share of consecutive updates with a negative cosine")
     if task.step_losses:
         variables["step_loss"] = Variable("training loss of each step, penalty apart", "1", ("step",))
-    return variables | evaluation_variables(task, data)
+    variables |= evaluation_variables(task, data)
+    for name in [name for name in variables if name.startswith("test_")]:
+        label = variables[name]
+        words = f"{label.long_name}, with the weights of the best epoch"
+        variables[f"{name}_at_best"] = label._replace(long_name=words)
+    return variables

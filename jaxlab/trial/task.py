@@ -34,6 +34,7 @@ class Supervised(NamedTuple):
         flat_zero: units can die: the activation is exactly zero on a whole interval.
         dormant_threshold: τ of the dormant units.
         probe: number of training examples that the extra diagnostics see.
+        keep: weights to keep: "none", "last", or "best" (the best epoch's too, which takes one more copy of them).
     """
 
     model: Callable[..., nnx.Module]
@@ -54,6 +55,7 @@ class Supervised(NamedTuple):
     flat_zero: bool = True
     dormant_threshold: float = 0.025
     probe: int = 256
+    keep: str = "none"
 
 
 class State(NamedTuple):

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxlab.benchmark.contenders.protocol import Prepared
 from jaxlab.benchmark.problem import DATA_SEED, Problem, build
-from jaxlab.engine import Programs, compile_group, packs_of
-from jaxlab.engine.train import placed, rows
+from jaxlab.engine import Programs, compile_group, packs_of, placed
+from jaxlab.engine.group import rows
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
 from jaxlab.transforms import rmsprop

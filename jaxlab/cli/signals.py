@@ -1,0 +1,51 @@
+"""Signals that end a run: it finishes the call under way, saves, and says by its exit status that it can go on."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType, TracebackType
+
+#: Of a run that a batch system may requeue (EX_TEMPFAIL).
+REQUEUE = 75
+INTERRUPTED = 130
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+
+
+class Signals:
+    """Listens while it is open. ``training`` is to be told: before, there is nothing to save."""
+
+    def __init__(self) -> None:
+        self.training = False
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Signals:
+        for name in _NAMES:
+            if hasattr(signal, name):
+                self._before[getattr(signal, name)] = signal.signal(getattr(signal, name), self._hear)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether the run should stop."""
+        return self.received is not None
+
+    @property
+    def status(self) -> int:
+        """What the process should exit with."""
+        return INTERRUPTED if self.received == signal.SIGINT else REQUEUE
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        again, self.received = self.received is not None, signal.Signals(number)
+        if not self.training or (again and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        if not again:
+            more = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+            print(
+                f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}",
+                file=sys.stderr,
+            )

@@ -1,0 +1,110 @@
+"""Trees of lanes on the host: NumPy arrays, typed PRNG keys as their data, one row a trial."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxlab.errors import InputError
+
+
+class Rows(NamedTuple):
+    """States of some trials of a group, in host memory.
+
+    Attributes:
+        trials: indices within the group, ``[n]``.
+        epochs: that each of them has reached, ``[n]``.
+        states: a lane's tree with a leading axis of ``n``.
+    """
+
+    trials: np.ndarray
+    epochs: np.ndarray
+    states: Any
+
+    def take(self, index: np.ndarray) -> "Rows":
+        """Some of the rows, copied."""
+        return Rows(
+            self.trials[index], self.epochs[index], jax.tree.map(lambda leaf: leaf[index], self.states)
+        )
+
+
+NO_ROWS = Rows(np.zeros(0, int), np.zeros(0, int), None)
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """All rows of some parts, copied."""
+    parts = [part for part in parts if len(part.trials)]
+    if not parts:
+        return NO_ROWS
+    states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(part.states for part in parts))
+    return Rows(
+        np.concatenate([part.trials for part in parts]),
+        np.concatenate([part.epochs for part in parts]),
+        states,
+    )
+
+
+def to_host(tree: Any) -> Any:
+    """The tree's arrays as NumPy has them; may share memory with a CPU device's."""
+    return jax.device_get(
+        jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+    )
+
+
+def to_device(tree: Any, like: Any, where: jax.sharding.Sharding | jax.Device | None = None) -> Any:
+    """A tree from the host on devices; ``like`` says which leaves are PRNG keys."""
+
+    def place(leaf: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        placed = jax.device_put(leaf, where)
+        return (
+            jax.random.wrap_key_data(placed, impl=_implementations()[shape.dtype])
+            if _is_key(shape)
+            else placed
+        )
+
+    return jax.tree.map(place, tree, like)
+
+
+def flat(tree: Any) -> dict[str, np.ndarray]:
+    """A host tree's leaves by their paths."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def unflat(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
+    """The tree again from its leaves by path.
+
+    Args:
+        arrays: from `flat`, each with a leading axis of rows.
+        like: the shapes and dtypes of one row.
+
+    Raises:
+        InputError: the leaves are not those of such a tree.
+    """
+    paths, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path) for path, _ in paths]
+    wrong = sorted(set(names) ^ set(arrays))
+    for name, (_, leaf) in zip(names, paths, strict=True):
+        if name in arrays and not _is_key(leaf) and not _fits(arrays[name], leaf):
+            wrong.append(name)
+    if wrong:
+        raise InputError(
+            "state", wrong[0], "is not part of what this study trains: its code or configuration changed"
+        )
+    return jax.tree.unflatten(structure, [arrays[name] for name in names])
+
+
+def _fits(rows: np.ndarray, one: jax.ShapeDtypeStruct) -> bool:
+    return rows.shape[1:] == one.shape and rows.dtype == one.dtype
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(getattr(leaf, "dtype", np.bool_), jax.dtypes.prng_key)
+
+
+@cache
+def _implementations() -> dict[Any, str]:
+    """Names of the PRNG implementations by the dtype of their keys."""
+    names = ("threefry2x32", "rbg", "unsafe_rbg")
+    return {jax.eval_shape(lambda name=name: jax.random.key(0, impl=name)).dtype: name for name in names}

@@ -1,0 +1,46 @@
+"""Rules that stop trials between epochs: pure functions from the curves so far to who stops.
+
+>>> from jaxlab import pruning
+>>> study = Study(data, sweep, epochs=27, rules=[pruning.Hyperband(), pruning.Patience(epochs=5)])
+
+At each epoch, once all running trials of a cohort (those that started together) have reached it and before the next one
+is trained, each rule is called with the `History` and says who stops and why; any one rule suffices, `AllOf` asks for
+agreement. A rule of your own is a function of the history that returns a bool array of the trials. Trials with a bad
+step always stop, see `Divergence`.
+"""
+
+from jaxlab.pruning.comparing import Bracket, Hyperband, Median, SuccessiveHalving
+from jaxlab.pruning.deciding import (
+    BUILT_IN,
+    AllOf,
+    check_rules,
+    decide,
+    from_table,
+    plain_rule,
+    stop_early,
+    with_divergence,
+)
+from jaxlab.pruning.history import History, Stop
+from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
+
+__all__ = [
+    "BUILT_IN",
+    "AllOf",
+    "Bracket",
+    "Divergence",
+    "GeneralizationLoss",
+    "History",
+    "Hyperband",
+    "Median",
+    "Patience",
+    "ProductivityQuotient",
+    "Stop",
+    "SuccessiveHalving",
+    "Up",
+    "check_rules",
+    "decide",
+    "from_table",
+    "plain_rule",
+    "stop_early",
+    "with_divergence",
+]

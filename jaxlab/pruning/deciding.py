@@ -1,0 +1,182 @@
+"""Who stops, by all the rules of a study; and rules as a study file writes them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxlab.errors import InputError, did_you_mean
+from jaxlab.pruning.comparing import Hyperband, Median, SuccessiveHalving
+from jaxlab.pruning.history import History, Stop
+from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
+
+Rule = Callable[[History], Any]
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """Stop the trials that every one of some rules would stop at this epoch; the first gives the outcome."""
+
+    rules: Sequence[Rule]
+    name: ClassVar[str] = "all_of"
+
+    def __post_init__(self) -> None:
+        check_rules(self.rules)
+        if not self.rules:
+            raise InputError("pruning.all_of.rules", self.rules, "give one rule or more")
+        object.__setattr__(self, "rules", tuple(self.rules))
+
+    @property
+    def outcome(self) -> str:
+        return _outcome(self.rules[0])
+
+    @property
+    def compares(self) -> bool:
+        return any(getattr(rule, "compares", True) for rule in self.rules)
+
+    @property
+    def depends_on_epochs(self) -> bool:
+        return any(getattr(rule, "depends_on_epochs", False) for rule in self.rules)
+
+    def __call__(self, history: History) -> dict[int, str]:
+        found = [_reasons(rule, history) for rule in self.rules]
+        rows = set(found[0]).intersection(*found[1:])
+        return {row: " and ".join(reasons[row] for reasons in found) for row in sorted(rows)}
+
+
+_NAMED = (
+    Divergence,
+    Patience,
+    GeneralizationLoss,
+    ProductivityQuotient,
+    Up,
+    Median,
+    SuccessiveHalving,
+    Hyperband,
+)
+#: The rules that are described by their parameters.
+BUILT_IN = (*_NAMED, AllOf)
+
+
+def decide(rules: Sequence[Rule], history: History) -> dict[int, Stop]:
+    """Who stops now, by row; the first of the rules that stops a trial gives the reason. Divergence comes first.
+
+    Raises:
+        InputError: a rule of the user's own gives something else than a mask or a mapping of rows.
+    """
+    found: dict[int, Stop] = {}
+    for rule in with_divergence(rules):
+        for row, reason in _reasons(rule, history).items():
+            found.setdefault(row, Stop(_outcome(rule), _name(rule), reason))
+    return found
+
+
+def with_divergence(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """The rules with `Divergence` in front, added if it is not among them."""
+    first = [rule for rule in rules if isinstance(rule, Divergence)] or [Divergence()]
+    return (*first, *(rule for rule in rules if not isinstance(rule, Divergence)))
+
+
+def stop_early(rules: Sequence[Rule]) -> bool:
+    """Whether a trial may stop though it has not diverged."""
+    return any(not isinstance(rule, Divergence) for rule in rules)
+
+
+def check_rules(rules: Any) -> None:
+    """Raise unless a sequence of rules."""
+    if not isinstance(rules, (list, tuple)):
+        raise InputError("rules", rules, "give a list of rules, see jaxlab.pruning")
+    for rule in rules:
+        if isinstance(rule, type) or not callable(rule):
+            raise InputError(
+                "rules", rule, "give rules such as pruning.Median(), or functions of the history"
+            )
+
+
+def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> dict[str, Any]:
+    """A built-in rule as JSON holds it; ``plain`` turns a function of the user's own inside `AllOf` into words."""
+    if isinstance(rule, AllOf):
+        return {"rule": rule.name, "rules": [_plain(each, plain) for each in rule.rules]}
+    values = asdict(rule).items()
+    return {"rule": rule.name} | {
+        key: each.item() if isinstance(each, np.generic) else each for key, each in values
+    }
+
+
+def _plain(rule: Any, plain: Callable[[Any], Any]) -> Any:
+    return plain_rule(rule, plain) if isinstance(rule, BUILT_IN) else plain(rule)
+
+
+def from_table(table: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules of a study file's table ``[pruning]``, in its order::
+
+        [pruning]
+        divergence = false                    # true, as by default, stops trials with a bad step
+        median = true                         # with its defaults
+        patience = { epochs = 5, min_delta = 1e-3 }
+        own = "rules.py:too_many_dead_units"  # functions of the history, already looked up
+
+    Raises:
+        InputError: for an unknown rule or parameter, or a value that a rule refuses.
+    """
+    kinds = {kind.name: kind for kind in _NAMED}
+    found: list[Rule] = []
+    for name, value in table.items():
+        if name == "own":
+            found += _own(value)
+        elif name not in kinds:
+            known = [*kinds, "own"]
+            raise InputError("pruning", name, f"{did_you_mean(name, known)}known rules: {', '.join(known)}")
+        elif name == "divergence":
+            if not isinstance(value, bool):
+                raise InputError("pruning.divergence", value, "give true or false")
+            found.append(Divergence(value))
+        elif value is not False:
+            found.append(_rule(kinds[name], name, value))
+    return tuple(found)
+
+
+def _rule(kind: type, name: str, value: Any) -> Rule:
+    if value is True:
+        return kind()
+    if not isinstance(value, Mapping):
+        raise InputError(f"pruning.{name}", value, "give true, false or a table of its parameters")
+    known = [field.name for field in fields(kind)]
+    for key in value:
+        if key not in known:
+            remedy = f"{did_you_mean(key, known)}parameters of {name}: {', '.join(known)}"
+            raise InputError(f"pruning.{name}", key, remedy)
+    return kind(**value)
+
+
+def _own(value: Any) -> list[Rule]:
+    functions = list(value) if isinstance(value, (list, tuple)) else [value]
+    for function in functions:
+        if not callable(function):
+            raise InputError("pruning.own", function, 'give "file.py:function" or a list of these')
+    return functions
+
+
+def _outcome(rule: Rule) -> str:
+    return getattr(rule, "outcome", "pruned")
+
+
+def _name(rule: Rule) -> str:
+    return getattr(rule, "name", None) or getattr(rule, "__name__", type(rule).__name__)
+
+
+def _reasons(rule: Rule, history: History) -> dict[int, str]:
+    """What a rule says, of running trials; a mask has the rule's name for a reason."""
+    found = rule(history)
+    trials = len(history.running)
+    if isinstance(found, Mapping):
+        for row in found:
+            if not isinstance(row, (int, np.integer)) or not 0 <= row < trials:
+                raise InputError(_name(rule), row, f"is no row: there are {trials} trials")
+        return {int(row): str(reason) for row, reason in found.items() if history.running[row]}
+    mask = np.asarray(found)
+    if mask.shape != (trials,) or mask.dtype != bool:
+        remedy = f"return a bool array of the {trials} trials, or a mapping from rows to reasons"
+        raise InputError(_name(rule), f"{mask.dtype} {list(mask.shape)}", remedy)
+    return dict.fromkeys(np.flatnonzero(mask & history.running).tolist(), _name(rule))

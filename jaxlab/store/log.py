@@ -1,0 +1,148 @@
+"""What a run recorded, as a sequence of immutable pieces."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlab.engine import Piece
+from jaxlab.errors import InputError
+from jaxlab.store.files import disk_errors, read_arrays, write_arrays
+
+# Writing takes at most this share of the time, so that short segments share a file.
+_SHARE = 0.01
+
+
+class Rung(NamedTuple):
+    """Who stopped at one rung.
+
+    Attributes:
+        stage: the trials that train together, by the name of their stage.
+        epoch: that all of them had reached.
+        stops: ``(outcome, rule, reason)`` by the number of the trial.
+    """
+
+    stage: str
+    epoch: int
+    stops: Mapping[int, tuple[str, str, str]]
+
+
+class Recorded(NamedTuple):
+    """Everything that pieces hold: ``(group, piece)`` with trials numbered within the study, and the rungs."""
+
+    pieces: list[tuple[int, Piece]]
+    rungs: list[Rung]
+
+    def add(self, group: int, piece: Piece) -> None:
+        """One more piece."""
+        self.pieces.append((group, piece._replace(ended=None)))
+
+
+class Log:
+    """The pieces in one folder, for the one process that writes them.
+
+    What is added is on disk at the next `flush`; `settle` flushes unless that would take too much of the time.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._waiting = Recorded([], [])
+        self._next = 1 + max((int(path.name[1:9]) for path in _files(folder)), default=-1)
+        self._flushed, self._cost = -np.inf, 0.0
+
+    def add(self, group: int, piece: Piece) -> None:
+        """What a call recorded."""
+        self._waiting.add(group, piece)
+
+    def stop(self, rung: Rung) -> None:
+        """Who stopped at a rung."""
+        self._waiting.rungs.append(rung)
+
+    def settle(self) -> None:
+        """A segment is finished: write what it recorded, unless the last time was so recent that it would slow it."""
+        if time.perf_counter() - self._flushed >= self._cost / _SHARE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write everything added so far, as one piece, whole and for good."""
+        if not (self._waiting.pieces or self._waiting.rungs):
+            return
+        began = time.perf_counter()
+        arrays, blocks = _blocks(self._waiting.pieces)
+        note = {"blocks": blocks, "rungs": [rung._asdict() for rung in self._waiting.rungs]}
+        with disk_errors(self.folder):
+            write_arrays(self.folder, f"p{self._next:08d}", arrays, note)
+        self._waiting = Recorded([], [])
+        self._next += 1
+        self._flushed = time.perf_counter()
+        self._cost = self._flushed - began
+
+
+def read_log(folder: Path, on_damage: Callable[[InputError], None] | None = None) -> Recorded:
+    """All pieces in a folder, in the order in which they were written; where two hold the same, the later one counts.
+
+    Args:
+        folder: of the pieces.
+        on_damage: called with the error of each damaged piece, which is left out; by default it is raised.
+    """
+    found = Recorded([], [])
+    for path in _files(folder):
+        try:
+            pieces, rungs = _read(path)
+        except InputError as error:
+            if on_damage is None:
+                raise
+            on_damage(error)
+        else:
+            found.pieces.extend(pieces)
+            found.rungs.extend(rungs)
+    return found
+
+
+def _read(path: Path) -> Recorded:
+    remedy = f"remove it and {path.parent.parent / 'states'}, and the run trains it again"
+    arrays, note = read_arrays(path, remedy)
+    try:
+        pieces = [(block["group"], _piece(arrays, f"{i}/", block)) for i, block in enumerate(note["blocks"])]
+        rungs = [
+            Rung(
+                rung["stage"],
+                rung["epoch"],
+                {int(trial): tuple(stop) for trial, stop in rung["stops"].items()},
+            )
+            for rung in note["rungs"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError("piece", str(path), f"is no piece of a run ({error!r}); {remedy}") from error
+    return Recorded(pieces, rungs)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("p????????-*.npz"))
+
+
+def _blocks(pieces: Iterable[tuple[int, Piece]]) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Pieces of one group and the same epochs joined, since a file of few arrays is quick to write."""
+    together: dict[tuple, list[Piece]] = {}
+    for group, piece in pieces:
+        epochs = () if piece.final else tuple(piece.epochs.tolist())
+        together.setdefault((group, piece.final, epochs), []).append(piece)
+    arrays: dict[str, np.ndarray] = {}
+    blocks = []
+    for index, ((group, final, _), parts) in enumerate(together.items()):
+        blocks.append({"group": group, "final": final})
+        arrays[f"{index}/trials"] = np.concatenate([part.trials for part in parts])
+        arrays[f"{index}/epochs"] = (
+            np.concatenate([part.epochs for part in parts]) if final else parts[0].epochs
+        )
+        for name in parts[0].record:
+            arrays[f"{index}/record/{name}"] = np.concatenate([part.record[name] for part in parts])
+    return arrays, blocks
+
+
+def _piece(arrays: Mapping[str, np.ndarray], prefix: str, block: Mapping[str, Any]) -> Piece:
+    start = f"{prefix}record/"
+    record = {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}
+    return Piece(arrays[f"{prefix}trials"], arrays[f"{prefix}epochs"], record, bool(block["final"]))

@@ -1,0 +1,63 @@
+"""Weights of trials that ended, as immutable files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jaxlab.errors import InputError
+from jaxlab.store.files import disk_errors, read_arrays, read_note, write_arrays
+
+Arrays = dict[str, np.ndarray]
+_REMEDY = "train the study again elsewhere"
+
+
+def write_weights(
+    folder: Path, trials: np.ndarray, epochs: np.ndarray, weights: Mapping[str, Mapping[str, np.ndarray]]
+) -> None:
+    """Keep some trials' weights.
+
+    Args:
+        folder: of the files.
+        trials: their numbers within the study, ``[n]``.
+        epochs: after which each of them ended, ``[n]``.
+        weights: ``"last"`` and maybe ``"best"``: leaves by path, each with a leading axis of ``n``.
+    """
+    arrays = {f"{which}/{path}": leaf for which, leaves in weights.items() for path, leaf in leaves.items()}
+    with disk_errors(folder):
+        folder.mkdir(exist_ok=True)
+        note = {"trials": trials.tolist(), "epochs": epochs.tolist(), "which": list(weights)}
+        write_arrays(folder, f"w-e{int(epochs.max()):06d}-t{int(trials[0]):06d}", arrays, note)
+
+
+def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
+    """One trial's weights as kept when it last ended, by ``"last"`` and ``"best"``; nothing if there are none.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    latest, path = -1, None
+    for file in sorted(folder.glob("w-*.npz")):
+        note = read_note(file) or read_arrays(file, _REMEDY)[1]
+        if trial in note["trials"] and note["epochs"][note["trials"].index(trial)] >= latest:
+            latest, path = note["epochs"][note["trials"].index(trial)], file
+    if path is None:
+        return {}
+    arrays, note = read_arrays(path, _REMEDY)
+    row = note["trials"].index(trial)
+    return {which: _row(arrays, f"{which}/", row) for which in note["which"]}
+
+
+def _row(arrays: Mapping[str, np.ndarray], prefix: str, row: int) -> Arrays:
+    return {path.removeprefix(prefix): leaf[row] for path, leaf in arrays.items() if path.startswith(prefix)}
+
+
+def as_type(leaf: np.ndarray, dtype: np.dtype, field: str) -> np.ndarray:
+    """The leaf in its own type, which files of NumPy may have forgotten."""
+    if leaf.dtype == dtype:
+        return leaf
+    if leaf.dtype.kind == "V" and leaf.dtype.itemsize == dtype.itemsize:
+        return leaf.view(dtype)
+    raise InputError(field, str(leaf.dtype), f"should be {dtype}: the weights are of another model")

@@ -1,0 +1,73 @@
+"""What the rules see: the curves of the trials of one stage, brought up to date piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxlab.engine import Piece
+from jaxlab.pruning import History
+from jaxlab.trial import Variable
+
+
+class Curves:
+    """Curves ``[trials, epochs + 1, ...]`` by name.
+
+    Args:
+        numbers: of the stage's trials, ascending.
+        epochs: planned.
+        variables: labels of what is recorded.
+        dims: names of the labelled axes; what has another one (the steps of an epoch) is no curve.
+    """
+
+    def __init__(self, numbers: np.ndarray, epochs: int, variables: Mapping[str, Variable], dims: set[str]):
+        self.numbers, self.epochs = numbers, epochs
+        self.left_out = {name for name, label in variables.items() if not set(label.dims) <= dims}
+        self.better = {name: "lower" for name in variables if name.endswith("_loss")}
+        self.better |= {name: label.better for name, label in variables.items() if label.better}
+        self.metric = _compared_by(variables)
+        self.arrays: dict[str, np.ndarray] = {}
+        self.latest = 0
+
+    def add(self, piece: Piece) -> None:
+        """What some of the trials, by number, recorded."""
+        if piece.final or not len(piece.trials):
+            return
+        rows = np.searchsorted(self.numbers, piece.trials)
+        self.latest = max(self.latest, int(piece.epochs[-1]))
+        for name, values in piece.record.items():
+            if name not in self.left_out:
+                self._put(name, rows, piece.epochs, values)
+
+    def history(self, epoch: int, running: np.ndarray) -> History:
+        """All up to an epoch; ``running`` says which of the trials have not stopped."""
+        arrays = self.arrays
+        if self.latest > epoch:  # of a run that goes on: some trials were further than others
+            arrays = {name: values.copy() for name, values in arrays.items()}
+            for values in arrays.values():
+                values[:, epoch + 1 :] = _missing(values.dtype)
+        return History(epoch, self.epochs, running, arrays, self.better, self.metric)
+
+    def _put(self, name: str, rows: np.ndarray, epochs: np.ndarray, values: np.ndarray) -> None:
+        if name not in self.arrays:
+            shape = (len(self.numbers), self.epochs + 1, *values.shape[2:])
+            self.arrays[name] = np.full(shape, _missing(values.dtype), values.dtype)
+        if self.arrays[name].shape[2:] != values.shape[2:]:  # groups with other layers
+            self.left_out.add(name)
+            del self.arrays[name]
+            return
+        self.arrays[name][np.ix_(rows, epochs)] = values
+
+
+def _compared_by(variables: Mapping[str, Variable]) -> str:
+    """The first validation metric by name, or else the validation loss, or else the first that has a better."""
+    known = sorted(name for name, label in variables.items() if label.better)
+    validation = [name for name in known if name.startswith("validation_")]
+    return next(
+        iter([*validation, *(["validation_loss"] if "validation_loss" in variables else []), *known]), ""
+    )
+
+
+def _missing(dtype: np.dtype) -> float:
+    return np.nan if np.issubdtype(dtype, np.inexact) else -1

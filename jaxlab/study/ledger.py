@@ -1,0 +1,103 @@
+"""What a run has recorded so far, by this process and earlier ones: pieces, stops, and who is finished."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxlab.engine import Piece
+from jaxlab.errors import InputError
+from jaxlab.store import Log, Recorded, Rung
+
+
+class Ledger:
+    """Trials by their numbers.
+
+    Args:
+        trials: how many the run has.
+        epochs: of each.
+        earlier: what earlier processes recorded.
+    """
+
+    def __init__(self, trials: int, epochs: int, earlier: Recorded):
+        self.recorded, self.epochs = Recorded([], []), epochs
+        self.log: Log | None = None
+        self._covered = np.zeros((trials, epochs + 1), bool)
+        self._ended = np.full(trials, -1)
+        self.stopped_at: dict[int, int] = {}
+        for group, piece in earlier.pieces:
+            self._add(group, piece)
+        for rung in earlier.rungs:
+            self._stop(rung)
+
+    def add(self, group: int, piece: Piece) -> None:
+        """What one call recorded."""
+        self._add(group, piece)
+        if self.log is not None:
+            self.log.add(group, piece)
+
+    def stop(self, rung: Rung) -> None:
+        """Who stopped at a rung."""
+        self._stop(rung)
+        if self.log is not None:
+            self.log.stop(rung)
+
+    def rung(self, stage: str, epoch: int) -> Rung | None:
+        """What was decided there earlier, if anybody stopped."""
+        found = [rung for rung in self.recorded.rungs if (rung.stage, rung.epoch) == (stage, epoch)]
+        return found[-1] if found else None
+
+    def running(self, numbers: np.ndarray, epoch: int) -> np.ndarray:
+        """Which of some trials have not stopped before an epoch."""
+        return np.array([self.stopped_at.get(number, epoch) >= epoch for number in numbers.tolist()])
+
+    def finished(self, numbers: np.ndarray) -> bool:
+        """Whether all of some trials have their last record."""
+        last = [self.stopped_at.get(number, self.epochs) for number in numbers.tolist()]
+        return bool(np.all(self._ended[numbers] >= last))
+
+    def without_last_record(self, numbers: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+        """Which of some trials, that ended after these epochs, lack their last record."""
+        return self._ended[numbers] < epochs
+
+    def missing(self, numbers: np.ndarray, epochs: Sequence[int]) -> tuple[int, int] | None:
+        """The first trial and epoch that is not recorded, though the trial has come to the epoch given with it."""
+        for number, epoch in zip(numbers, epochs, strict=True):
+            gaps = np.flatnonzero(~self._covered[number, : epoch + 1])
+            if len(gaps):
+                return int(number), int(gaps[0])
+        return None
+
+    @contextlib.contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Whatever happens, what was recorded is written."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(InputError):  # the first error says what is wrong
+                self.flush()
+            raise
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was recorded."""
+        if self.log is not None:
+            self.log.flush()
+
+    def settle(self) -> None:
+        """Write what was recorded, unless that would take too much of the time."""
+        if self.log is not None:
+            self.log.settle()
+
+    def _add(self, group: int, piece: Piece) -> None:
+        self.recorded.add(group, piece)
+        if piece.final:
+            self._ended[piece.trials] = np.maximum(self._ended[piece.trials], piece.epochs)
+        else:
+            self._covered[np.ix_(piece.trials, piece.epochs)] = True
+
+    def _stop(self, rung: Rung) -> None:
+        self.recorded.rungs.append(rung)
+        self.stopped_at |= dict.fromkeys(rung.stops, rung.epoch)

@@ -1,0 +1,135 @@
+"""Which trials a run has: their numbers, groups and cohorts, those of an earlier start first."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlab.errors import InputError
+from jaxlab.space import Group
+from jaxlab.study.fingerprint import plain
+
+
+class Roster(NamedTuple):
+    """Trials by number and groups in the run's order.
+
+    A trial keeps its number for good: settings that were added later come behind those of the first start, as a
+    cohort of their own.
+
+    Attributes:
+        groups: one compiled program each.
+        numbers: of the trials in each group's rows.
+        trial_ids: by number.
+        cohorts: how many trials each cohort has, in order of their numbers.
+    """
+
+    groups: list[Group]
+    numbers: list[np.ndarray]
+    trial_ids: list[str]
+    cohorts: list[int]
+
+    def cohort(self, index: int) -> range:
+        """Numbers of one cohort's trials."""
+        first = sum(self.cohorts[:index])
+        return range(first, first + self.cohorts[index])
+
+
+class Stage(NamedTuple):
+    """Trials of one cohort that train together.
+
+    Attributes:
+        name: of the stage, in the run folder.
+        groups: indices of their groups.
+        rows: of each group, which of its rows take part.
+        numbers: of each group, their trials' numbers.
+    """
+
+    name: str
+    groups: list[int]
+    rows: list[np.ndarray]
+    numbers: list[np.ndarray]
+
+
+def make_roster(study: Any, description: Mapping[str, Any] | None) -> Roster:
+    """The trials of a study, numbered as in the run that ``description`` is of.
+
+    Raises:
+        InputError: the run has trials that the study lacks, or functions in them whose code has changed.
+    """
+    ids = list(study.trial_ids)
+    if description is None:
+        return Roster(list(study.groups), [np.array(group.trials) for group in study.groups], ids, [len(ids)])
+    before = description["coordinates"]["trial_id"]
+    _check_kept(study, before, description)
+    added = [each for each in ids if each not in set(before)]
+    number = {each: index for index, each in enumerate([*before, *added])}
+    order = _order(study.groups, description["groups"])
+    groups = [study.groups[index] for index in order]
+    numbers = [np.array([number[ids[index]] for index in group.trials]) for group in groups]
+    cohorts = [*description["cohorts"], *([len(added)] if added else [])]
+    roster = Roster(groups, numbers, [*before, *added], cohorts)
+    _check_code(roster, description["groups"])
+    return roster
+
+
+def stages(roster: Roster, together: bool) -> list[Stage]:
+    """What trains when: cohort after cohort; within one, all groups ``together``, or one after the other."""
+    found = []
+    for cohort in range(len(roster.cohorts)):
+        members = np.array(roster.cohort(cohort))
+        parts = []
+        for group, numbers in enumerate(roster.numbers):
+            rows = np.flatnonzero(np.isin(numbers, members))
+            if len(rows):
+                parts.append((group, rows, numbers[rows]))
+        if together:
+            found.append(Stage(f"c{cohort:03d}", *map(list, zip(*parts, strict=True))))
+        else:
+            found += [Stage(f"c{cohort:03d}-g{part[0]:03d}", *([each] for each in part)) for part in parts]
+    return found
+
+
+def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -> None:
+    missing = [index for index, each in enumerate(before) if each not in set(study.trial_ids)]
+    if len(missing) == len(before):
+        raise InputError(
+            "space", study.name, "has none of the run's trials: it is another study; name another folder"
+        )
+    if missing:
+        columns = description["coordinates"]
+        setting = {name: values[missing[0]] for name, values in columns.items() if name != "trial_id"}
+        remedy = (
+            f"lacks {len(missing)} of the run's {len(before)} trials, such as {setting}: only add settings, "
+        )
+        raise InputError("space", study.name, f"{remedy}or name another folder")
+
+
+def _key(configuration: Mapping[str, Any]) -> str:
+    """A group's configuration without what tells the code of functions."""
+    return repr(sorted((name, _without_code(value)) for name, value in configuration.items()))
+
+
+def _without_code(value: Any) -> str:
+    if isinstance(value, list):
+        return repr([_without_code(each) for each in value])
+    return value.partition("#")[0] if isinstance(value, str) else repr(value)
+
+
+def _plain(group: Group) -> dict[str, Any]:
+    return {name: plain(value) for name, value in group.configuration.items()}
+
+
+def _order(groups: tuple[Group, ...], before: list[Mapping[str, Any]]) -> list[int]:
+    """Indices of the study's groups: those of the run in its order, then the new ones."""
+    keys = [_key(_plain(group)) for group in groups]
+    first = [keys.index(_key(entry["configuration"])) for entry in before]
+    return [*first, *(index for index in range(len(groups)) if index not in first)]
+
+
+def _check_code(roster: Roster, before: list[Mapping[str, Any]]) -> None:
+    for group, entry in zip(roster.groups, before, strict=False):
+        now = _plain(group)
+        for name, value in entry["configuration"].items():
+            if now[name] != value:
+                remedy = "its code is not that of the run: name another folder, or restore it"
+                raise InputError(f"configuration.{name}", now[name], remedy)

@@ -1,0 +1,256 @@
+"""A run in progress: stage after stage, states saved, rules asked at each rung."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlab import pruning
+from jaxlab.engine import GroupTraining, Piece, Programs, Training, compile_group, flat, packs_of, placed
+from jaxlab.errors import InputError, RunInterrupted
+from jaxlab.store import Log, Recorded, RunFolder, Rung, build_results, read_log, write_weights
+from jaxlab.study.changes import fingerprint_changes
+from jaxlab.study.curves import Curves
+from jaxlab.study.describe import describe
+from jaxlab.study.ledger import Ledger
+from jaxlab.study.progress import Counter
+from jaxlab.study.resolve import hyperparameters_in
+from jaxlab.study.roster import Roster, Stage, stages
+from jaxlab.study.saver import Saver
+
+_TIMES = (
+    "compile_seconds",
+    "probe_seconds",
+    "train_seconds",
+    "memory_bytes",
+    "programs",
+    "programs_from_cache",
+)
+
+
+class Run:
+    """One process' work on a run.
+
+    Args:
+        study: what to train.
+        options: how, see `jaxlab.study.run.Options`.
+        roster: the trials by number.
+        folder: where, or None.
+        description: what the folder says of an earlier start.
+        begin: called before anything is written.
+    """
+
+    def __init__(
+        self,
+        study: Any,
+        options: Any,
+        roster: Roster,
+        folder: RunFolder | None = None,
+        description: Mapping[str, Any] | None = None,
+        begin: Callable[[], None] = lambda: None,
+    ):
+        self.study, self.options, self.roster, self.folder, self.begin = study, options, roster, folder, begin
+        self.before = description
+        self.trials = [study.trial_of(group) for group in roster.groups]
+        entries = [] if description is None else description["groups"]
+        new = [None] * (len(roster.groups) - len(entries))
+        self.widths = [*(entry["width"] for entry in entries), *new]
+        self.fingerprints = [*(entry["fingerprint"] for entry in entries), *new]
+        self.times = dict.fromkeys(_TIMES, 0) | ({} if description is None else description["times"])
+        self.shared: dict[tuple, Any] = {}
+        earlier = Recorded([], []) if description is None else read_log(folder.pieces_path)
+        self.ledger = Ledger(len(roster.trial_ids), study.epochs, earlier)
+        self.counter = Counter(len(roster.trial_ids), study.epochs, len(roster.groups), options.progress)
+        for _, piece in earlier.pieces:
+            self.counter.known(piece)
+        self.counter.stop(self.ledger.stopped_at)
+
+    def stages(self) -> list[Stage]:
+        """What is left to train, in order."""
+        together = any(getattr(rule, "compares", True) for rule in self.study.rules)
+        every = stages(self.roster, together)
+        return [stage for stage in every if not self.ledger.finished(np.concatenate(stage.numbers))]
+
+    def description(self) -> dict[str, Any]:
+        """What ``run.json`` says; widths and fingerprints as far as they are known."""
+        now = describe(
+            self.study, self.roster, self.trials, self.widths, self.fingerprints, self.options.devices
+        )
+        changes = [] if self.before is None else self.before["changes"]
+        return now | {"times": dict(self.times), "changes": [*changes, *self.options.changes]}
+
+    def train(self, stage: Stage) -> None:
+        """Train one stage to its end."""
+        programs = [self._compiled(index) for index in stage.groups]
+        self._open()
+        groups = [self._group(*each) for each in zip(stage.groups, stage.rows, programs, strict=True)]
+        training = Training(groups, self.study.epochs)
+        folder = self.folder
+        with contextlib.nullcontext() if folder is None else folder.states(stage.name) as states:
+            saver = Saver(states, stage, self.options.checkpoint_seconds)
+            with self.ledger.flushing():
+                self._restore(stage, groups, saver.newest(programs))
+                self._follow(stage, training, saver)
+                self._end(stage, training, saver)
+
+    def results(self) -> Any:
+        """The labelled results so far."""
+        return build_results(self.description(), self.ledger.recorded)
+
+    def _open(self) -> None:
+        """The width and the fingerprint of a group are on disk before any of its pieces."""
+        if self.folder is not None:
+            self.begin()
+            self.folder.rewrite(self.description())
+            self.ledger.log = self.ledger.log or Log(self.folder.pieces_path)
+
+    def _group(self, index: int, rows: np.ndarray, programs: Programs) -> GroupTraining:
+        hyperparameters = jax.tree.map(lambda leaf: leaf[rows], hyperparameters_in(self.roster.groups[index]))
+        devices = tuple(programs.pack.mesh.devices.flat)
+        if devices not in self.shared:  # once for all groups on the same devices
+            self.shared[devices] = placed(self.study.arrays, programs.pack)
+        return GroupTraining(programs, hyperparameters, self.shared[devices])
+
+    def _restore(self, stage: Stage, groups: Sequence[GroupTraining], saved: Any) -> None:
+        if saved is None:
+            return
+        for numbers, group, (running, ended) in zip(stage.numbers, groups, saved, strict=True):
+            gap = self.ledger.missing(numbers[running.trials], running.epochs.tolist())
+            if gap is not None:
+                remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove "
+                remedy += f"{self.folder.states(stage.name).folder}, and the run trains it again"
+                raise InputError("pieces", str(self.folder.pieces_path), remedy)
+            left = self.ledger.without_last_record(numbers[ended.trials], ended.epochs)
+            group.restore(running, ended.take(np.flatnonzero(left)))
+
+    def _follow(self, stage: Stage, training: Training, saver: Saver) -> None:
+        """Train through all epochs."""
+        curves = self._curves(stage)
+
+        def decide(epoch: int) -> list[np.ndarray]:
+            stops = self._stops(stage, curves, epoch)
+            return [np.flatnonzero(np.isin(numbers, stops)) for numbers in stage.numbers]
+
+        clock = time.perf_counter()
+        for index, piece in training.segments(decide):
+            self._record(stage, index, piece, curves)
+            clock = self._tick(clock, stage.groups[index])
+            asked = self.options.stop()
+            if training.begun and (asked or saver.due()):
+                self._save(stage, training, saver, curves)
+                clock = self._tick(clock, stage.groups[index])
+            if asked:
+                self.ledger.flush()
+                saver.wait()
+                raise RunInterrupted("asked to stop; saved")
+
+    def _curves(self, stage: Stage) -> Curves:
+        variables = {
+            name: label for index in stage.groups for name, label in self.trials[index].variables.items()
+        }
+        dims = {dim for index in stage.groups for dim in self.trials[index].coordinates}
+        curves = Curves(np.sort(np.concatenate(stage.numbers)), self.study.epochs, variables, dims)
+        for _, piece in self.ledger.recorded.pieces:
+            curves.add(piece.of(curves.numbers))
+        return curves
+
+    def _stops(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
+        """Numbers of the trials that stop now that all have reached an epoch."""
+        rung = self.ledger.rung(stage.name, epoch)
+        if rung is None:
+            history = curves.history(epoch, self.ledger.running(curves.numbers, epoch))
+            found = pruning.decide(self.study.rules, history)
+            rung = Rung(
+                stage.name, epoch, {int(curves.numbers[row]): tuple(stop) for row, stop in found.items()}
+            )
+            if found:
+                self.ledger.stop(rung)
+                self.counter.stop(rung.stops)
+        self.ledger.settle()
+        return list(rung.stops)
+
+    def _save(self, stage: Stage, training: Training, saver: Saver, curves: Curves | None = None) -> None:
+        """States on disk, and results while training goes on; pieces first: no state is ahead of what was recorded."""
+        began = time.perf_counter()
+        for index, piece in training.settled():
+            self._record(stage, index, piece, curves)
+        if self.folder is not None:
+            self.ledger.flush()
+            if curves is not None:
+                self.folder.write_results(self.results())
+            saver.save(training.snapshot(), time.perf_counter() - began)
+
+    def _end(self, stage: Stage, training: Training, saver: Saver) -> None:
+        """States for an extension, then everybody's last record."""
+        self._save(stage, training, saver)
+        clock = time.perf_counter()
+        for index, piece in training.finish():
+            self._record(stage, index, piece)
+        self._tick(clock, stage.groups[-1])
+        saver.wait()
+
+    def _record(self, stage: Stage, index: int, piece: Piece, curves: Curves | None = None) -> None:
+        numbers, group = stage.numbers[index][piece.trials], stage.groups[index]
+        if piece.ended is not None and self.folder is not None:
+            self._keep(group, numbers, piece)
+        piece = piece._replace(trials=numbers, ended=None)
+        self.ledger.add(group, piece)
+        self.counter.add(piece, self.study.steps_per_epoch(self.roster.groups[group]))
+        if not piece.final and piece.epochs[-1] > 0:
+            self.times.setdefault("first_epoch_seconds", time.perf_counter() - self.counter.start)
+        if curves is not None:
+            curves.add(piece)
+
+    def _keep(self, group: int, numbers: np.ndarray, piece: Piece) -> None:
+        """The weights of trials that ended."""
+        weights, states = self.trials[group].weights, piece.ended.states
+        if weights is not None:
+            kept = {"last": flat(weights.kept(states.state))}
+            kept |= {} if states.best is None else {"best": flat(states.best.kept)}
+            write_weights(self.folder.weights_path, numbers, piece.epochs, kept)
+
+    def _tick(self, clock: float, group: int) -> float:
+        now = time.perf_counter()
+        self.counter.training += now - clock
+        self.times["train_seconds"] += now - clock
+        self.counter.report("training", group, self.times["compile_seconds"])
+        return now
+
+    def _compiled(self, index: int) -> Programs:
+        """One group's programs, at the width that is now fixed."""
+        counter, times, group = self.counter, self.times, self.roster.groups[index]
+        width = self.options.width or self.widths[index]
+        counter.width = width or 0
+        counter.report("compiling", index, times["compile_seconds"])
+
+        def tell(width: int) -> None:
+            counter.width = width
+            counter.report("probing", index, times["compile_seconds"])
+
+        choice = compile_group(
+            self.trials[index],
+            hyperparameters_in(group),
+            self.study.arrays,
+            self.study.epochs,
+            width,
+            self.options.devices,
+            cache=self.options.width_cache,
+            smallest_within=0.1 if pruning.stop_early(self.study.rules) else 0.0,
+            tell=tell,
+        )
+        programs = choice.programs
+        self.options.accept(fingerprint_changes(self.fingerprints[index], programs.fingerprint, group))
+        self.fingerprints[index] = programs.fingerprint
+        counter.width = self.widths[index] = programs.pack.width
+        packs = len(packs_of(len(group.trials), programs.pack.lanes))
+        times["compile_seconds"] += programs.compile_seconds
+        times["probe_seconds"] += choice.probe_seconds
+        times["memory_bytes"] = max(times["memory_bytes"], programs.memory_bytes(packs))
+        times["programs"] += 4
+        times["programs_from_cache"] += len(programs.saved_seconds)
+        return programs

@@ -1,0 +1,153 @@
+"""A trained model, from the weights that a run kept."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxlab.engine import to_device, unflat
+from jaxlab.errors import InputError
+from jaxlab.models import use_fast_convolutions
+from jaxlab.store import RunFolder, as_type, read_weights
+from jaxlab.study.build import model_of
+from jaxlab.study.fields import CONFIGURATION, checked_configuration
+from jaxlab.trial import Configuration, Hyperparameters
+
+
+class Shapes(NamedTuple):
+    """What a built-in model needs to know of the data."""
+
+    input_shape: tuple[int, ...]
+    outputs: int
+
+
+def load_model(
+    run: str | os.PathLike,
+    trial: int | str,
+    weights: str | None = None,
+    *,
+    functions: dict[str, Callable] | None = None,
+) -> nnx.Module:
+    """The model of one trial as it was trained, in evaluation mode.
+
+    >>> model = jaxlab.load_model("runs/fashion", 12)
+    >>> outputs, activations = model(data.prepare(data.test.inputs))
+
+    Nothing in the run folder is executed: functions of your own that the model was built with are given again.
+
+    Args:
+        run: the run folder, of a study with ``keep="last"`` or ``keep="best"``.
+        trial: its number along the results' dimension ``trial``, or its ``trial_id``.
+        weights: "best", of the epoch with the best validation metric, or "last"; by default the best that were kept.
+        functions: configuration fields that were functions of your own, such as ``{"model": build}``.
+
+    Returns:
+        the module; a built-in one returns ``(outputs, activations)`` of prepared inputs, see `Dataset.prepare`.
+
+    Raises:
+        InputError: there is no such run or trial, no weights were kept, or they are of another model.
+    """
+    folder = RunFolder(run)
+    description = folder.describe()
+    number = _number(trial, description["coordinates"]["trial_id"])
+    entry = next(group for group in description["groups"] if number in group["trials"])
+    found = _found(read_weights(folder.weights_path, number), weights, run)
+    configuration = _configuration(entry["configuration"], functions or {})
+    names = set(description["coordinates"]) - set(configuration) - {"trial_id"}
+    hyperparameters = Hyperparameters(
+        {
+            name: np.asarray(
+                description["coordinates"][name][number], np.uint32 if name == "seed" else np.float32
+            )
+            for name in sorted(names)
+        }
+    )
+    data = description["specification"]["data"]
+    if "input_shape" not in data:
+        raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
+    shapes = Shapes(tuple(data["input_shape"]), data["outputs"])
+    return _model(configuration, hyperparameters, shapes, found)
+
+
+def _model(
+    configuration: Configuration,
+    hyperparameters: Hyperparameters,
+    shapes: Shapes,
+    found: dict[str, np.ndarray],
+) -> nnx.Module:
+    build = model_of(configuration, shapes)
+
+    def module() -> nnx.Module:
+        rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
+        return use_fast_convolutions(build(configuration, hyperparameters, rngs), configuration.convolution)
+
+    graph, parameters, rest = nnx.split(nnx.eval_shape(module), nnx.Param, ...)
+    like = {"parameters": parameters, "rest": rest}
+    kept = unflat({path: leaf[None] for path, leaf in _typed(found, like).items()}, like)
+    kept = to_device(jax.tree.map(lambda leaf: leaf[0], kept), like)
+    model = nnx.merge(graph, kept["parameters"], kept["rest"])
+    model.eval()
+    return model
+
+
+def _typed(found: dict[str, np.ndarray], like: Any) -> dict[str, np.ndarray]:
+    dtypes = {
+        jax.tree_util.keystr(path): leaf.dtype for path, leaf in jax.tree_util.tree_leaves_with_path(like)
+    }
+    return {path: as_type(leaf, dtypes.get(path, leaf.dtype), path) for path, leaf in found.items()}
+
+
+def _number(trial: int | str, ids: list[str]) -> int:
+    if isinstance(trial, str):
+        if trial in ids:
+            return ids.index(trial)
+        raise InputError("trial", trial, "is no trial_id of this run; see the results' coordinate trial_id")
+    if not 0 <= trial < len(ids):
+        raise InputError("trial", trial, f"give a number from 0 to {len(ids) - 1}, or a trial_id")
+    return int(trial)
+
+
+def _found(kept: dict[str, dict[str, np.ndarray]], which: str | None, run: Any) -> dict[str, np.ndarray]:
+    if not kept:
+        remedy = (
+            'has no weights of this trial: train with keep = "best" or keep = "last", to the trial\'s end'
+        )
+        raise InputError("run", str(run), remedy)
+    if which is None:
+        which = "best" if "best" in kept else "last"
+    if which not in kept:
+        raise InputError("weights", which, f"this run kept {' and '.join(sorted(kept))}")
+    return kept[which]
+
+
+def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> Configuration:
+    """A group's configuration from JSON, with the user's functions put back."""
+    unknown = sorted(set(functions) - set(recorded))
+    if unknown:
+        raise InputError("functions", unknown[0], "is no configuration field of this run")
+    fields = {}
+    for name, value in recorded.items():
+        own = any(
+            "#" in each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)
+        )
+        if name in functions:
+            fields[name] = functions[name]
+        elif own and name in _OF_THE_MODEL:
+            raise InputError(
+                "functions", name, f"was {value} in this run: give it again, functions={{{name!r}: ...}}"
+            )
+        elif own:  # of the training alone
+            fields[name] = value if isinstance(value, str) else tuple(value)
+        else:
+            fields[name] = checked_configuration(name, value) if name in CONFIGURATION else _static(value)
+    return Configuration(fields)
+
+
+def _static(value: Any) -> Any:
+    return tuple(map(_static, value)) if isinstance(value, list) else value
+
+
+_OF_THE_MODEL = ("model", "activation", "kernel_init", "bias_init")

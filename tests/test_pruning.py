@@ -1,0 +1,298 @@
+"""Rules that stop trials: what one trial's own curves say, and rules as a study file writes them."""
+
+import itertools
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from jaxlab import pruning
+from jaxlab.errors import InputError
+
+nan, inf = np.nan, np.inf
+quick = settings(deadline=None, max_examples=50)
+FEW, UP_TO_12 = st.integers(1, 7), st.integers(0, 12)
+VALUES = [nan, inf, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 4.0, 8.0]  # differences and means are exact
+
+
+@st.composite
+def histories(draw, trials=FEW, epochs=UP_TO_12):
+    """Cohorts of which some trials have stopped and where planned epochs lie ahead; nothing may be written to."""
+    count, planned = draw(trials), draw(epochs)
+    epoch = draw(st.integers(0, planned))
+    lasts = draw(st.lists(st.none() | st.integers(0, epoch), min_size=count, max_size=count))
+    running = np.array([last is None for last in lasts])
+    reached = [[e <= (epoch if last is None else last) for e in range(planned + 1)] for last in lasts]
+
+    def curve(dtype, values):
+        drawn = draw(arrays(dtype, (count, planned + 1), elements=st.sampled_from(values)))
+        return np.where(reached, drawn, -1 if dtype == np.int32 else nan).astype(dtype)
+
+    dtype = draw(st.sampled_from([np.float32, np.float64, np.int32]))
+    curves = {
+        "score": curve(dtype, [0, 1, 2, 3, 5, 8] if dtype == np.int32 else VALUES),
+        "validation_loss": curve(np.float32, VALUES),
+        "train_loss": curve(np.float32, VALUES),
+        "first_bad_step": curve(np.int32, [-1, -1, 0, 7]),
+    }
+    for values in (running, *curves.values()):
+        values.setflags(write=False)
+    better = {"score": draw(st.sampled_from(["higher", "lower"])), "validation_loss": "lower"}
+    return pruning.History(epoch, planned, running, curves, better, "score")
+
+
+def history(scores, epoch=None, running=None, better="lower", bad=None):
+    """All trials at one epoch, by default the last that there is."""
+    scores = np.asarray(scores)
+    count, entries = scores.shape
+    steps = np.full(scores.shape, -1) if bad is None else np.repeat(np.array(bad)[:, None], entries, axis=1)
+    curves = {"score": scores, "validation_loss": scores, "first_bad_step": steps}
+    running = np.ones(count, bool) if running is None else np.array(running)
+    now = entries - 1 if epoch is None else epoch
+    return pruning.History(now, entries - 1, running, curves, {"score": better}, "score")
+
+
+def cost(value, better):
+    """Smaller is better, NaN is worst."""
+    value = float(value)
+    return inf if math.isnan(value) else -value if better == "higher" else value
+
+
+def who(h, stops):
+    return [row for row in range(len(h.running)) if h.running[row] and stops(row)]
+
+
+full = histories(st.just(4), st.just(12))  # of one shape: what is compiled compiles once
+
+
+# --- one trial's own curves --------------------------------------------------------------------------------
+
+
+@quick
+@given(histories())
+def test_divergence_stops_who_has_a_bad_step_and_nobody_when_told_so(h):
+    bad = h.curves["first_bad_step"]
+    assert list(pruning.Divergence()(h)) == who(h, lambda row: bad[row][h.epoch] >= 0)
+    assert pruning.Divergence(stop=False)(h) == {}
+
+
+def test_a_loss_that_rises_tenfold_and_returns_is_no_divergence():
+    loss = np.array([[2.3, 8.0, 23.0, 9.0, 1.0, 0.4]], np.float32)
+    assert all(pruning.decide([], history(loss, epoch)) == {} for epoch in range(6))
+    stop = pruning.decide([], history(loss, 2, bad=[31]))[0]
+    assert stop == ("diverged", "divergence", "not finite after step 31")
+
+
+@quick
+@given(histories(), st.integers(1, 5), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 6))
+def test_patience_counts_epochs_since_the_best_was_bettered(h, epochs, min_delta, warmup):
+    def waits(row):
+        best, *later = (cost(value, h.better["score"]) for value in h.curves["score"][row][: h.epoch + 1])
+        waited = 0
+        for value in later:
+            better = best - value > min_delta
+            best, waited = (value, 0) if better else (best, waited + 1)
+        return waited if h.epoch >= warmup and waited >= epochs else 0
+
+    expected = {row: f"score has not improved for {waits(row)} epochs" for row in who(h, waits)}
+    assert pruning.Patience(epochs, min_delta, None, warmup)(h) == expected
+
+
+def excess(value, least):
+    return 0 if value == least else inf if inf in (value, 1 / least if least else inf) else value / least - 1
+
+
+def lost(loss, t):
+    return 100 * excess(loss[t], min((v for v in loss[: t + 1] if v == v), default=nan))
+
+
+def quotient(loss, train, t, k):
+    strip = train[t - k + 1 : t + 1]
+    if any(math.isnan(v) for v in [loss[t], *strip]):
+        return nan
+    moved = 1000 * sum(excess(v, min(strip)) for v in strip) / k
+    return 0 if lost(loss, t) == 0 else inf if moved == 0 else lost(loss, t) / moved
+
+
+def rose(loss, t, s, k):
+    ends = [loss[t - i * k] for i in range(s + 1)]
+    return all(late > early for late, early in itertools.pairwise(ends))
+
+
+@quick
+@given(full, st.sampled_from([0.0, 5.1, 37.3, 900.1]), st.integers(0, 12))
+def test_generalization_loss_is_the_rise_above_the_minimum_so_far(h, alpha, warmup):
+    loss = h.curves["validation_loss"].tolist()
+    expected = who(h, lambda row: h.epoch >= warmup and lost(loss[row], h.epoch) > alpha)
+    assert list(pruning.GeneralizationLoss(alpha, warmup)(h)) == expected
+
+
+@quick
+@given(full, st.sampled_from([0.0, 0.031, 0.47]), st.sampled_from([1, 3, 4]), st.integers(0, 8))
+def test_productivity_quotient_is_looked_at_where_strips_end(h, alpha, k, warmup):
+    loss, train = h.curves["validation_loss"].tolist(), h.curves["train_loss"].tolist()
+    due = h.epoch >= max(k, warmup) and h.epoch % k == 0
+    expected = who(h, lambda r: due and quotient(loss[r], train[r], h.epoch, k) > alpha)
+    assert list(pruning.ProductivityQuotient(alpha, k, warmup)(h)) == expected
+
+
+@quick
+@given(full, st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 4), (2, 3), (3, 5)]), st.integers(0, 8))
+def test_up_wants_so_many_strips_to_rise_in_a_row(h, s_and_k, warmup):
+    s, k = s_and_k
+    loss = h.curves["validation_loss"].tolist()
+    due = h.epoch >= max(s * k, warmup) and h.epoch % k == 0
+    expected = who(h, lambda row: due and rose(loss[row], h.epoch, s, k))
+    assert list(pruning.Up(s, k, warmup)(h)) == expected
+
+
+def at_least_one(history):
+    return history.curves["score"][:, history.epoch] >= 1
+
+
+ALONE = [
+    pruning.Divergence(), pruning.Patience(2, 0.25), pruning.GeneralizationLoss(37.3),
+    pruning.ProductivityQuotient(0.031, 3), pruning.Up(2, 1),
+]  # fmt: skip
+RULES = [*ALONE, pruning.Median(0, 1, 1), pruning.SuccessiveHalving(1, 2), pruning.Hyperband(2)]
+
+
+@pytest.mark.parametrize("rule", ALONE, ids=lambda rule: rule.name)
+@quick
+@given(full)
+def test_a_trial_alone_fares_as_among_others(rule, h):
+    for row in range(4):
+        curves = {name: values[[row]] for name, values in h.curves.items()}
+        one = h._replace(running=h.running[[row]], curves=curves)
+        assert list(rule(one).values()) == [reason for r, reason in rule(h).items() if r == row]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@quick
+@given(full, st.sampled_from([0, 5, 1000]))
+def test_entries_beyond_the_present_epoch_are_not_looked_at(rule, h, junk):
+    curves = {name: values.copy() for name, values in h.curves.items()}
+    for values in curves.values():
+        values[:, h.epoch + 1 :] = junk
+    assert rule(h._replace(curves=curves)) == rule(h)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@quick
+@given(full)
+def test_nobody_stops_where_nobody_runs(rule, h):
+    assert rule(h._replace(running=np.zeros(4, bool))) == {}
+
+
+# --- rules as a study file writes them, and what is no rule --------------------------------------------------
+
+
+TABLE = [
+    ("median", True, [pruning.Median()]),
+    ("divergence", False, [pruning.Divergence(stop=False)]),
+    ("own", [cost, who], [cost, who]),
+    ("up", False, []),
+    ("patience", {"epochs": 5, "min_delta": 1e-3}, [pruning.Patience(5, 1e-3)]),
+    ("generalization_loss", {"alpha": 2}, [pruning.GeneralizationLoss(2)]),
+    ("productivity_quotient", {}, [pruning.ProductivityQuotient()]),
+    ("successive_halving", {"eta": 2, "metric": "score"}, [pruning.SuccessiveHalving(1, 2, "score")]),
+    ("hyperband", {"seed": 3}, [pruning.Hyperband(seed=3)]),
+]
+OTHER_FORMS = [("own", cost, [cost]), ("divergence", True, [pruning.Divergence()])]
+
+
+@pytest.mark.parametrize("rows", [TABLE, TABLE[::-1], OTHER_FORMS, []], ids=["", "back", "forms", "empty"])
+def test_a_table_gives_its_rules_in_its_order(rows):
+    table = {name: value for name, value, _ in rows}
+    assert pruning.from_table(table) == tuple(itertools.chain(*(rules for *_, rules in rows)))
+
+
+def table(**rules):
+    return lambda: pruning.from_table(rules)
+
+
+REFUSED = {
+    "pruning = 'medain': did you mean 'median'? known rules: divergence, patience": table(medain=True),
+    "pruning = 'zzz': known rules: divergence, patience": table(zzz=True),
+    "pruning.divergence = 1: give true or false": table(divergence=1),
+    "pruning.median = 5: give true, false or a table": table(median=5),
+    "pruning.median = 'evry': did you mean 'every'? parameters of median: ": table(median={"evry": 2}),
+    "pruning.up.k = 0: give a whole number >= 1": table(up={"k": 0}),
+    "pruning.own = 'x': give ": table(own=["x"]),
+    "pruning.all_of.rules = (): give one rule or more": lambda: pruning.AllOf(()),
+    "rules = <class 'jaxlab.pruning.comparing.Median'>: give": lambda: pruning.AllOf([pruning.Median]),
+    "rules = 'median': give a list of rules": lambda: pruning.check_rules("median"),
+    "rules = 3: give rules such as": lambda: pruning.check_rules([at_least_one, 3]),
+}
+WHOLE, REAL = [-1, True], [-0.1, nan, inf]
+BAD = {
+    pruning.Patience: {"epochs": [0, *WHOLE], "min_delta": REAL, "warmup_epochs": WHOLE},
+    pruning.GeneralizationLoss: {"alpha": REAL, "warmup_epochs": WHOLE},
+    pruning.ProductivityQuotient: {"alpha": REAL, "k": [0, *WHOLE], "warmup_epochs": WHOLE},
+    pruning.Up: {"s": [0, *WHOLE], "k": [0, *WHOLE], "warmup_epochs": WHOLE},
+    pruning.Median: {"warmup_epochs": WHOLE, "every": [0, *WHOLE], "min_trials": [0, *WHOLE]},
+    pruning.SuccessiveHalving: {"min_epochs": [0, *WHOLE], "eta": [1, *WHOLE]},
+    pruning.Hyperband: {"eta": [1, *WHOLE], "min_epochs": [0, *WHOLE], "seed": WHOLE},
+}
+
+
+@pytest.mark.parametrize("kind", BAD, ids=lambda kind: kind.name)
+def test_bad_parameters_are_named_with_what_to_give(kind):
+    for name, value in [(name, value) for name, values in BAD[kind].items() for value in values]:
+        field = re.escape(f"pruning.{kind.name}.{name} = {value}: give a ")
+        with pytest.raises(InputError, match=rf"^{field}.*number >= \d$"):
+            kind(**{name: value})
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_is_no_rule_is_refused_in_one_clear_line(line):
+    with pytest.raises(InputError) as error:
+        REFUSED[line]()
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        (pruning.Patience(metric="scor"), "pruning.patience.metric = 'scor': did you mean 'score'? recorded per"),
+        (pruning.Median(0, 1, 1, "wide"), "pruning.median.metric = 'wide': has an axis of its own"),
+        (pruning.SuccessiveHalving(metric="norm"), "pruning.successive_halving.metric = 'norm': is better neither"),
+        (pruning.Hyperband(metric=""), "pruning.hyperband.metric = '': recorded per epoch are first_bad_step, norm"),
+        (pruning.ProductivityQuotient(k=1), "pruning.productivity_quotient = 'train_loss': did you mean "),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)  # fmt: skip
+def test_a_metric_that_cannot_be_compared_is_named(rule, line):
+    h = history(np.arange(4.0).reshape(2, 2))
+    h = h._replace(curves=h.curves | {"wide": np.zeros((2, 2, 3)), "norm": np.zeros((2, 2))})
+    with pytest.raises(InputError) as error:
+        rule(h)
+    assert str(error.value).startswith(line)
+
+
+def test_curves_are_floating_with_nan_where_not_reached_and_losses_turned():
+    h = history([[3, 1, -1], [2, 5, -1]], epoch=1, better="higher")
+    np.testing.assert_array_equal(h.curve("score", "x"), [[3, 1, nan], [2, 5, nan]])
+    name, losses = h.losses(None, "x")
+    assert (name, losses.tolist()) == ("score", [[-3, -1], [-2, -5]])
+    assert h._replace(epoch=2).losses("score", "x")[1].tolist() == [[-3, -1, inf], [-2, -5, inf]]
+    assert history(np.zeros((1, 1), np.float32)).losses(None, "x")[1].dtype == np.float32
+
+
+def test_a_plain_rule_is_json_and_tells_rules_apart():
+    patience = pruning.Patience(epochs=3)
+    object.__setattr__(patience, "epochs", np.int64(3))  # as one from a range of NumPy's
+    rules = [*RULES, patience, pruning.AllOf((pruning.Up(), pruning.AllOf((at_least_one,))))]
+    plain = [json.dumps(pruning.plain_rule(rule, lambda own: own.__name__)) for rule in rules]
+    assert len(set(plain)) == len(rules)
+    patience = {"rule": "patience", "epochs": 3, "min_delta": 0.0, "metric": None, "warmup_epochs": 0}
+    assert json.loads(plain[-2]) == patience
+    up = {"rule": "up", "s": 3, "k": 5, "warmup_epochs": 0}
+    own = {"rule": "all_of", "rules": ["at_least_one"]}
+    assert json.loads(plain[-1]) == {"rule": "all_of", "rules": [up, own]}
