@@ -1,11 +1,13 @@
 """A run folder has one writer, and who died holds nothing."""
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -89,16 +91,6 @@ def test_nothing_is_held_after_the_context(tmp_path, error):
         assert not (tmp_path / "lock.holder").exists()
 
 
-def test_it_may_end_in_another_thread(tmp_path):
-    context = only_writer(tmp_path)
-    context.__enter__()
-    thread = threading.Thread(target=context.__exit__, args=(None, None, None))
-    thread.start()
-    thread.join()
-    with only_writer(tmp_path):
-        pass
-
-
 def test_who_is_refused_does_not_take_the_name_of_the_holder_away(tmp_path):
     with only_writer(tmp_path):
         assert refusal(tmp_path) == refusal(tmp_path) == named(os.getpid())
@@ -121,8 +113,16 @@ def test_without_a_readable_name_the_refusal_names_nobody(tmp_path, content):
         assert refusal(tmp_path) == UNNAMED
 
 
-def test_a_name_that_cannot_be_written_does_not_stop_the_writer(tmp_path):
-    (tmp_path / "lock.holder").mkdir()
+@pytest.mark.parametrize("left", ["a folder", "a dead one's name"])
+def test_a_name_that_cannot_be_written_does_not_stop_the_writer(tmp_path, monkeypatch, left):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if left == "a folder":
+        (tmp_path / "lock.holder").mkdir()
+    else:
+        (tmp_path / "lock.holder").write_text("pid 1 on host elsewhere")
+    monkeypatch.setattr(Path, "write_text", full)
     with only_writer(tmp_path):
         assert refusal(tmp_path) == UNNAMED
 

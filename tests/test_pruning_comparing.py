@@ -9,12 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_pruning import RULES, at_least_one, cost, full, histories, history, inf, nan, quick, who
+from numpy import inf, nan
+from test_pruning import (
+    RULES,
+    VALUES,
+    at_least_one,
+    cost,
+    distinct,
+    full,
+    histories,
+    history,
+    long,
+    quick,
+    who,
+)
 
 from jaxlab import pruning
 from jaxlab.errors import InputError
-
-distinct = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
 def trained(rule, scores):
@@ -40,33 +51,35 @@ def test_the_order_of_trials_does_not_matter(rule, rng, trials, epoch):
     assert {order[row] for row in rule(shuffled)} == set(rule(h))
 
 
-# --- the median --------------------------------------------------------------------------------------------
-
-
 def median_stops(h):
-    """Plain loops: a trial that stopped counts with the last that it recorded."""
+    """Plain loops: a trial that stopped counts with the last that it recorded, a diverged one as worst."""
     bests, nows = [], []
     for row, values in enumerate(h.curves["score"]):
         known = [v for v in values[: h.epoch + 1] if not math.isnan(v) and v != -1]
         costs = [cost(v, h.better["score"]) for v in known]
         bests.append(min(costs, default=inf))
-        nows.append(cost(values[h.epoch], h.better["score"]) if h.running[row] else [inf, *costs][-1])
+        now = cost(values[h.epoch], h.better["score"]) if h.running[row] else [inf, *costs][-1]
+        nows.append(inf if max(h.curves["first_bad_step"][row][: h.epoch + 1]) >= 0 else now)
     middle = statistics.median(nows)
     return [row for row, best in enumerate(bests) if h.running[row] and best > middle]
 
 
-@quick
-@given(histories(), st.integers(0, 5), st.integers(1, 3), st.integers(1, 5))
-def test_median_stops_whose_best_is_worse_than_the_middle_of_all(h, warmup, every, least):
-    due = h.epoch in range(warmup, h.epochs + 1, every) and len(h.running) >= least
-    assert list(pruning.Median(warmup, every, least)(h)) == (median_stops(h) if due else [])
+@long
+@given(histories)
+def test_median_stops_whose_best_is_worse_than_the_middle_of_all(h):
+    assert list(pruning.Median(0, 1, 1)(h)) == median_stops(h)
+
+
+def test_median_looks_every_few_epochs_after_the_warm_up_at_cohorts_that_are_large_enough():
+    scores = np.repeat([[0.0], [1.0], [2.0]], 9, axis=1)
+    assert [e for e in range(9) if pruning.Median(2, 3, 3)(history(scores, e))] == [2, 5, 8]
+    assert pruning.Median(0, 1, 4)(history(scores)) == {}
 
 
 @quick
-@given(histories())
-def test_median_never_stops_everybody(h):
-    everybody = h._replace(running=np.ones(len(h.running), bool))
-    assert len(pruning.Median(0, 1, 1)(everybody)) < len(h.running)
+@given(arrays(float, st.tuples(st.integers(1, 7), st.integers(2, 7)), elements=st.sampled_from(VALUES)))
+def test_median_by_itself_never_stops_everybody(scores):
+    assert trained(pruning.Median(0, 1, 1), scores).any(axis=1).all()
 
 
 @quick
@@ -84,12 +97,17 @@ def test_median_tells_both_numbers_as_they_were_recorded():
     assert rule(history(scores)) == {}  # the last has been at 0.5, whatever it is now
 
 
+def test_median_counts_who_stopped_with_the_last_value_and_who_diverged_as_worst():
+    rule = pruning.Median(0, 1, 1)
+    h = history([[1.0, nan], [2.0, nan], [3.0, 3.0]], running=[False, False, True])
+    assert list(rule(h)) == [2]
+    h.curves["first_bad_step"][1] = [5, -1]
+    assert rule(h) == {}
+
+
 def test_median_of_two_numbers_near_the_largest_is_between_them():
     scores = np.array([[1.0], [2.6e38], [3.0e38], [3.2e38]], np.float32)
     assert list(pruning.Median(0, 1, 1)(history(scores))) == [2, 3]
-
-
-# --- successive halving ------------------------------------------------------------------------------------
 
 
 def halved(h, members, kept):
@@ -100,7 +118,7 @@ def halved(h, members, kept):
 
 
 @quick
-@given(histories(), st.integers(1, 3), st.integers(2, 3))
+@given(histories, st.integers(1, 3), st.integers(2, 3))
 def test_successive_halving_keeps_the_best_at_its_rungs(h, least, eta):
     rungs = {least * eta**k: len(h.running) // eta ** (k + 1) for k in range(5)}
     expected = halved(h, range(len(h.running)), rungs[h.epoch]) if h.epoch in rungs else set()
@@ -128,9 +146,6 @@ def test_successive_halving_prefers_the_first_of_equals_and_anything_to_nan():
     assert list(rule(nothing)) == [1, 2]
 
 
-# --- Hyperband ---------------------------------------------------------------------------------------------
-
-
 def plan(trials, epochs, eta, least, seed):
     """The brackets by the paper's formulas in fractions: trials, rungs, kept."""
     most = max((s for s in range(12) if eta**s <= Fraction(epochs, least)), default=0)
@@ -140,6 +155,9 @@ def plan(trials, epochs, eta, least, seed):
     while sum(dealt) < trials:
         owed = [share - count for share, count in zip(shares, dealt, strict=True)]
         dealt[owed.index(max(owed))] += 1
+    while 0 in dealt and max(dealt) > 1:
+        dealt[len(dealt) - 1 - dealt[::-1].index(max(dealt))] -= 1
+        dealt[dealt.index(0)] += 1
     order = np.random.default_rng(seed).permutation(trials).tolist()
     found = []
     for s, count in zip(range(most, -1, -1), dealt, strict=True):
@@ -162,20 +180,16 @@ def test_hyperbands_brackets_are_the_papers_for_81_epochs():
     ]
     assert brackets[0].epochs(81) == 81 + 27 * 2 + 9 * 6 + 3 * 18 + 1 * 54
     assert brackets[4].epochs(81) == 5 * 81
-
-
-cohorts = st.tuples(
-    st.integers(0, 40), st.integers(1, 250), st.integers(2, 4), st.integers(1, 4), st.integers(0, 9)
-)
+    assert [len(each.trials) for each in pruning.Hyperband().brackets(6, 81)] == [2, 1, 1, 1, 1]
 
 
 @quick
-@given(cohorts)
-def test_hyperbands_brackets_follow_the_formulas_and_hold_each_trial_once(cohort):
-    trials, epochs, eta, least, seed = cohort
+@given(st.integers(0, 40), st.integers(1, 250), st.integers(2, 4), st.integers(1, 4), st.integers(0, 9))
+def test_hyperbands_brackets_follow_the_formulas_and_hold_each_trial_once(trials, epochs, eta, least, seed):
     brackets = pruning.Hyperband(eta, least, seed).brackets(trials, epochs)
     found = [(bracket.trials.tolist(), list(bracket.rungs), list(bracket.kept)) for bracket in brackets]
     assert found == plan(trials, epochs, eta, least, seed)
+    assert len(found) == min(trials, len(pruning.Hyperband(eta, least).brackets(10_000, epochs)))
     assert sorted(row for part, _, _ in found for row in part) == list(range(trials))
     for _, rungs, _ in found:
         assert rungs == sorted(set(rungs))
@@ -188,7 +202,7 @@ def test_hyperband_counts_brackets_without_rounding_errors(epochs, eta, count):
 
 
 @quick
-@given(histories(st.integers(1, 12)), st.integers(2, 3), st.integers(1, 2), st.integers(0, 9))
+@given(histories, st.integers(2, 3), st.integers(1, 2), st.integers(0, 9))
 def test_hyperband_halves_each_bracket_by_itself(h, eta, least, seed):
     expected = set()
     for members, rungs, kept in plan(len(h.running), h.epochs, eta, least, seed):
@@ -211,11 +225,12 @@ def test_hyperband_deals_by_its_seed_alone():
     assert first.tolist() == again.tolist() != other.tolist()
 
 
-# --- who decides -------------------------------------------------------------------------------------------
-
-
 def at_least_two(history):
     return {row: f"score {value}" for row, value in enumerate(history.curves["score"][:, -1]) if value >= 2}
+
+
+def test_outcomes_say_whether_others_were_looked_at():
+    assert [rule.outcome for rule in RULES] == ["diverged", *4 * ["stopped early"], *3 * ["pruned"]]
 
 
 SCORES = np.array([[0.0], [1.0], [2.0], [3.0]])
@@ -241,14 +256,12 @@ def test_divergence_is_added_in_front_or_moved_there_once():
 
 
 def test_only_rules_other_than_divergence_stop_early():
-    assert not pruning.stop_early([])
-    assert not pruning.stop_early([pruning.Divergence()])
-    assert pruning.stop_early([pruning.Divergence(), pruning.Up()])
-    assert pruning.stop_early([at_least_one])
+    lists = [[], [pruning.Divergence()], [pruning.Divergence(), pruning.Up()], [at_least_one]]
+    assert [pruning.stop_early(rules) for rules in lists] == [False, False, True, True]
 
 
 @quick
-@given(histories(), st.data())
+@given(histories, st.data())
 def test_a_function_of_ones_own_stops_the_running_trials_that_it_names(h, data):
     mask = data.draw(arrays(bool, len(h.running)))
     expected = who(h, lambda row: mask[row])
@@ -262,7 +275,7 @@ def test_a_function_of_ones_own_stops_the_running_trials_that_it_names(h, data):
 
 NO_MASK = [
     np.zeros(5, bool), np.zeros((4, 1), bool), np.zeros(4, int), np.zeros(4), np.bool_(True), None, [0, 3],
-    {4: "too far"}, {-1: "from the end"}, {"2": "text"}, {0.5: "between"},
+    {4: "too far"}, {-1: "from the end"}, {"2": "text"}, {0.5: "between"}, [[True], []],
 ]  # fmt: skip
 
 
@@ -295,5 +308,4 @@ def test_all_of_takes_functions_of_ones_own_which_may_compare():
         2: ("pruned", "all_of", "at_least_one and score 2.0"),
         3: ("pruned", "all_of", "at_least_one and score 3.0"),
     }
-    assert rule.compares
-    assert not rule.depends_on_epochs
+    assert (rule.compares, rule.depends_on_epochs) == (True, False)

@@ -22,7 +22,8 @@ class Median(_Comparing):
 
     Optuna's MedianPruner (Golovin et al. 2017 have its relative in Vizier) for trials that run side by side: all
     trials of the cohort count, one that stopped with its last value, so that the survivors are not halved again at
-    each epoch. NaN is worst. The best trial at an epoch is never worse than the median.
+    each epoch. NaN and trials with a bad step count as worst. By itself it never stops all trials: the best at an epoch
+    is not worse than the median. All that still run may stop where others, stopped by other rules, ended better.
 
     Args:
         warmup_epochs: before which no trial stops.
@@ -48,12 +49,11 @@ class Median(_Comparing):
         since = history.epoch - self.warmup_epochs
         if since < 0 or since % self.every or len(losses) < self.min_trials:
             return {}
-        best, now = losses.min(axis=1), losses[:, -1].copy()
         recorded = ~np.isnan(history.curve(name, "pruning.median.metric")[:, : history.epoch + 1])
         last = losses.shape[1] - 1 - np.argmax(recorded[:, ::-1], axis=1)
-        stopped = ~history.running & recorded.any(axis=1)
-        now[stopped] = losses[np.arange(len(losses)), last][stopped]
-        median = _middle(now)
+        latest = losses[np.arange(len(losses)), np.where(history.running, history.epoch, last)]
+        diverged = (history.curves["first_bad_step"][:, : history.epoch + 1] >= 0).any(axis=1)
+        best, median = losses.min(axis=1), _middle(np.where(diverged, np.inf, latest))
         sign = -1 if history.better[name] == "higher" else 1
         words = "best {} so far, {:.4g}, is worse than the median at epoch {}, {:.4g}"
         return {
@@ -87,12 +87,11 @@ class SuccessiveHalving(_Comparing):
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.successive_halving.metric")
-        rungs = [self.min_epochs * self.eta**k for k in range(64)]
-        if history.epoch not in rungs:
-            return {}
-        rung = rungs.index(history.epoch)
         everyone = np.arange(len(losses))
-        return _halved(history, name, losses, everyone, len(everyone) // self.eta ** (rung + 1))
+        rung, kept = int(self.min_epochs), len(everyone) // int(self.eta)
+        while rung < history.epoch:
+            rung, kept = rung * int(self.eta), kept // int(self.eta)
+        return _halved(history, name, losses, everyone, kept) if rung == history.epoch else {}
 
 
 class Bracket(NamedTuple):
@@ -120,8 +119,9 @@ class Hyperband(_Comparing):
 
     With R = epochs / min_epochs and s_max = ⌊log_eta R⌋, bracket s = s_max … 0 of the algorithm has
     n_s = ⌈(s_max + 1) / (s + 1) · eta**s⌉ trials that get r_s = epochs · eta**−s epochs before the first are dropped.
-    Here the cohort's trials are dealt to the brackets in proportion to n_s, in an order drawn with ``seed``; see
-    `brackets`. Within a bracket, its trials are compared as in `SuccessiveHalving`. Source: Li et al. 2018.
+    Here the cohort's trials are dealt to the brackets in proportion to n_s (by the largest remainder, at least one to
+    each while there are any, s_max first), in an order drawn with ``seed``; see `brackets`. Within a bracket, trials
+    are compared as in `SuccessiveHalving`, at r_s · eta**i rounded to whole epochs. Source: Li et al. 2018.
 
     Args:
         eta: one in so many goes on.
@@ -188,12 +188,16 @@ def _middle(losses: np.ndarray) -> float:
 
 
 def _dealt(trials: int, sizes: list[int]) -> list[int]:
-    """So many trials in proportion to sizes, by the largest remainder; of equals the first."""
+    """So many trials in proportion to sizes, by the largest remainder, of equals the first; one to each if possible."""
     total = sum(sizes)
     dealt = [trials * size // total for size in sizes]
     order = sorted(range(len(sizes)), key=lambda each: (-(trials * sizes[each] % total), each))
     for each in order[: trials - sum(dealt)]:
         dealt[each] += 1
+    while 0 in dealt and max(dealt) > 1:
+        fullest = max(range(len(dealt)), key=lambda each: (dealt[each], each))
+        dealt[fullest] -= 1
+        dealt[dealt.index(0)] += 1
     return dealt
 
 

@@ -1,14 +1,14 @@
 """Who stops, by all the rules of a study; and rules as a study file writes them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxlab.errors import InputError, did_you_mean
 from jaxlab.pruning.comparing import Hyperband, Median, SuccessiveHalving
-from jaxlab.pruning.history import History, Stop
+from jaxlab.pruning.history import History, Stop, flag
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 Rule = Callable[[History], Any]
@@ -98,10 +98,12 @@ def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> dict[str, Any]:
     """A built-in rule as JSON holds it; ``plain`` turns a function of the user's own inside `AllOf` into words."""
     if isinstance(rule, AllOf):
         return {"rule": rule.name, "rules": [_plain(each, plain) for each in rule.rules]}
-    values = asdict(rule).items()
-    return {"rule": rule.name} | {
-        key: each.item() if isinstance(each, np.generic) else each for key, each in values
-    }
+    found = {"rule": rule.name}
+    for field in fields(rule):
+        value = getattr(rule, field.name)
+        value = value.item() if isinstance(value, np.generic) else value
+        found[field.name] = float(value) if field.type is float else value  # 5 says the same as 5.0
+    return found
 
 
 def _plain(rule: Any, plain: Callable[[Any], Any]) -> Any:
@@ -129,8 +131,7 @@ def from_table(table: Mapping[str, Any]) -> tuple[Rule, ...]:
             known = [*kinds, "own"]
             raise InputError("pruning", name, f"{did_you_mean(name, known)}known rules: {', '.join(known)}")
         elif name == "divergence":
-            if not isinstance(value, bool):
-                raise InputError("pruning.divergence", value, "give true or false")
+            flag("pruning.divergence", value)
             found.append(Divergence(value))
         elif value is not False:
             found.append(_rule(kinds[name], name, value))
@@ -175,7 +176,10 @@ def _reasons(rule: Rule, history: History) -> dict[int, str]:
             if not isinstance(row, (int, np.integer)) or not 0 <= row < trials:
                 raise InputError(_name(rule), row, f"is no row: there are {trials} trials")
         return {int(row): str(reason) for row, reason in found.items() if history.running[row]}
-    mask = np.asarray(found)
+    try:
+        mask = np.asarray(found)
+    except ValueError:  # lists of unequal lengths
+        mask = np.asarray(found, object)
     if mask.shape != (trials,) or mask.dtype != bool:
         remedy = f"return a bool array of the {trials} trials, or a mapping from rows to reasons"
         raise InputError(_name(rule), f"{mask.dtype} {list(mask.shape)}", remedy)

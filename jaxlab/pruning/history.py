@@ -91,6 +91,12 @@ def real(field: str, value: object, least: float) -> None:
         raise InputError(field, value, f"give a number >= {least:g}")
 
 
+def flag(field: str, value: object) -> None:
+    """Raise unless true or false."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(field, value, "give true or false")
+
+
 def metric_name(field: str, value: object) -> None:
     """Raise unless None or a name."""
     if value is not None and not isinstance(value, str):

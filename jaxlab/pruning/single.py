@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxlab.diagnostics import generalization_loss, productivity_quotient, up
-from jaxlab.pruning.history import History, metric_name, real, whole
+from jaxlab.pruning.history import History, flag, metric_name, real, whole
 
 
 class _Alone:
@@ -32,6 +32,9 @@ class Divergence(_Alone):
     name: ClassVar[str] = "divergence"
     outcome: ClassVar[str] = "diverged"
 
+    def __post_init__(self) -> None:
+        flag("pruning.divergence.stop", self.stop)
+
     def __call__(self, history: History) -> dict[int, str]:
         if not self.stop:
             return {}
@@ -44,7 +47,8 @@ class Patience(_Alone):
     """Stop a trial whose metric has not improved for ``epochs`` epochs in a row, as Keras' EarlyStopping does.
 
     An epoch improves if its value is better than the best so far by more than ``min_delta``; only then does it become
-    the best so far. Epoch 0, before training, is the first best. NaN never improves.
+    the best so far, so that many small gains add up to one. NaN never improves. Unlike in Keras, which sees no values
+    from before training, epoch 0 is the first best, and epochs of the warm-up count, see ``start_from_epoch`` there.
 
     Args:
         epochs: without improvement after which a trial stops.
@@ -179,7 +183,15 @@ def _each(measure: str, **options: int) -> Callable[..., np.ndarray]:
     compiled = jax.jit(jax.vmap(partial(_MEASURES[measure], **options)))
 
     def of_all(*curves: np.ndarray) -> np.ndarray:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with jax.default_device(_host()):
             return np.asarray(compiled(*curves))
 
     return of_all
+
+
+def _host() -> jax.Device | None:
+    """The CPU, which has the curves and decides alike beside any accelerator; None where JAX is told to do without."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None

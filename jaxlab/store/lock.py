@@ -30,7 +30,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         InputError: somebody else holds it, or it cannot be written to.
     """
-    lock, holder = FileLock(folder / "lock", timeout=0, thread_local=False), folder / "lock.holder"
+    lock, holder = FileLock(folder / "lock", timeout=0), folder / "lock.holder"
     with disk_errors(folder):
         try:
             lock.acquire()

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import ml_dtypes
+import ml_dtypes  # noqa: F401  NumPy knows its names from now on
 import numpy as np
 
 from jaxlab.errors import InputError
@@ -205,7 +205,7 @@ def _unpack(content: np.ndarray) -> tuple[Arrays, dict[str, Any]]:
     end = start + int.from_bytes(content[_DIGEST:start].tobytes(), "little")
     header, arrays = json.loads(content[start:end].tobytes()), {}
     for name, word, shape in header["arrays"]:
-        dtype = np.dtype(getattr(ml_dtypes, word, word))
+        dtype = np.dtype(word)
         start, end = end, end + math.prod(shape) * dtype.itemsize
         arrays[name] = content[start:end].copy().view(dtype).reshape(shape)
     return arrays, header["note"]

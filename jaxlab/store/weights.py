@@ -51,13 +51,17 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
 
 
 def _row(arrays: Mapping[str, np.ndarray], prefix: str, row: int) -> Arrays:
-    return {path.removeprefix(prefix): leaf[row] for path, leaf in arrays.items() if path.startswith(prefix)}
+    # With an ellipsis, a number is an array too.
+    return {
+        name.removeprefix(prefix): leaf[row, ...] for name, leaf in arrays.items() if name.startswith(prefix)
+    }
 
 
 def as_type(leaf: np.ndarray, dtype: np.dtype, field: str) -> np.ndarray:
     """The leaf in its own type, which files of NumPy may have forgotten."""
     if leaf.dtype == dtype:
         return leaf
-    if leaf.dtype.kind == "V" and leaf.dtype.itemsize == dtype.itemsize:
+    forgotten = leaf.dtype.kind == "V" and dtype.isbuiltin == 2  # NumPy's own types are never forgotten
+    if forgotten and leaf.dtype.itemsize == dtype.itemsize:
         return leaf.view(dtype)
     raise InputError(field, str(leaf.dtype), f"should be {dtype}: the weights are of another model")

@@ -140,8 +140,10 @@ class Run:
         for index, piece in training.segments(decide):
             self._record(stage, index, piece, curves)
             clock = self._tick(clock, stage.groups[index])
+            if not training.begun:
+                continue  # before, there is no state of every trial to save
             asked = self.options.stop()
-            if training.begun and (asked or saver.due()):
+            if asked or saver.due():
                 self._save(stage, training, saver, curves)
                 clock = self._tick(clock, stage.groups[index])
             if asked:

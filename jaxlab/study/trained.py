@@ -94,9 +94,10 @@ def _model(
 
 
 def _typed(found: dict[str, np.ndarray], like: Any) -> dict[str, np.ndarray]:
-    dtypes = {
-        jax.tree_util.keystr(path): leaf.dtype for path, leaf in jax.tree_util.tree_leaves_with_path(like)
-    }
+    """The arrays in the model's types; what it has for PRNG keys stays their data."""
+    leaves = jax.tree_util.tree_leaves_with_path(like)
+    dtypes = {jax.tree_util.keystr(path): leaf.dtype for path, leaf in leaves}
+    dtypes = {path: dtype for path, dtype in dtypes.items() if isinstance(dtype, np.dtype)}
     return {path: as_type(leaf, dtypes.get(path, leaf.dtype), path) for path, leaf in found.items()}
 
 

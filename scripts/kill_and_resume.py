@@ -1,0 +1,189 @@
+"""Does a run survive any death? Kills it at random moments, goes on, and compares every array bit for bit.
+
+    python scripts/kill_and_resume.py scripts/studies/hyperband.toml --kills 300 --set epochs=9
+    python scripts/kill_and_resume.py STUDY.toml --signal TERM
+
+Half of the kills come at a random time while it trains, half within milliseconds after a file of the run folder appeared.
+States are saved after every call. Exit status 1 if a run differs from the uninterrupted one, or leaves a folder that cannot
+be read.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import xarray as xr
+
+import jaxlab.cli.app  # noqa: F401  before the children: it is what takes longest to import
+from jaxlab import cli
+from jaxlab.store import read_log
+
+WHERE = ("pieces", "states/*", "weights", ".")
+# This process starts no device of JAX's: it could not fork then. So it compares pieces, and results through xarray.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", help="the study file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for jaxlab run")
+    parser.add_argument("--kills", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--signal", choices=("KILL", "TERM", "USR1"), default="KILL")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    given = parser.parse_args(arguments)
+    changes = [word for change in given.set for word in ("--set", change)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["run", given.study, *changes, "--checkpoint-every", "0", "--out"]
+        return kill_often(
+            command, Path(folder), given.kills, getattr(signal, f"SIG{given.signal}"), given.seed
+        )
+
+
+def kill_often(command: list[str], folder: Path, kills: int, number: signal.Signals, seed: int) -> int:
+    """Kill so many times; 0 if every run that came to its end is the uninterrupted one."""
+    reference = folder / "reference"
+    child = start([*command, str(reference)], folder / "log")
+    moment(child, reference, 1)
+    began = time.monotonic()
+    if wait(child) != 0:
+        print((folder / "log").read_text(), file=sys.stderr)
+        return 1
+    span = time.monotonic() - began
+    rng, done, finished = random.Random(seed), 0, 0
+    run = folder / "run"
+    while done < kills or run.exists():
+        child = start([*command, str(run)], folder / "log")
+        killed = done < kills and kill(child, run, rng, span, number)
+        status = wait(child)
+        done += killed
+        expected = {0} if not killed else {-signal.SIGKILL, 0} if number == signal.SIGKILL else {75, 0}
+        wrong = f"exit status {status}" if status not in expected else ""
+        wrong = wrong or differences(reference, run) or (status == 0 and results_differ(reference, run))
+        if wrong:
+            kept = shutil.copytree(run, Path(tempfile.mkdtemp()) / "run")
+            print(f"after {done} kills: {wrong}; {kept}\n{(folder / 'log').read_text()}", file=sys.stderr)
+            return 1
+        if status == 0:
+            finished += 1
+            shutil.rmtree(run)
+    print(
+        f"{done} times {number.name}, {finished} runs finished, every array bitwise that of the uninterrupted run"
+    )
+    return 0
+
+
+def start(command: list[str], log: Path) -> int:
+    """The command line in a child process that has everything imported."""
+    child = os.fork()
+    if child:
+        return child
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["jaxlab", *command]
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        status = end.code or 0
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def kill(child: int, run: Path, rng: random.Random, span: float, number: signal.Signals) -> bool:
+    """Send the signal at a random moment of the ``span`` that training takes; False if the child was faster."""
+    if rng.random() < 0.5:
+        late = rng.uniform(0, 0.7 * span)
+        came = moment(child, run, 1)
+    else:
+        late = rng.uniform(0, 0.01)
+        came = moment(child, run, rng.randint(1, 12))
+    time.sleep(late)
+    if not came or ended(child):
+        return False
+    os.kill(child, number)
+    return True
+
+
+def moment(child: int, run: Path, changes: int) -> bool:
+    """Wait until the names in a run folder have changed so often; False if the process ended before."""
+    seen = contents(run)
+    while not ended(child):
+        now = contents(run)
+        changes -= now != seen
+        seen = now
+        if changes <= 0:
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def ended(child: int) -> bool:
+    """Whether the process has ended; it is left to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def contents(run: Path) -> set[str]:
+    """Names of the files that a run adds one after the other."""
+    found = set()
+    for folder in WHERE:
+        for path in run.glob(f"{folder}/*"):
+            found.add(path.name)
+    return found
+
+
+def wait(child: int) -> int:
+    """The exit status; minus the signal's number if one ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def differences(reference: Path, run: Path) -> str:
+    """What the pieces of a run hold that those of the uninterrupted one do not."""
+    expected, stops = recorded(reference)
+    found, stopped = recorded(run)
+    for key, value in found.items():
+        if expected.get(key) != value:
+            return "trial {}, epoch {}, {}: differs".format(*key)
+    wrong = [stop for stop in stopped.items() if stop not in stops.items()]
+    return f"trial {wrong[0][0]} stopped otherwise: {wrong[0][1]}" if wrong else ""
+
+
+def recorded(run: Path) -> tuple[dict, dict]:
+    """The bits of everything in the pieces, by trial, epoch and name; and who stopped when and why."""
+    values, log = {}, read_log(run / "pieces")
+    for _, piece in log.pieces:
+        for name, array in piece.record.items():
+            for row, trial in enumerate(piece.trials.tolist()):
+                if piece.final:
+                    values[trial, int(piece.epochs[row]), name] = array[row].tobytes()
+                else:
+                    for at, epoch in enumerate(piece.epochs.tolist()):
+                        values[trial, epoch, name] = array[row, at].tobytes()
+    return values, {trial: (rung.epoch, *stop) for rung in log.rungs for trial, stop in rung.stops.items()}
+
+
+def results_differ(reference: Path, run: Path) -> str:
+    """The first variable of a finished run that is not that of the uninterrupted one."""
+    expected, found = (xr.open_zarr(each / "results.zarr").load() for each in (reference, run))
+    names = sorted(set(expected.variables) | set(found.variables))
+    return next((f"{name} differs" for name in names if not same(expected, found, name)), "")
+
+
+def same(one: xr.Dataset, other: xr.Dataset, name: str) -> bool:
+    """Whether a variable is bitwise the same in both."""
+    if name not in one.variables or name not in other.variables or one[name].dtype != other[name].dtype:
+        return False
+    here, there = one[name].values, other[name].values
+    return here.tolist() == there.tolist() if here.dtype.kind in "OTU" else here.tobytes() == there.tobytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
