@@ -1,11 +1,11 @@
 """Does a run survive any death? Kills it at random moments, goes on, and compares every array bit for bit.
 
-    python scripts/kill_and_resume.py scripts/studies/hyperband.toml --kills 300 --set epochs=9
+    python scripts/kill_and_resume.py scripts/studies/learning_rate.toml --kills 300
     python scripts/kill_and_resume.py STUDY.toml --signal TERM
 
-Half of the kills come at a random time while it trains, half within milliseconds after a file of the run folder appeared.
-States are saved after every call. Exit status 1 if a run differs from the uninterrupted one, or leaves a folder that cannot
-be read.
+Half of the kills come at a random time while it trains, half within milliseconds after a file of the run folder
+appeared. States are saved after every call. Exit status 1 if a run differs from the uninterrupted one, or leaves a
+folder that cannot be read.
 """
 
 import argparse

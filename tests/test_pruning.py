@@ -16,7 +16,7 @@ from jaxlab.errors import InputError
 from jaxlab.pruning.history import real, whole
 
 nan, inf = np.nan, np.inf
-quick, long = (settings(deadline=None, max_examples=count) for count in (100, 700))
+quick = settings(deadline=None, max_examples=100)
 VALUES = [nan, inf, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 4.0, 8.0]  # differences and means are exact
 
 
@@ -31,9 +31,7 @@ def cohort(seed, trials=None, planned=None):
     bad_from = rng.integers(0, 3 * planned + 2, (count, 1))
 
     def curve(dtype, values):
-        drawn = rng.choice(
-            rng.choice(values, rng.integers(1, 9)), reached.shape
-        )  # now and then all are equal
+        drawn = rng.choice(rng.choice(values, rng.integers(1, 9)), reached.shape)  # few differ
         return np.where(reached, drawn, -1 if dtype == np.int32 else nan).astype(dtype)
 
     dtype = rng.choice([np.float32, np.float64, np.int32])
@@ -89,7 +87,7 @@ def test_a_loss_that_rises_tenfold_and_returns_is_no_divergence():
     assert stop == ("diverged", "divergence", "not finite after step 31")
 
 
-@long
+@settings(quick, max_examples=700)
 @given(histories, st.integers(1, 5), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 6))
 def test_patience_counts_epochs_since_the_best_was_bettered(h, epochs, min_delta, warmup):
     def waits(row):
@@ -142,7 +140,7 @@ def test_productivity_quotient_is_looked_at_where_strips_end(h, alpha, k, warmup
     assert list(pruning.ProductivityQuotient(alpha, k, warmup)(h)) == expected
 
 
-@long
+@settings(quick, max_examples=300)
 @given(full, st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 4), (2, 3), (3, 5)]), st.integers(0, 8))
 def test_up_wants_so_many_strips_to_rise_in_a_row(h, s_and_k, warmup):
     loss, (s, k) = h.curves["validation_loss"].tolist(), s_and_k
@@ -154,6 +152,12 @@ def test_up_wants_so_many_strips_to_rise_in_a_row(h, s_and_k, warmup):
 def test_measures_run_where_jax_is_told_to_do_without_the_cpu(monkeypatch):
     monkeypatch.setattr("jax.local_devices", Mock(side_effect=RuntimeError("Unknown backend cpu")))
     assert list(pruning.Up(1, 1)(history([[1.0, 2.0], [2.0, 1.0]]))) == [0]
+
+
+def test_measures_take_numbers_of_numpys():
+    rule = pruning.Up(1)
+    object.__setattr__(rule, "k", np.int64(2))  # which hints refuse sooner in tests
+    assert list(rule(history([[1.0, 1.0, 2.0]]))) == [0]
 
 
 def at_least_one(history):
@@ -181,9 +185,7 @@ def test_a_trial_alone_fares_as_among_others(rule, h):
 @quick
 @given(full, st.sampled_from([0, 5, 1000]))
 def test_entries_beyond_the_present_epoch_are_not_looked_at(rule, h, junk):
-    curves = {name: values.copy() for name, values in h.curves.items()}
-    for values in curves.values():
-        values[:, h.epoch + 1 :] = junk
+    curves = {name: np.where(np.arange(13) > h.epoch, junk, values) for name, values in h.curves.items()}
     assert rule(h._replace(curves=curves)) == rule(h)
 
 
@@ -216,7 +218,6 @@ def test_a_table_gives_its_rules_in_its_order(rows):
 
 REFUSED = {
     "pruning = 'medain': did you mean 'median'? known rules: divergence, patience": {"medain": True},
-    "pruning = 'zzz': known rules: divergence, patience": {"zzz": True},
     "pruning.divergence = 1: give true or false": {"divergence": 1},
     "pruning.median = 5: give true, false or a table": {"median": 5},
     "pruning.median = 'evry': did you mean 'every'? parameters of median: ": {"median": {"evry": 2}},
@@ -295,5 +296,4 @@ def test_a_plain_rule_is_json_and_tells_rules_apart():
     patience = {"rule": "patience", "epochs": 3, "min_delta": 0.0, "metric": None, "warmup_epochs": 0}
     assert json.loads(plain[-2]) == patience
     up = {"rule": "up", "s": 3, "k": 5, "warmup_epochs": 0}
-    own = {"rule": "all_of", "rules": ["at_least_one"]}
-    assert json.loads(plain[-1]) == {"rule": "all_of", "rules": [up, own]}
+    assert json.loads(plain[-1])["rules"] == [up, {"rule": "all_of", "rules": ["at_least_one"]}]

@@ -6,23 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import inf, nan
-from test_pruning import (
-    RULES,
-    VALUES,
-    at_least_one,
-    cost,
-    distinct,
-    full,
-    histories,
-    history,
-    long,
-    quick,
-    who,
-)
+from test_pruning import RULES, VALUES, at_least_one, cost, distinct, full, histories, history, quick, who
 
 from jaxlab import pruning
 from jaxlab.errors import InputError
@@ -64,7 +52,7 @@ def median_stops(h):
     return [row for row, best in enumerate(bests) if h.running[row] and best > middle]
 
 
-@long
+@settings(quick, max_examples=700)
 @given(histories)
 def test_median_stops_whose_best_is_worse_than_the_middle_of_all(h):
     assert list(pruning.Median(0, 1, 1)(h)) == median_stops(h)
@@ -111,10 +99,10 @@ def test_median_of_two_numbers_near_the_largest_is_between_them():
 
 
 def halved(h, members, kept):
-    """All but the best of some trials that run."""
-    running = [row for row in members if h.running[row]]
-    ranked = sorted((cost(h.curves["score"][row][h.epoch], h.better["score"]), row) for row in running)
-    return {row for _, row in ranked[max(1, kept) :]}
+    """All but the best of some trials that run; diverged ones last."""
+    now, bad = h.curves["score"][:, h.epoch], h.curves["first_bad_step"][:, : h.epoch + 1].max(axis=1) >= 0
+    ranked = sorted((bad[row], cost(now[row], h.better["score"]), row) for row in members if h.running[row])
+    return {row for *_, row in ranked[max(1, kept) :]}
 
 
 @quick
@@ -136,14 +124,14 @@ def test_successive_halving_leaves_as_many_per_rung_as_counted(rng, trials, leas
         assert count == (max(1, math.floor(Fraction(trials, eta**passed))) if passed else trials)
 
 
-def test_successive_halving_prefers_the_first_of_equals_and_anything_to_nan():
+def test_successive_halving_prefers_the_first_of_equals_anything_to_nan_and_nan_to_diverged():
     words = "score at epoch 2 is not among the best 2 of 5"
     rule = pruning.SuccessiveHalving(min_epochs=2, eta=2)
     h = history([[0, 0, nan], [0, 0, 0.5], [0, 0, inf], [0, 0, 0.5], [0, 0, 0.5]])
     assert rule(h) == {4: words, 2: words, 0: words}
-    assert rule(h._replace(running=np.array([True, False, True, False, False]))) == {}
-    nothing = history(np.full((3, 3), nan))
-    assert list(rule(nothing)) == [1, 2]
+    assert rule(h._replace(running=np.array([True, False, True, True, True]))) == {2: words, 0: words}
+    assert list(rule(history(np.full((3, 3), nan)))) == [1, 2]
+    assert list(rule(history([[0, 0, 1], [0, 0, nan], [0, 0, 2]], bad=[9, -1, -1]))) == [1, 0]
 
 
 def plan(trials, epochs, eta, least, seed):
@@ -275,7 +263,7 @@ def test_a_function_of_ones_own_stops_the_running_trials_that_it_names(h, data):
 
 NO_MASK = [
     np.zeros(5, bool), np.zeros((4, 1), bool), np.zeros(4, int), np.zeros(4), np.bool_(True), None, [0, 3],
-    {4: "too far"}, {-1: "from the end"}, {"2": "text"}, {0.5: "between"}, [[True], []],
+    {4: "too far"}, {-1: "from the end"}, {"2": "text"}, {0.5: "between"}, {True: "no row"}, [[True], []],
 ]  # fmt: skip
 
 

@@ -52,8 +52,7 @@ class Median(_Comparing):
         recorded = ~np.isnan(history.curve(name, "pruning.median.metric")[:, : history.epoch + 1])
         last = losses.shape[1] - 1 - np.argmax(recorded[:, ::-1], axis=1)
         latest = losses[np.arange(len(losses)), np.where(history.running, history.epoch, last)]
-        diverged = (history.curves["first_bad_step"][:, : history.epoch + 1] >= 0).any(axis=1)
-        best, median = losses.min(axis=1), _middle(np.where(diverged, np.inf, latest))
+        best, median = losses.min(axis=1), _middle(np.where(_diverged(history), np.inf, latest))
         sign = -1 if history.better[name] == "higher" else 1
         words = "best {} so far, {:.4g}, is worse than the median at epoch {}, {:.4g}"
         return {
@@ -66,8 +65,8 @@ class Median(_Comparing):
 class SuccessiveHalving(_Comparing):
     """At epochs ``min_epochs · eta**k`` only the best ⌊n / eta**(k+1)⌋ of the cohort's n trials go on, at least one.
 
-    Compared by the value at that epoch; of equals the first go on; NaN is worst. Trials that stopped for other reasons
-    are among the n. Source: Jamieson & Talwalkar 2016; Li et al. 2018.
+    Compared by the value at that epoch; of equals the first go on; NaN is worst, and trials with a bad step come after
+    it. Trials that stopped for other reasons are among the n. Source: Jamieson & Talwalkar 2016; Li et al. 2018.
 
     Args:
         min_epochs: of every trial.
@@ -175,10 +174,16 @@ def _halved(
 ) -> dict[int, str]:
     """Which of some running trials are not among the best ``kept``, at least one."""
     running = members[history.running[members]]
-    ranked = running[np.argsort(losses[running, -1], kind="stable")]
+    # A diverged trial stops anyway: the metric of its frozen state, finite as a rule, must take nobody's place.
+    ranked = running[np.lexsort((losses[running, -1], _diverged(history)[running]))]
     kept = max(1, kept)
     words = f"{name} at epoch {history.epoch} is not among the best {kept} of {len(members)}"
     return dict.fromkeys(ranked[kept:].tolist(), words)
+
+
+def _diverged(history: History) -> np.ndarray:
+    """Which trials have had a bad step, ``[T]``."""
+    return (history.curves["first_bad_step"][:, : history.epoch + 1] >= 0).any(axis=1)
 
 
 def _middle(losses: np.ndarray) -> float:

@@ -173,7 +173,8 @@ def _reasons(rule: Rule, history: History) -> dict[int, str]:
     trials = len(history.running)
     if isinstance(found, Mapping):
         for row in found:
-            if not isinstance(row, (int, np.integer)) or not 0 <= row < trials:
+            whole = isinstance(row, (int, np.integer)) and not isinstance(row, bool)
+            if not whole or not 0 <= row < trials:
                 raise InputError(_name(rule), row, f"is no row: there are {trials} trials")
         return {int(row): str(reason) for row, reason in found.items() if history.running[row]}
     try:

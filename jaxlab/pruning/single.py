@@ -131,7 +131,7 @@ class ProductivityQuotient(_Alone):
         if history.epoch < max(self.k, self.warmup_epochs) or history.epoch % self.k:
             return {}
         both = _loss(history, "validation", self), _loss(history, "train", self)
-        quotient = _each("productivity_quotient", k=self.k)(*both)[:, history.epoch]
+        quotient = _each("productivity_quotient", k=int(self.k))(*both)[:, history.epoch]
         words = "generalisation loss over training progress is {:.3g} (PQ > {:g})"
         rows = _rows((quotient > self.alpha) & history.running)
         return {row: words.format(quotient[row], self.alpha) for row in rows}
@@ -157,7 +157,7 @@ class Up(_Alone):
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        rose = _each("up", s=self.s, k=self.k)(_loss(history, "validation", self))[:, history.epoch]
+        rose = _each("up", s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[:, history.epoch]
         reason = f"validation loss rose over {self.s} successive strips of {self.k} epochs"
         return dict.fromkeys(_rows(rose & history.running), reason)
 

@@ -87,7 +87,7 @@ def _model(
     graph, parameters, rest = nnx.split(nnx.eval_shape(module), nnx.Param, ...)
     like = {"parameters": parameters, "rest": rest}
     kept = unflat({path: leaf[None] for path, leaf in _typed(found, like).items()}, like)
-    kept = to_device(jax.tree.map(lambda leaf: leaf[0], kept), like)
+    kept = to_device(jax.tree.map(lambda leaf: np.asarray(leaf[0]), kept), like)
     model = nnx.merge(graph, kept["parameters"], kept["rest"])
     model.eval()
     return model
