@@ -443,10 +443,12 @@ def test_weights_are_read_by_trial_and_the_latest_epoch_wins(tmp_path):
         ([5, 2], [5, 5]),
         ([2], [4]),
         ([12], [0]),
+        ([10, 13], [3, 20]),
+        ([10, 14], [7, 30]),
     ]:
         kept = weights_of(trials, np.array(epochs)[:, None], ("last", "best"))
         write_weights(folder, np.array(trials), np.array(epochs), kept)
-    for trial, epoch in [(4, 7), (5, 5), (2, 6), (9, 8), (12, 0)]:
+    for trial, epoch in [(4, 7), (5, 5), (2, 6), (9, 8), (12, 0), (10, 7)]:
         found = read_weights(folder, trial)
         assert list(found) == ["last", "best"]
         expected = weights_of([trial], epoch)["last"]
@@ -479,6 +481,7 @@ def test_weights_of_types_that_numpy_does_not_know_come_back_as_their_type(tmp_p
         (np.ones(3, "V2"), np.float32),
         (np.ones(3, "V2"), np.float16),
         (np.ones(4, "V1"), BFLOAT16),
+        (np.ones(3, np.float16), BFLOAT16),
     ],
 )
 def test_a_leaf_of_another_type_is_of_another_model(leaf, dtype):
