@@ -76,7 +76,8 @@ def test_another_folder_is_free(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with only_writer(tmp_path / "a"), only_writer(tmp_path / "b"):
-        pass
+        for name in ("a", "b"):
+            assert refusal(tmp_path / name) == named(os.getpid())
 
 
 @pytest.mark.parametrize("error", [None, KeyError, KeyboardInterrupt, SystemExit])

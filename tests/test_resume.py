@@ -110,6 +110,7 @@ def test_cohorts_are_extended_together(tmp_path):
     its(1, grid(seed=[0, 1]), ()).run(tmp_path / "run", width=2)
     its(1, grid(seed=[0, 1, 2]), ()).run(tmp_path / "run")
     found = its(2, grid(seed=[0, 1, 2]), ()).run(tmp_path / "run")
+    assert found.epochs_run.values.tolist() == [2, 2, 2]
     same(found, its(2, grid(seed=[0, 1, 2]), ()).run(width=2))
 
 
@@ -183,7 +184,20 @@ def test_what_has_changed_is_said_and_has_to_be_accepted(tmp_path, change, words
 def test_python_and_numpy_may_change(tmp_path):
     folder = trained_for(tmp_path, rules=())
     changed(folder, lambda d: d["environment"]["versions"].update(python="2.7", numpy="1.0"))
-    its(2, grid(seed=[0]), ()).run(folder)
+    assert its(2, grid(seed=[0]), ()).run(folder).epochs_run.values.tolist() == [2]
+    assert json.loads((folder / "run.json").read_text())["changes"] == []
+
+
+def test_a_run_begun_by_another_meanwhile_is_not_overwritten(tmp_path):
+    """Both found the folder free; the other was faster, and is done."""
+
+    def overtaken(progress):
+        if not (tmp_path / "run").exists():
+            its(1, grid(seed=[0]), ()).run(tmp_path / "run", width=2)
+
+    with pytest.raises(InputError, match=r"out = .*another process has begun a run there: run it again"):
+        its(1, grid(seed=[5]), ()).run(tmp_path / "run", width=2, progress=overtaken)
+    assert read_results(tmp_path / "run").seed.values.tolist() == [0]
 
 
 def test_a_second_writer_is_refused_and_reading_is_not(tmp_path):

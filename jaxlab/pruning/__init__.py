@@ -11,11 +11,12 @@ step always stop, see `Divergence`.
 
 from jaxlab.pruning.comparing import Bracket, Hyperband, Median, SuccessiveHalving
 from jaxlab.pruning.deciding import (
-    BUILT_IN,
     AllOf,
     check_rules,
+    compare,
     decide,
     from_table,
+    needing_epochs,
     plain_rule,
     stop_early,
     with_divergence,
@@ -24,7 +25,6 @@ from jaxlab.pruning.history import History, Stop
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 __all__ = [
-    "BUILT_IN",
     "AllOf",
     "Bracket",
     "Divergence",
@@ -38,8 +38,10 @@ __all__ = [
     "SuccessiveHalving",
     "Up",
     "check_rules",
+    "compare",
     "decide",
     "from_table",
+    "needing_epochs",
     "plain_rule",
     "stop_early",
     "with_divergence",

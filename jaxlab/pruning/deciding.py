@@ -33,11 +33,11 @@ class AllOf:
 
     @property
     def compares(self) -> bool:
-        return any(getattr(rule, "compares", True) for rule in self.rules)
+        return compare(self.rules)
 
     @property
     def depends_on_epochs(self) -> bool:
-        return any(getattr(rule, "depends_on_epochs", False) for rule in self.rules)
+        return bool(needing_epochs(self.rules))
 
     def __call__(self, history: History) -> dict[int, str]:
         found = [_reasons(rule, history) for rule in self.rules]
@@ -55,8 +55,6 @@ _NAMED = (
     SuccessiveHalving,
     Hyperband,
 )
-#: The rules that are described by their parameters.
-BUILT_IN = (*_NAMED, AllOf)
 
 
 def decide(rules: Sequence[Rule], history: History) -> dict[int, Stop]:
@@ -83,6 +81,16 @@ def stop_early(rules: Sequence[Rule]) -> bool:
     return any(not isinstance(rule, Divergence) for rule in rules)
 
 
+def compare(rules: Sequence[Rule]) -> bool:
+    """Whether one of the rules looks at other trials; a function of the user's own may."""
+    return any(getattr(rule, "compares", True) for rule in rules)
+
+
+def needing_epochs(rules: Sequence[Rule]) -> list[str]:
+    """Names of the rules that depend on how many epochs are planned."""
+    return [_name(rule) for rule in rules if getattr(rule, "depends_on_epochs", False)]
+
+
 def check_rules(rules: Any) -> None:
     """Raise unless a sequence of rules."""
     if not isinstance(rules, (list, tuple)):
@@ -94,20 +102,18 @@ def check_rules(rules: Any) -> None:
             )
 
 
-def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> dict[str, Any]:
-    """A built-in rule as JSON holds it; ``plain`` turns a function of the user's own inside `AllOf` into words."""
+def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> Any:
+    """A rule as JSON holds it: a built-in one by its parameters, a function of the user's own as ``plain`` has it."""
     if isinstance(rule, AllOf):
-        return {"rule": rule.name, "rules": [_plain(each, plain) for each in rule.rules]}
+        return {"rule": rule.name, "rules": [plain_rule(each, plain) for each in rule.rules]}
+    if not isinstance(rule, _NAMED):
+        return plain(rule)
     found = {"rule": rule.name}
     for field in fields(rule):
         value = getattr(rule, field.name)
         value = value.item() if isinstance(value, np.generic) else value
         found[field.name] = float(value) if field.type is float else value  # 5 says the same as 5.0
     return found
-
-
-def _plain(rule: Any, plain: Callable[[Any], Any]) -> Any:
-    return plain_rule(rule, plain) if isinstance(rule, BUILT_IN) else plain(rule)
 
 
 def from_table(table: Mapping[str, Any]) -> tuple[Rule, ...]:

@@ -1,5 +1,6 @@
 """Runs on disk and the labelled results read from them."""
 
+from jaxlab.store.dataset import not_reached
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import FORMAT, RunFolder
 from jaxlab.store.lock import only_writer
@@ -19,6 +20,7 @@ __all__ = [
     "as_type",
     "build_results",
     "disk_errors",
+    "not_reached",
     "only_writer",
     "read_log",
     "read_results",

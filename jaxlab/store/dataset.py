@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -67,6 +68,11 @@ def assemble(
     )
 
 
+def not_reached(dtype: np.dtype) -> float:
+    """What stands for what a trial did not reach: NaN; −1 for integers."""
+    return np.nan if jax.dtypes.issubdtype(dtype, np.inexact) else -1
+
+
 def _newest(piece: Piece, ended: np.ndarray) -> Piece:
     """The part of a piece of last records that no later one has replaced; ``ended`` is brought up to date."""
     rows = piece.epochs >= ended[piece.trials]
@@ -98,7 +104,7 @@ def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], l
         len(labels[dim]) if dim in labels else extent
         for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True)
     )
-    fill = np.nan if np.issubdtype(values.dtype, np.inexact) else -1
+    fill = not_reached(values.dtype)
     attributes = {"long_name": label.long_name, "units": label.units}
     attributes |= {key: getattr(label, key) for key in ("comment", "better") if getattr(label, key)}
     shape = (*size[: len(lead)], *own)
@@ -117,7 +123,7 @@ def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labe
             own.append(np.arange(extent))
             missing = extent - target.sizes[dim]
             if missing > 0:
-                fill = np.nan if np.issubdtype(target.dtype, np.inexact) else -1
+                fill = not_reached(target.dtype)
                 target = target.pad({dim: (0, missing)}, constant_values=fill)
     target.data[np.ix_(*lead, *own)] = values
     arrays[name] = target

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.diagnostics import best_epoch, final, gap, oscillation, rise, unstable
+from jaxlab.trial import compared_by
 
 Stops = Mapping[int, tuple[str, str, str]]
 
@@ -32,13 +33,11 @@ def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> 
 
 
 def validation_metric(results: xr.Dataset) -> str:
-    """Name of the metric that settings are compared by, without its prefix: the first by name, or else the loss."""
-    names = [
-        name
-        for name in results.data_vars
-        if name.startswith("validation_") and "better" in results[name].attrs
-    ]
-    return names[0].removeprefix("validation_") if names else "loss"
+    """Name of the metric that settings are compared by, without its prefix; see `jaxlab.trial.compared_by`."""
+    better = {
+        str(name): each.attrs["better"] for name, each in results.data_vars.items() if "better" in each.attrs
+    }
+    return compared_by(better).removeprefix("validation_")
 
 
 def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlab.errors import InputError
+from jaxlab.pruning import needing_epochs
 from jaxlab.schedules import SCHEDULES
 from jaxlab.space import Group
 
@@ -75,7 +76,5 @@ def check_extension(study: Any, groups: Sequence[Group], before: int) -> None:
             raise InputError(
                 "epochs", study.epochs, f"the run has {before}, and its schedule {schedule} {why}"
             )
-    for rule in study.rules:
-        if getattr(rule, "depends_on_epochs", False):
-            name = getattr(rule, "name", getattr(rule, "__name__", "own"))
-            raise InputError("epochs", study.epochs, f"the run has {before}, and its rule {name} {why}")
+    for name in needing_epochs(study.rules):
+        raise InputError("epochs", study.epochs, f"the run has {before}, and its rule {name} {why}")

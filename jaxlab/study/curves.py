@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxlab.engine import Piece
 from jaxlab.pruning import History
-from jaxlab.trial import Variable
+from jaxlab.store import not_reached
+from jaxlab.trial import Variable, compared_by
 
 
 class Curves:
@@ -24,9 +25,11 @@ class Curves:
     def __init__(self, numbers: np.ndarray, epochs: int, variables: Mapping[str, Variable], dims: set[str]):
         self.numbers, self.epochs = numbers, epochs
         self.left_out = {name for name, label in variables.items() if not set(label.dims) <= dims}
-        self.better = {name: "lower" for name in variables if name.endswith("_loss")}
-        self.better |= {name: label.better for name, label in variables.items() if label.better}
-        self.metric = _compared_by(variables)
+        better = {name: label.better for name, label in variables.items() if label.better}
+        self.metric = compared_by(better)
+        if self.metric not in variables:  # of a triple without a validation set
+            self.metric = min(better, default="")
+        self.better = {name: "lower" for name in variables if name.endswith("_loss")} | better
         self.arrays: dict[str, np.ndarray] = {}
         self.latest = 0
 
@@ -46,28 +49,15 @@ class Curves:
         if self.latest > epoch:  # of a run that goes on: some trials were further than others
             arrays = {name: values.copy() for name, values in arrays.items()}
             for values in arrays.values():
-                values[:, epoch + 1 :] = _missing(values.dtype)
+                values[:, epoch + 1 :] = not_reached(values.dtype)
         return History(epoch, self.epochs, running, arrays, self.better, self.metric)
 
     def _put(self, name: str, rows: np.ndarray, epochs: np.ndarray, values: np.ndarray) -> None:
         if name not in self.arrays:
             shape = (len(self.numbers), self.epochs + 1, *values.shape[2:])
-            self.arrays[name] = np.full(shape, _missing(values.dtype), values.dtype)
+            self.arrays[name] = np.full(shape, not_reached(values.dtype), values.dtype)
         if self.arrays[name].shape[2:] != values.shape[2:]:  # groups with other layers
             self.left_out.add(name)
             del self.arrays[name]
             return
         self.arrays[name][np.ix_(rows, epochs)] = values
-
-
-def _compared_by(variables: Mapping[str, Variable]) -> str:
-    """The first validation metric by name, or else the validation loss, or else the first that has a better."""
-    known = sorted(name for name, label in variables.items() if label.better)
-    validation = [name for name in known if name.startswith("validation_")]
-    return next(
-        iter([*validation, *(["validation_loss"] if "validation_loss" in variables else []), *known]), ""
-    )
-
-
-def _missing(dtype: np.dtype) -> float:
-    return np.nan if np.issubdtype(dtype, np.inexact) else -1

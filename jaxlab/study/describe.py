@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlab.pruning import BUILT_IN, plain_rule
+from jaxlab.pruning import plain_rule
 from jaxlab.space import Group
 from jaxlab.store import FORMAT
 from jaxlab.study.fingerprint import arrays_digest, digest, plain
-from jaxlab.study.roster import Roster
+from jaxlab.study.roster import Roster, plain_configuration
 from jaxlab.trial import Trial
 
 _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -98,7 +98,7 @@ def group_entry(
 ) -> dict[str, Any]:
     """What a reader needs in order to label one group's pieces, and what its program is."""
     return {
-        "configuration": {name: plain(value) for name, value in group.configuration.items()},
+        "configuration": plain_configuration(group),
         "trials": numbers.tolist(),
         "variables": {name: list(variable) for name, variable in trial.variables.items()},
         "coordinates": {dim: list(names) for dim, names in trial.coordinates.items()},
@@ -129,7 +129,7 @@ def varied(groups: Sequence[Group]) -> list[str]:
 
 
 def _rules(study: Any) -> list[Any]:
-    return [plain_rule(rule, plain) if isinstance(rule, BUILT_IN) else plain(rule) for rule in study.rules]
+    return [plain_rule(rule, plain) for rule in study.rules]
 
 
 def _data(study: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxlab.engine import compile_group, packs_of, train
+from jaxlab.engine import packs_of, train
+from jaxlab.study.compiling import compile_for
 from jaxlab.study.describe import varied
 from jaxlab.study.memory import memory_named
 from jaxlab.study.resolve import hyperparameters_in
@@ -69,15 +70,7 @@ def make_plan(
 def _group_plan(study: Any, group: Any, width, devices, width_cache, names: list[str]) -> GroupPlan:
     hyperparameters = hyperparameters_in(group)
     began = time.perf_counter()
-    programs = compile_group(
-        study.trial_of(group),
-        hyperparameters,
-        study.arrays,
-        study.epochs,
-        width,
-        devices,
-        cache=width_cache,
-    ).programs
+    programs = compile_for(study, group, study.trial_of(group), width, devices, cache=width_cache).programs
     seconds = time.perf_counter() - began
     pack = programs.pack
     packs = len(packs_of(len(group.trials), pack.lanes))

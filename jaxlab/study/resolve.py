@@ -72,12 +72,14 @@ def resolve_custom(
 
 
 def hyperparameters_in(group: Group) -> Hyperparameters:
-    """Arrays ``[trials]`` in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
+    """Arrays ``[trials]`` in the dtypes that are traced."""
+    return traced_values(group.hyperparameters)
+
+
+def traced_values(columns: Mapping[str, np.ndarray]) -> Hyperparameters:
+    """Values in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
     return Hyperparameters(
-        {
-            name: values.astype(np.uint32) if name == "seed" else values.astype(np.float64)
-            for name, values in group.hyperparameters.items()
-        }
+        {name: values.astype(np.uint32 if name == "seed" else np.float64) for name, values in columns.items()}
     )
 
 

@@ -115,20 +115,21 @@ def _without_code(value: Any) -> str:
     return value.partition("#")[0] if isinstance(value, str) else repr(value)
 
 
-def _plain(group: Group) -> dict[str, Any]:
+def plain_configuration(group: Group) -> dict[str, Any]:
+    """A group's configuration as JSON holds it."""
     return {name: plain(value) for name, value in group.configuration.items()}
 
 
 def _order(groups: tuple[Group, ...], before: list[Mapping[str, Any]]) -> list[int]:
     """Indices of the study's groups: those of the run in its order, then the new ones."""
-    keys = [_key(_plain(group)) for group in groups]
+    keys = [_key(plain_configuration(group)) for group in groups]
     first = [keys.index(_key(entry["configuration"])) for entry in before]
     return [*first, *(index for index in range(len(groups)) if index not in first)]
 
 
 def _check_code(roster: Roster, before: list[Mapping[str, Any]]) -> None:
     for group, entry in zip(roster.groups, before, strict=False):
-        now = _plain(group)
+        now = plain_configuration(group)
         for name, value in entry["configuration"].items():
             if now[name] != value:
                 remedy = "its code is not that of the run: name another folder, or restore it"

@@ -50,7 +50,15 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
     folder.check_usable()
     with contextlib.ExitStack() as stack:
         if not folder.begun:
-            begin = _once(lambda: (folder.make(), stack.enter_context(only_writer(folder.path))))
+
+            def begin() -> None:
+                folder.make()
+                stack.enter_context(only_writer(folder.path))
+                if folder.begun:  # while this process compiled
+                    raise InputError(
+                        "out", str(folder.path), "another process has begun a run there: run it again"
+                    )
+
             return _trained(Run(study, options, make_roster(study, None), folder, None, begin))
         if folder.complete and _is_same(study, folder.describe()):
             return read_results(folder.path)
@@ -94,13 +102,3 @@ def _trained(run: Run) -> xr.Dataset:
         run.folder.finish(run.description(), results)
     run.counter.report("done", len(run.roster.groups) - 1, run.times["compile_seconds"])
     return results
-
-
-def _once(action: Callable[[], Any]) -> Callable[[], None]:
-    done = []
-
-    def act() -> None:
-        if not done:
-            done.append(action())
-
-    return act

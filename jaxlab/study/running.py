@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from jaxlab import pruning
-from jaxlab.engine import GroupTraining, Piece, Programs, Training, compile_group, flat, packs_of, placed
+from jaxlab.engine import GroupTraining, Piece, Programs, Training, flat, packs_of, placed
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.store import Log, Recorded, RunFolder, Rung, build_results, read_log, write_weights
 from jaxlab.study.changes import fingerprint_changes
+from jaxlab.study.compiling import compile_for
 from jaxlab.study.curves import Curves
 from jaxlab.study.describe import describe
 from jaxlab.study.ledger import Ledger
@@ -42,7 +43,7 @@ class Run:
         roster: the trials by number.
         folder: where, or None.
         description: what the folder says of an earlier start.
-        begin: called before anything is written.
+        begin: called once, before anything is written.
     """
 
     def __init__(
@@ -72,8 +73,7 @@ class Run:
 
     def stages(self) -> list[Stage]:
         """What is left to train, in order."""
-        together = any(getattr(rule, "compares", True) for rule in self.study.rules)
-        every = stages(self.roster, together)
+        every = stages(self.roster, together=pruning.compare(self.study.rules))
         return [stage for stage in every if not self.ledger.finished(np.concatenate(stage.numbers))]
 
     def description(self) -> dict[str, Any]:
@@ -105,9 +105,10 @@ class Run:
     def _open(self) -> None:
         """The width and the fingerprint of a group are on disk before any of its pieces."""
         if self.folder is not None:
-            self.begin()
+            if self.ledger.log is None:
+                self.begin()
+                self.ledger.log = Log(self.folder.pieces_path)
             self.folder.rewrite(self.description())
-            self.ledger.log = self.ledger.log or Log(self.folder.pieces_path)
 
     def _group(self, index: int, rows: np.ndarray, programs: Programs) -> GroupTraining:
         hyperparameters = jax.tree.map(lambda leaf: leaf[rows], hyperparameters_in(self.roster.groups[index]))
@@ -147,9 +148,8 @@ class Run:
                 self._save(stage, training, saver, curves)
                 clock = self._tick(clock, stage.groups[index])
             if asked:
-                self.ledger.flush()
                 saver.wait()
-                raise RunInterrupted("asked to stop; saved")
+                raise RunInterrupted("asked to stop" + ("; saved" if self.folder is not None else ""))
 
     def _curves(self, stage: Stage) -> Curves:
         variables = {
@@ -200,7 +200,7 @@ class Run:
         numbers, group = stage.numbers[index][piece.trials], stage.groups[index]
         if piece.ended is not None and self.folder is not None:
             self._keep(group, numbers, piece)
-        piece = piece._replace(trials=numbers, ended=None)
+        piece = piece._replace(trials=numbers)
         self.ledger.add(group, piece)
         self.counter.add(piece, self.study.steps_per_epoch(self.roster.groups[group]))
         if not piece.final and piece.epochs[-1] > 0:
@@ -234,16 +234,9 @@ class Run:
             counter.width = width
             counter.report("probing", index, times["compile_seconds"])
 
-        choice = compile_group(
-            self.trials[index],
-            hyperparameters_in(group),
-            self.study.arrays,
-            self.study.epochs,
-            width,
-            self.options.devices,
-            cache=self.options.width_cache,
-            smallest_within=0.1 if pruning.stop_early(self.study.rules) else 0.0,
-            tell=tell,
+        cache = self.options.width_cache
+        choice = compile_for(
+            self.study, group, self.trials[index], width, self.options.devices, cache=cache, tell=tell
         )
         programs = choice.programs
         self.options.accept(fingerprint_changes(self.fingerprints[index], programs.fingerprint, group))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,11 @@ from flax import nnx
 
 from jaxlab.engine import to_device, unflat
 from jaxlab.errors import InputError
-from jaxlab.models import use_fast_convolutions
 from jaxlab.store import RunFolder, as_type, read_weights
 from jaxlab.study.build import model_of
-from jaxlab.study.fields import CONFIGURATION, checked_configuration
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.study.fields import checked_configuration
+from jaxlab.study.resolve import traced_values
+from jaxlab.trial import Configuration, Hyperparameters, build_model
 
 
 class Shapes(NamedTuple):
@@ -56,15 +57,9 @@ def load_model(
     entry = next(group for group in description["groups"] if number in group["trials"])
     found = _found(read_weights(folder.weights_path, number), weights, run)
     configuration = _configuration(entry["configuration"], functions or {})
-    names = set(description["coordinates"]) - set(configuration) - {"trial_id"}
-    hyperparameters = Hyperparameters(
-        {
-            name: np.asarray(
-                description["coordinates"][name][number], np.uint32 if name == "seed" else np.float32
-            )
-            for name in sorted(names)
-        }
-    )
+    columns = description["coordinates"]
+    names = set(columns) - set(configuration) - {"trial_id"}
+    hyperparameters = traced_values({name: np.asarray(columns[name][number]) for name in names})
     data = description["specification"]["data"]
     if "input_shape" not in data:
         raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
@@ -78,13 +73,8 @@ def _model(
     shapes: Shapes,
     found: dict[str, np.ndarray],
 ) -> nnx.Module:
-    build = model_of(configuration, shapes)
-
-    def module() -> nnx.Module:
-        rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
-        return use_fast_convolutions(build(configuration, hyperparameters, rngs), configuration.convolution)
-
-    graph, parameters, rest = nnx.split(nnx.eval_shape(module), nnx.Param, ...)
+    build = partial(build_model, model_of(configuration, shapes), configuration, configuration.convolution)
+    graph, parameters, rest = nnx.split(nnx.eval_shape(build, hyperparameters), nnx.Param, ...)
     like = {"parameters": parameters, "rest": rest}
     kept = unflat({path: leaf[None] for path, leaf in _typed(found, like).items()}, like)
     kept = to_device(jax.tree.map(lambda leaf: np.asarray(leaf[0]), kept), like)
@@ -143,12 +133,8 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
         elif own:  # of the training alone
             fields[name] = value if isinstance(value, str) else tuple(value)
         else:
-            fields[name] = checked_configuration(name, value) if name in CONFIGURATION else _static(value)
+            fields[name] = checked_configuration(name, value)
     return Configuration(fields)
-
-
-def _static(value: Any) -> Any:
-    return tuple(map(_static, value)) if isinstance(value, list) else value
 
 
 _OF_THE_MODEL = ("model", "activation", "kernel_init", "bias_init")

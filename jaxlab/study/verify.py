@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.engine import GroupTraining, Training, compile_group, placed
+from jaxlab.engine import GroupTraining, Training, placed
 from jaxlab.errors import InputError
 from jaxlab.store import Recorded, RunFolder, read_log
 from jaxlab.study.changes import environment_changes, fingerprint_changes
 from jaxlab.study.checks import positive_int
+from jaxlab.study.compiling import compile_for
 from jaxlab.study.describe import environment, study_hash
 from jaxlab.study.files import study_from_table, uses_functions
 from jaxlab.study.progress import Counter, Progress
@@ -141,9 +142,7 @@ def _train_again(
     counter.width = width
     counter.report("compiling", 0, 0.0)
     hyperparameters = jax.tree.map(lambda leaf: leaf[rows], hyperparameters_in(group))
-    programs = compile_group(
-        study.trial_of(group), hyperparameters, study.arrays, study.epochs, width, options.devices
-    ).programs
+    programs = compile_for(study, group, study.trial_of(group), width, options.devices).programs
     training = Training(
         [GroupTraining(programs, hyperparameters, placed(study.arrays, programs.pack))], study.epochs
     )

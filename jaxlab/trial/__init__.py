@@ -1,7 +1,8 @@
 """ONE trial as pure functions; no axis of trials anywhere."""
 
 from jaxlab.trial.guard import guarded_scan, select
-from jaxlab.trial.protocol import Record, Trial, Variable, Weights
+from jaxlab.trial.network import build_model
+from jaxlab.trial.protocol import Record, Trial, Variable, Weights, compared_by
 from jaxlab.trial.settings import Configuration, Hyperparameters
 from jaxlab.trial.supervised import shared_arrays, supervised
 from jaxlab.trial.task import State, Supervised
@@ -15,6 +16,8 @@ __all__ = [
     "Trial",
     "Variable",
     "Weights",
+    "build_model",
+    "compared_by",
     "guarded_scan",
     "select",
     "shared_arrays",

@@ -1,6 +1,7 @@
 """A flax.nnx model as pure functions of its parameters and the rest of its state."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,17 @@ class Network(NamedTuple):
     stateless: bool
 
 
+def build_model(
+    model: Callable[..., nnx.Module],
+    configuration: Configuration,
+    convolution: str,
+    hyperparameters: Hyperparameters,
+) -> nnx.Module:
+    """The model as it is trained: drawn from ``hyperparameters.seed``, with its convolutions lowered."""
+    rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
+    return use_fast_convolutions(model(configuration, hyperparameters, rngs), convolution)
+
+
 def network_of(
     model: Callable[..., nnx.Module],
     configuration: Configuration,
@@ -37,9 +49,7 @@ def network_of(
 ) -> Network:
     """Trace the model's construction and its call once, without computing anything; ``convolution``: its lowering."""
 
-    def build(hyperparameters: Hyperparameters) -> nnx.Module:
-        rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
-        return use_fast_convolutions(model(configuration, hyperparameters, rngs), convolution)
+    build = partial(build_model, model, configuration, convolution)
 
     def init(hyperparameters: Hyperparameters):
         _, parameters, rest = nnx.split(build(hyperparameters), nnx.Param, ...)

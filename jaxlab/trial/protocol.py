@@ -26,6 +26,14 @@ class Variable(NamedTuple):
     better: str = ""
 
 
+def compared_by(better: Mapping[str, str]) -> str:
+    """The curve that trials are compared by: of those that are better high or low, the first validation metric by name.
+
+    Where there is none, the validation loss.
+    """
+    return min((name for name in better if name.startswith("validation_")), default="validation_loss")
+
+
 class Weights(NamedTuple):
     """What is worth keeping of a trial's state once training is over.
 

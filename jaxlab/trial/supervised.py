@@ -16,7 +16,7 @@ from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 from jaxlab.trial.network import Network, network_of
 from jaxlab.trial.order import epoch_key, minibatches
-from jaxlab.trial.protocol import Trial, Variable, Weights
+from jaxlab.trial.protocol import Trial, Variable, Weights, compared_by
 from jaxlab.trial.settings import Configuration, Hyperparameters
 from jaxlab.trial.task import State, Supervised
 
@@ -83,12 +83,11 @@ def _weights(task: Supervised) -> Weights | None:
     """The model's parameters and statistics; the best epoch is that of the first validation metric by name."""
     if task.keep == "none":
         return None
-    name = min(task.metrics, default="loss")
-    better = task.metrics[name].better if task.metrics else "lower"
+    better = {f"validation_{name}": metric.better for name, metric in task.metrics.items()}
+    name = compared_by(better)
 
     def score(record: dict[str, jax.Array]) -> jax.Array:
-        value = record[f"validation_{name}"]
-        return value if better == "higher" else -value
+        return record[name] if better.get(name) == "higher" else -record[name]
 
     return Weights(
         kept=lambda state: {"parameters": state.parameters, "rest": state.rest},
