@@ -27,6 +27,7 @@ def results(
     bad=None,
     epochs=4,
     reached=None,
+    stops=None,
     metric="accuracy",
     better="higher",
     units="1",
@@ -40,6 +41,7 @@ def results(
         dead: final dead share, ``[trial, layer]``; all are alive at the start.
         bad: first bad step, -1 for none; a trial with one has no losses from epoch 2 on.
         reached: last epoch recorded of each trial; -1 for none.
+        stops: (outcome, rule, reason) by trial.
     """
     trials = len(next(iter(settings.values())))
     bad = np.full(trials, -1) if bad is None else np.asarray(bad)
@@ -70,7 +72,9 @@ def results(
         share = np.where(missing[..., None], np.nan, np.moveaxis(_lines(0.0, dead, epochs), -1, 1))
         variables["dead_fraction"] = (("trial", "epoch", "layer"), share)
         coordinates["layer"] = np.array([f"conv_{index}" for index in range(share.shape[2])], object)
-    return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"})).copy(deep=True)
+    return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"}), stops or {}).copy(
+        deep=True
+    )
 
 
 def _lines(start, end, epochs):

@@ -174,6 +174,25 @@ def test_a_setting_with_a_diverged_seed_is_best_only_if_all_have_one():
     assert (every.setting, every.diverged) == ({"learning_rate": 1.0}, True)
 
 
+def pruned(*trials):
+    return dict.fromkeys(trials, ("pruned", "median", "lost"))
+
+
+def test_pruned_trials_do_not_speak_for_their_setting():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], seed=[0, 1])
+    values = {"validation": [0.6, 0.6, 0.1, 0.9], "test": [0.6, 0.6, 0.1, 0.8]}
+    every = analysis.best_setting(synthetic.results(settings, **values))
+    assert (every.setting, every.pruned) == ({"learning_rate": 0.1}, 0)
+    reached = [4, 4, 1, 4]
+    best = analysis.best_setting(synthetic.results(settings, **values, reached=reached, stops=pruned(2)))
+    assert (best.setting, best.trials, best.pruned) == ({"learning_rate": 1.0}, 1, 1)
+    np.testing.assert_allclose([best.validation, best.test, *best.validation_range], [0.9, 0.8, 0.9, 0.9])
+    lost = analysis.best_setting(synthetic.results(settings, **values, stops=pruned(0, 1, 2, 3)))
+    assert (lost.setting, lost.trials, lost.pruned) == ({"learning_rate": 0.1}, 2, 0)
+    patient = dict.fromkeys([0, 1], ("stopped early", "patience", "no better"))
+    assert analysis.best_setting(synthetic.results(settings, **values, stops=patient)).trials == 2
+
+
 def test_the_largest_gap(study):
     gap = analysis.largest_gap(study)
     assert gap.setting == {"l2": 0.5, "learning_rate": 1.0}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlab.benchmark import diagnostics, measure, others, report, run, summary, timing
+from jaxlab.benchmark import diagnostics, measure, others, report, run, studies, summary, timing
 from jaxlab.benchmark.cells import CELLS, Cell
 from jaxlab.benchmark.check import disagreement
 from jaxlab.benchmark.contenders import CONTENDERS, Contender, Prepared
@@ -275,6 +275,36 @@ ROWS = [
 ]
 
 
+STOPPING = [
+    {
+        "cell": "a", "trials": 64, "epochs": 20, "stopped_epoch": 2, "ideal": 0.325, "share": 0.5, "others_share": 0.0,
+        "widths": {"full": 4, "stopping": 2}, "seconds": {"full": [8.0, 4.0, 10.0], "stopping": [4.0, 3.0, 5.0]},
+    },
+]  # fmt: skip
+SAVING = [
+    {
+        "cell": "b", "trials": 64, "epochs": 90, "ratio": 1.01, "others_share": 0.2,
+        "seconds": {"with": [10.1, 21.0, 9.9], "without": [10.0, 20.0, 10.0]},
+    },
+]  # fmt: skip
+ABSENT = {"cell": "c", "trials": 64, "absent": "a study takes about 180 s"}
+
+
+def test_the_goals_of_studies():
+    found = summary.summarise({"stopping": [*STOPPING, ABSENT], "saving": [*SAVING, ABSENT]})
+    stopping, saving = found
+    assert stopping["goal"] == (
+        "64 trials, three in four of which stop after 2 of 20 epochs, take of the full time, a"
+    )
+    assert (stopping["value"], stopping["unit"]) == (50.0, "%")
+    assert stopping["detail"] == "4.0 s at width 2 against 8.0 s at width 4; the ideal is 32.5 %"
+    assert (saving["goal"], saving["value"]) == ("a run folder costs, b", pytest.approx(1))
+    assert saving["detail"] == (
+        "64 trials, 90 epochs: 10.1 s with a run folder, 10.0 s without; by round 1.0 %, 5.0 %, -1.0 %; "
+        "other processes took 20 % of the cores"
+    )
+
+
 def test_ratios_are_paired_by_round():
     found = summary.ratios(ROWS)
     assert found["a", 16, "loop"] == pytest.approx(4)
@@ -289,7 +319,8 @@ def test_goals_are_computed_from_the_rows():
     whole = [{"cell": "a", "trials": 64, "steps": 9, "processes_seconds": 90, "processes_run": 4}]
     whole[0]["jaxlab_seconds"] = 9.0
     costs = [{"cell": "a", "epoch_ratio": 1.1, "evaluation_ratio": 1.25}]
-    found = {each["goal"]: each for each in summary.summarise(rows, whole, costs)}
+    measured = {"rows": rows, "from_nothing": whole, "diagnostics": costs}
+    found = {each["goal"]: each for each in summary.summarise(measured)}
     assert found["worst ratio against the best other"]["value"] == pytest.approx(0.5)
     assert found["worst ratio against the best other"]["detail"] == "b, 16 trials, loop"
     (loop,) = [each for goal, each in found.items() if "jitted loop" in goal]
@@ -331,7 +362,9 @@ def found():
         "contenders": {"jaxlab": "ours", "loop": "theirs"},
         "cells": {"a": {"words": "About a."}, "b": {"words": "About b."}},
         "rows": rows,
-        "summary": summary.summarise(rows, [], []),
+        "summary": summary.summarise({"rows": rows, "stopping": STOPPING, "saving": SAVING}),
+        "stopping": [*STOPPING, ABSENT],
+        "saving": [*SAVING, ABSENT],
     }
 
 
@@ -347,6 +380,7 @@ def test_the_files_hold_every_row_and_every_second(found, tmp_path):
     assert "| 16 | vmap | – | – | – | – | – | absent: out of memory |" in text
     assert "something else as well** in the rounds of b with 16 trials:" in text
     assert "other processes took 30 % of the cores" in text
+    assert "Studies are absent of c (a study takes about 180 s)." in text
     widths = {line.count("|") for line in text.split("## a")[1].splitlines() if line.startswith("|")}
     assert widths == {9}
 
@@ -365,6 +399,7 @@ def test_a_file_is_named_after_the_device():
         (["--cells", "8x9"], "--cells = '8x9': did you mean '8x8'?"),
         (["--cells", ","], "--cells = ()"),
         (["--contenders", "loop,vmpa"], "did you mean 'vmap'?"),
+        (["--parts", "stoping"], "did you mean 'stopping'?"),
         (["--trials", "4,many"], "--trials = 'many'"),
         (["--trials", "0"], "--trials = 0"),
         (["--trials", ","], "--trials = []"),
@@ -415,6 +450,48 @@ def test_the_whole_benchmark_of_a_tiny_cell(monkeypatch, tmp_path, capsys):
     assert [name.partition("-quick")[1:] for name in written] == [("-quick", ".json"), ("-quick", ".md")]
     assert "the command" in (tmp_path / written[1]).read_text()
     assert f"wrote {tmp_path / written[1]}" in capsys.readouterr().err
+
+
+STUDIES = Cell("study", (8, 8, 1), 4, (2,), (3,))
+
+
+def test_studies_of_a_tiny_cell(monkeypatch, tmp_path):
+    monkeypatch.setattr(studies, "SAVED_SECONDS", 0.2)
+    found = studies.measure_studies(STUDIES, None, 2, ["stopping", "saving"])
+    (stopping,), (saving,) = found["stopping"], found["saving"]
+    assert stopping["trials"] == saving["trials"] == 64
+    assert set(stopping["widths"]) == {"full", "stopping"}
+    assert [len(each) for each in (*stopping["seconds"].values(), *saving["seconds"].values())] == [2] * 4
+    assert stopping["ideal"] == pytest.approx(0.325)
+    ratios = np.divide(stopping["seconds"]["stopping"], stopping["seconds"]["full"])
+    assert stopping["share"] == pytest.approx(np.median(ratios))
+    ratios = np.divide(saving["seconds"]["with"], saving["seconds"]["without"])
+    assert saving["ratio"] == pytest.approx(np.median(ratios))
+
+
+def test_three_trials_in_four_stop_after_a_tenth_of_the_epochs():
+    results = studies.study_of(STUDIES, 8, studies.EPOCHS, (studies.three_in_four,)).run(width=2)
+    assert results.epochs_run.values.tolist() == [20, 2, 2, 2, 20, 2, 2, 2]
+
+
+def test_the_studys_trials_are_those_of_the_contenders():
+    problem = make_problem(STUDIES, 3)
+    study = studies.study_of(STUDIES, 3, 1)
+    (group,) = study.groups
+    np.testing.assert_array_equal(group.hyperparameters["learning_rate"], problem.learning_rates)
+    np.testing.assert_array_equal(group.hyperparameters["seed"], problem.seeds)
+    assert study.steps_per_epoch(group) == problem.steps
+
+
+@pytest.mark.parametrize("cell", ["32x32", "8x8"])
+def test_studies_that_cannot_be_measured_say_why(monkeypatch, cell):
+    if cell == "8x8":
+        monkeypatch.setattr(studies, "_LIBRARIES", ("xarray", "no_such_library.part"))
+    found = studies.measure_studies(CELLS[cell], None, 1, ["stopping", "contenders"])
+    assert found["saving"] == []
+    (row,) = found["stopping"]
+    assert row["absent"] in ("a study takes about 395 s", "no_such_library.part is not installed")
+    assert summary.summarise(found) == []
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The command line, as a person runs it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from jaxlab import read_results
 from jaxlab.cli.progress import describe
 from jaxlab.cli.tables import times
+from jaxlab.store.files import read_arrays, write_arrays
 from jaxlab.study import Progress
 
 FILE = """
@@ -106,7 +108,7 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["show"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["show"], ["verify"]])
 def test_help_is_there(folder, command):
     found = jaxlab(folder, *command, "--help")
     assert found.returncode == 0
@@ -130,6 +132,8 @@ def test_help_is_there(folder, command):
         (["run", "tiny.toml", "--width", "0", "--out", "new"], "width = 0: give a whole number >= 1"),
         (["run", "tiny.toml", "--width", "-1", "--out", "new"], "width = '-1': give"),
         (["run", "tiny.toml", "--devices", "0", "--out", "new"], "--devices = 0: give a whole number >= 1"),
+        (["verify", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
+        (["verify", "runs/tiny", "--trials", "0"], "trials = 0: give a whole number >= 1"),
         (["show", "tiny.toml"], "is no run folder of jaxlab"),
         (["show", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
     ],
@@ -175,6 +179,41 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
     shown = jaxlab(folder, "show", str(tmp_path / "run"))
     assert shown.returncode == 0
     assert "unfinished" in shown.stdout
+
+
+def test_verify_says_of_each_trial_whether_it_is_reproduced(folder, tmp_path):
+    command = ["verify", "runs/tiny", "--trials", "2", "--seed", "1"]
+    before = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+    found = jaxlab(folder, *command)
+    assert found.returncode == 0
+    assert "runs/tiny: 2 trials trained again" in found.stdout
+    assert found.stdout.count(" yes ") == 2
+    assert {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()} == before
+    shutil.copytree(folder / "runs/tiny", tmp_path / "tampered")
+    (piece, *_) = sorted((tmp_path / "tampered/pieces").glob("*.npz"))
+    arrays, note = read_arrays(piece, "")
+    losses = arrays["0/record/train_loss"]
+    losses[:] = np.nextafter(losses, 9, dtype=losses.dtype)
+    piece.unlink()
+    write_arrays(piece.parent, piece.name.partition("-")[0], arrays, note)
+    found = jaxlab(folder, "verify", str(tmp_path / "tampered"), *command[2:])
+    assert found.returncode == 1
+    assert "no: train_loss at epoch 0" in found.stdout
+    assert "Versions, device and code are those of the run." in found.stdout
+
+
+def test_what_goes_on_says_from_where(folder, tmp_path):
+    out = ["run", "tiny.toml", "--out", str(tmp_path / "run"), "--set"]
+    assert jaxlab(folder, *out, "epochs=1").returncode == 0
+    extended = jaxlab(folder, *out, "epochs=2")
+    assert extended.returncode == 0
+    assert extended.stderr.startswith("tiny: compiling; goes on from epoch 1.0\n")
+    added = jaxlab(folder, *out, "epochs=2", "--set", "space.grid.seed=[0,1]")
+    assert "tiny: 12 trials" in added.stdout
+    results = read_results(tmp_path / "run")
+    assert results.cohort.values.tolist() == [0] * 6 + [1] * 6
+    straight = read_results(folder / "runs/tiny")
+    np.testing.assert_array_equal(results.train_loss[:6], straight.train_loss)
 
 
 def test_without_the_extra_it_says_what_to_install(folder):

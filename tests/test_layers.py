@@ -18,9 +18,9 @@ LAYERS = [
     ("models", "datasets", "pruning"),
     ("trial",),
     ("engine",),
-    ("store", "benchmark"),
+    ("store",),
     ("study",),
-    ("analysis",),
+    ("analysis", "benchmark"),
     ("plots",),
     ("cli",),
 ]

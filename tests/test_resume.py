@@ -92,7 +92,7 @@ def test_added_settings_are_a_cohort_of_their_own(whole, rules, tmp_path):
     before = {path.name for path in (folder / "pieces").iterdir()}
     more = SPACE + grid(learning_rate=[3e-3], activation=["elu", "relu"], seed=[0, 1])
     found = its(space=more, rules=rules).run(folder)
-    assert found.sizes["trial"] == 10
+    assert found.cohort.values.tolist() == [0] * 6 + [1] * 4
     same(found.isel(trial=slice(6)), whole[1])
     alone = its(space=more[6:], rules=rules).run(width=2)
     for name in ("train_loss", "dead_fraction", "outcome", "test_accuracy"):

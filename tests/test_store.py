@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -198,6 +199,34 @@ def test_damaged_results_are_built_again_from_the_pieces(finished, tmp_path):
     with pytest.warns(UserWarning, match=r"results = .*is damaged"):
         found = read_results(copy)
     np.testing.assert_array_equal(found.train_loss, finished[1].train_loss)
+
+
+class Executed:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was executed",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"filters": [{"id": "vlen-utf8"}, {"id": "pickle", "protocol": 5}], "compressor": None},
+        {"filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle", "protocol": 5}},
+    ],
+)
+def test_results_that_would_execute_something_are_not_opened(finished, tmp_path, change, monkeypatch):
+    monkeypatch.setattr("numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)  # as it was long
+    copy = copy_of(finished[0], tmp_path)
+    file = copy / "results.zarr" / ".zmetadata"
+    content = json.loads(file.read_text())
+    content["metadata"]["outcome/.zarray"] |= change
+    file.write_text(json.dumps(content))
+    (chunk,) = (copy / "results.zarr" / "outcome").glob("0*")
+    chunk.write_bytes(pickle.dumps(Executed()))
+    with pytest.warns(
+        UserWarning, match=r"is damaged \(outcome/.zarray has the codec 'pickle'\); built again"
+    ):
+        found = read_results(copy)
+    assert found.outcome.values.tolist() == finished[1].outcome.values.tolist()
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', '{"format": 2}'])

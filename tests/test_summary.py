@@ -37,6 +37,27 @@ def test_the_summary_says_who_diverged():
     )
 
 
+def test_the_summary_says_who_was_stopped():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], seed=[0, 1, 2])
+    pruned, early = ("pruned", "median", "lost"), ("stopped early", "patience", "no better")
+    results = synthetic.results(
+        settings,
+        validation=[0.8, 0.9, 0.1, 0.1, 0.1, 0.1],
+        reached=[4, 4, 1, 2, 1, 4],
+        stops={2: pruned, 3: early, 4: pruned},
+    )
+    answers = dict(analysis.summary(results))
+    assert list(answers)[2] == "stopped by rules"
+    assert answers["stopped by rules"] == (
+        "3 of 6 trials (median 2, patience 1), after 1 to 2 epochs; 67 % of all epochs trained"
+    )
+    assert answers["best setting"] == (
+        "learning rate 0.1: validation accuracy 85.0 % (mean of 2 of 3 seeds, 80.0 % to 90.0 %; the others pruned)"
+    )
+    results = synthetic.results(settings, validation=[0.8, *[0.1] * 5], stops={1: pruned, 2: pruned})
+    assert "80.0 % (1 of 3 seeds; the others pruned)" in dict(analysis.summary(results))["best setting"]
+
+
 ODD = {
     "one trial": lambda: synthetic.results({"learning_rate": [0.1], "seed": [0]}),
     "no learning rate": lambda: synthetic.results({"momentum": [0.1, 0.9]}),

@@ -21,6 +21,7 @@ class Best(NamedTuple):
         best_validation: at each seed's best epoch, mean over seeds: a maximum over epochs, so optimistic.
         train, test: at the last epoch, mean over seeds; NaN where not recorded.
         trials: number averaged over.
+        pruned: trials of this setting that lost a comparison with others before the end, and are left out.
         diverged: every setting has a diverged trial, so that this one has too.
     """
 
@@ -33,6 +34,7 @@ class Best(NamedTuple):
     train: float
     test: float
     trials: int
+    pruned: int
     diverged: bool
 
 
@@ -63,12 +65,14 @@ def best_setting(results: xr.Dataset) -> Best:
 
     The last epoch, not each trial's best, because the test metric is measured with the weights of the last; the
     best epoch's figure is given beside it. A setting of which a trial diverged is no candidate unless all are such.
+    Trials that were pruned stopped at another epoch and are left out, unless all were.
     The metric is the first that the run recorded; its own sense decides whether higher or lower is better.
 
     Raises:
         InputError: the run lacks training or validation figures, or has no value yet.
     """
-    figures = _with_diverged(results)
+    every = _with_ends(results)
+    figures = every.isel(trial=np.flatnonzero(~every.pruned)) if not every.pruned.all() else every
     names = varied(results)
     means = by_setting(figures, names)
     higher = figures.attrs["better"] == "higher"
@@ -88,6 +92,7 @@ def best_setting(results: xr.Dataset) -> Best:
         float(point.train),
         float(point.test) if "test" in point else float("nan"),
         int(trials.sum()),
+        int(_trials(every, point, names).sum() - trials.sum()),
         not some_clean,
     )
 
@@ -111,10 +116,10 @@ def largest_gap(results: xr.Dataset) -> Gap:
     )
 
 
-def _with_diverged(results: xr.Dataset) -> xr.Dataset:
+def _with_ends(results: xr.Dataset) -> xr.Dataset:
     figures = overfitting(results)
-    step = results.first_bad_step.sel(trial=figures.trial)
-    return figures.assign(diverged=step >= 0)
+    ends = results[["first_bad_step", "outcome"]].sel(trial=figures.trial)
+    return figures.assign(diverged=ends.first_bad_step >= 0, pruned=ends.outcome == "pruned")
 
 
 def _largest(means: xr.Dataset, score: xr.DataArray) -> xr.Dataset:

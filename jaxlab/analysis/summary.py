@@ -1,12 +1,13 @@
 """The answers of a study in words, one row a question."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.answers import best_setting, largest_gap
+from jaxlab.analysis.answers import Best, best_setting, largest_gap
 from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
 from jaxlab.analysis.measures import dead_units, divergence
 from jaxlab.analysis.settings import by_setting, default_over, require, varied
@@ -35,6 +36,7 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     questions: dict[str, Callable[[], str]] = {
         "best setting": lambda: _best(results),
         "diverged": lambda: _diverged(results),
+        **_stopped(results),
         f"largest stable {rate}": lambda: _stable(results, over),
         f"sensitivity to {rate}": lambda: _sensitivity(results, over),
         "largest generalisation gap": lambda: _gap(results),
@@ -55,13 +57,28 @@ def _answered(answer: Callable[[], str]) -> str:
 def _best(results: xr.Dataset) -> str:
     best = best_setting(results)
     value = amount(best.validation, best.metric, best.units)
-    spread = ""
-    if best.trials > 1:
-        low, high = (amount(each, best.metric, best.units) for each in best.validation_range)
-        spread = f" (mean of {counted(best.trials, 'seed')}, {low} to {high})"
+    spread = _spread(best)
     test = "" if np.isnan(best.test) else f", test {amount(best.test, best.metric, best.units)}"
     warning = "; every setting has a diverged trial" if best.diverged else ""
     return f"{_where(best.setting)}validation {label(best.metric)} {value}{spread}{test}{warning}"
+
+
+def _spread(best: Best) -> str:
+    """Over how many seeds, and how far they are apart."""
+    parts = []
+    if best.trials > 1:
+        low, high = (amount(each, best.metric, best.units) for each in best.validation_range)
+        parts.append(f"mean of {_seeds(best)}, {low} to {high}")
+    elif best.pruned:
+        parts.append(_seeds(best))
+    if best.pruned:
+        parts.append("the others pruned")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _seeds(best: Best) -> str:
+    every = counted(best.trials + best.pruned, "seed")
+    return f"{best.trials} of {every}" if best.pruned else every
 
 
 def _gap(results: xr.Dataset) -> str:
@@ -88,6 +105,25 @@ def _diverged(results: xr.Dataset) -> str:
     over = default_over(results)
     lowest = f", the smallest {label(over)} {number(bad[over].values.min().item())}" if over else ""
     return f"{of}{lowest}; first bad step {int(bad.first_bad_step.min())} at the earliest"
+
+
+def _stopped(results: xr.Dataset) -> dict[str, Callable[[], str]]:
+    """A row about the trials that a rule stopped, divergence apart, where there are any."""
+    if "stopped_by" not in results:
+        return {}
+    stopped = results.isel(trial=np.flatnonzero(results.outcome.isin(["pruned", "stopped early"])))
+    if not stopped.sizes["trial"]:
+        return {}
+    rules = ", ".join(
+        f"{label(rule)} {count}" for rule, count in Counter(stopped.stopped_by.values).most_common()
+    )
+    low, high = int(stopped.epochs_run.min()), int(stopped.epochs_run.max())
+    planned = results.sizes["trial"] * (results.sizes["epoch"] - 1)
+    words = (
+        f"{stopped.sizes['trial']} of {counted(results.sizes['trial'], 'trial')} ({rules}), after {low} to {high} "
+        f"epochs; {percent(float(results.epochs_run.sum()) / planned)} of all epochs trained"
+    )
+    return {"stopped by rules": lambda: words}
 
 
 def _stable(results: xr.Dataset, over: str | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxlab.benchmark.cells import CELLS
 from jaxlab.benchmark.devices import one_device_per_core
-from jaxlab.benchmark.run import NAMES, Options, benchmark, wrong
+from jaxlab.benchmark.run import NAMES, PARTS, Options, benchmark, wrong
 from jaxlab.errors import InputError
 
 
@@ -18,6 +18,7 @@ def options_from(
     cells: str | None = None,
     trials: str | None = None,
     contenders: str | None = None,
+    parts: str | None = None,
     rounds: int | None = None,
     out: Path | None = None,
     width: int | None = None,
@@ -29,9 +30,10 @@ def options_from(
         InputError: as `Options`.
     """
     return Options(
-        cells=None if cells is None else parts(cells),
-        trials=None if trials is None else [whole("--trials", part) for part in parts(trials)],
-        contenders=None if contenders is None else parts(contenders),
+        cells=None if cells is None else listed(cells),
+        trials=None if trials is None else [whole("--trials", part) for part in listed(trials)],
+        contenders=None if contenders is None else listed(contenders),
+        parts=None if parts is None else listed(parts),
         rounds=rounds,
         out=Path("docs/benchmarks") if out is None else out,
         width=width,
@@ -39,7 +41,7 @@ def options_from(
     )
 
 
-def parts(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
     """What stands between the commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -69,6 +71,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", metavar="LIST", help=f"of {', '.join(CELLS)}")
     parser.add_argument("--trials", metavar="LIST", help="numbers of trials, e.g. 1,4,16,64")
     parser.add_argument("--contenders", metavar="LIST", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--parts", metavar="LIST", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, help="timed calls of each contender")
     parser.add_argument("--width", type=int, help="trials side by side on each device in jaxlab's packs")
     parser.add_argument("--out", type=Path, help="folder of the files (default: docs/benchmarks)")

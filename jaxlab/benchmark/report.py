@@ -35,7 +35,11 @@ scaled up from the few real processes that were run, so many at once.
 *of matmul*: FLOP/s of convolutions and dense layers (forward, gradient of kernels, gradient of inputs but the first
 layer's) over those of the fastest square matrix product of the run, float32 at JAX's default precision. *memory*:
 arguments, results and temporaries of the compiled programs, of all devices together; PyTorch keeps no count on a
-CPU."""
+CPU.
+
+Studies that stop early and studies with a run folder are whole ones, validation and verdicts included, and take turns
+with the same study without; the figures are medians of the ratios within a round. Widths are those that a study chooses
+by itself. The seconds of compilation and of choosing the width are left out."""
 
 
 def write(folder: Path, name: str, found: Mapping[str, Any]) -> list[Path]:
@@ -69,8 +73,12 @@ def markdown(found: Mapping[str, Any]) -> str:
         _NOTES,
         "",
         *(f"- **{name}**: {words}" for name, words in found["contenders"].items()),
+        *_left_out(found),
     ]
+    measured = {row["cell"] for row in found["rows"]}
     for cell, about in found["cells"].items():
+        if cell not in measured:
+            continue
         lines += [
             "",
             f"## {cell}",
@@ -90,6 +98,13 @@ def _warning(rows: Sequence[Row]) -> list[str]:
         f"{100 * MOST:.0f} % of the cores. These rows are no measurement of anything."
     )
     return [words, ""] if where else []
+
+
+def _left_out(found: Mapping[str, Any]) -> list[str]:
+    """Which studies were not measured, and why."""
+    absent = [row for part in ("stopping", "saving") for row in found[part] if "absent" in row]
+    why = dict.fromkeys(f"{row['cell']} ({row['absent']})" for row in absent)
+    return ["", f"Studies are absent of {', '.join(why)}."] if why else []
 
 
 def _goal(row: Row) -> list[str]:

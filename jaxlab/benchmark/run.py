@@ -20,16 +20,19 @@ from jaxlab.benchmark.contenders.fused import fused
 from jaxlab.benchmark.diagnostics import measure_diagnostics
 from jaxlab.benchmark.environment import device_name, environment, peak_bytes
 from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.matmul import fastest_matmul
+from jaxlab.benchmark.matmul import Matmul, fastest_matmul
 from jaxlab.benchmark.measure import OURS, Plan, Row, measure_cell
 from jaxlab.benchmark.processes import NAME as PROCESSES
 from jaxlab.benchmark.processes import WORDS as PROCESSES_IN_WORDS
 from jaxlab.benchmark.processes import measure_processes
 from jaxlab.benchmark.report import number, write
+from jaxlab.benchmark.studies import measure_studies
 from jaxlab.benchmark.summary import disturbed, summarise, with_shares
 from jaxlab.errors import InputError
 
 NAMES = (*CONTENDERS, PROCESSES)
+#: What there is to measure: the contenders, the diagnostics, studies that stop early, studies that are saved.
+PARTS = ("contenders", "diagnostics", "stopping", "saving")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Options:
         cells: names in `CELLS`.
         trials: numbers of trials N; by default 1, 4, 16, 64, and 256, 1024, 4096 as well on an accelerator.
         contenders: names in `NAMES`; ours is always among them.
+        parts: names in `PARTS`; by default all, without the last if ``quick``.
         rounds: timed calls of each contender.
         out: folder of the two files that are written.
         width: trials side by side on each device in our packs; by default as a study chooses it.
@@ -52,6 +56,7 @@ class Options:
     cells: Sequence[str] | None = None
     trials: Sequence[int] | None = None
     contenders: Sequence[str] | None = None
+    parts: Sequence[str] | None = None
     rounds: int | None = None
     out: Path = Path("docs/benchmarks")
     width: int | None = None
@@ -60,6 +65,7 @@ class Options:
     def __post_init__(self):
         chosen("--cells", ("8x8",) if self.cells is None else self.cells, CELLS)
         chosen("--contenders", NAMES if self.contenders is None else self.contenders, NAMES)
+        chosen("--parts", PARTS if self.parts is None else self.parts, PARTS)
         if self.trials is not None and not self.trials:
             raise InputError("--trials", self.trials, "give whole numbers >= 1, separated by commas")
         for field, values in (("trials", self.trials), ("rounds", [self.rounds]), ("width", [self.width])):
@@ -80,6 +86,7 @@ class Options:
             cells=chosen("--cells", self.cells or cells, CELLS),
             trials=sorted(set(self.trials or ((4, 16) if few else many))),
             contenders=tuple(contenders),
+            parts=tuple(self.parts or (PARTS[:-1] if few else PARTS)),
             rounds=self.rounds or (3 if few else 5),
         )
 
@@ -110,7 +117,7 @@ def benchmark(options: Options, command: str | None = None) -> dict[str, Any]:
     )
     for cell, trials in disturbed(found["rows"]):
         say(f"other processes were busy during {cell}, {trials} trials")
-    found["summary"] = summarise(found["rows"], found["from_nothing"], found["diagnostics"])
+    found["summary"] = summarise(found)
     found |= {"peak_bytes_in_use": peak_bytes(), "seconds": time.perf_counter() - began}
     name = device_name(found["environment"]) + "-quick" * options.quick
     for path in write(options.out, name, found):
@@ -122,22 +129,39 @@ WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PRO
 
 
 def _measured(options: Options, contenders: dict[str, Contender], how: Plan) -> dict[str, list[Row]]:
-    rows: list[Row] = []
-    from_nothing: list[Row] = []
-    diagnostics: list[Row] = []
-    matmul = fastest_matmul()
-    say(f"matmul n = {matmul.size}: {matmul.flops / matmul.seconds / 1e9:,.0f} GFLOP/s")
+    found: dict[str, list[Row]] = {
+        name: [] for name in ("rows", "from_nothing", "diagnostics", "stopping", "saving")
+    }
+
+    def add(more: dict[str, list[Row]]) -> None:
+        for name, rows in more.items():
+            found[name] += rows
+
     for name in options.cells:
-        cell = CELLS[name]
-        for found in measure_cell(cell, options.trials, contenders, matmul, how):
-            rows += _said(found)
-        if PROCESSES in options.contenders:
-            found, whole = measure_processes(cell, options.trials, 1 if options.quick else 2)
-            rows += _said(found)
-            from_nothing += [] if whole is None else [whole]
-        diagnostics.append(measure_diagnostics(cell, options.width, how))
-    rows.sort(key=lambda row: (options.cells.index(row["cell"]), row["trials"]))
-    return {"rows": rows, "from_nothing": from_nothing, "diagnostics": diagnostics}
+        if "diagnostics" in options.parts:
+            add({"diagnostics": [measure_diagnostics(CELLS[name], options.width, how)]})
+        add(studies := measure_studies(CELLS[name], options.width, how.rounds, options.parts))
+        for goal in summarise(studies):
+            say(f"{goal['goal']}: {goal['value']:.1f} {goal['unit']}")
+    if "contenders" in options.parts:
+        matmul = fastest_matmul()
+        say(f"matmul n = {matmul.size}: {matmul.flops / matmul.seconds / 1e9:,.0f} GFLOP/s")
+        for name in options.cells:
+            add(_contended(CELLS[name], options, contenders, matmul, how))
+    found["rows"].sort(key=lambda row: (options.cells.index(row["cell"]), row["trials"]))
+    return found
+
+
+def _contended(
+    cell: Cell, options: Options, contenders: dict[str, Contender], matmul: Matmul, how: Plan
+) -> dict[str, list[Row]]:
+    rows: list[Row] = []
+    for found in measure_cell(cell, options.trials, contenders, matmul, how):
+        rows += _said(found)
+    if PROCESSES not in options.contenders:
+        return {"rows": rows}
+    found, whole = measure_processes(cell, options.trials, 1 if options.quick else 2)
+    return {"rows": rows + _said(found), "from_nothing": [] if whole is None else [whole]}
 
 
 def _about(cell: Cell) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +46,7 @@ def with_shares(rows: Iterable[Row], step_flops: Mapping[str, int]) -> list[Row]
     Against the best of the run, and not of the same rounds: what else the machine does can only lower a rate.
     """
     rows = list(rows)
-    best = max(row["flops_per_second"] for row in rows if row["contender"] == "matmul")
+    best = max((row["flops_per_second"] for row in rows if row["contender"] == "matmul"), default=0)
     found = []
     for row in rows:
         if row["contender"] == "matmul":
@@ -66,8 +68,14 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
-def summarise(rows: Sequence[Row], from_nothing: Sequence[Row], diagnostics: Sequence[Row]) -> list[Row]:
-    """One row a goal: what, value, and where it comes from. A goal without measurements has no row."""
+def summarise(measured: Mapping[str, Any]) -> list[Row]:
+    """One row a goal: what, value, and where it comes from. A goal without measurements has no row.
+
+    Args:
+        measured: rows by kind: ``rows``, ``from_nothing``, ``diagnostics``, ``stopping``, ``saving``; any may lack.
+    """
+    measured = defaultdict(tuple, measured)
+    rows = measured["rows"]
     found = ratios(rows)
     summary = _worst({key: value for key, value in found.items() if key[2] != PROCESSES})
     for name, words in (("loop", "the warm jitted loop"), ("vmap", "plain vmap")):
@@ -75,7 +83,7 @@ def summarise(rows: Sequence[Row], from_nothing: Sequence[Row], diagnostics: Seq
         if values:
             words = f"faster than {words}, geometric mean over cells and trials >= {MANY}"
             summary.append(_row(words, geometric_mean(values), f"{min(values):.2f} to {max(values):.2f}"))
-    for row in from_nothing:
+    for row in measured["from_nothing"]:
         ratio = row["processes_seconds"] / row[f"{OURS}_seconds"]
         words = (
             f"faster than one process per trial, {row['trials']} trials of {row['steps']} steps from nothing"
@@ -85,7 +93,8 @@ def summarise(rows: Sequence[Row], from_nothing: Sequence[Row], diagnostics: Seq
             f"against {row[f'{OURS}_seconds']:.1f} s"
         )
         summary.append(_row(words, ratio, detail))
-    return summary + _shares(rows) + _diagnostics(diagnostics) + _disturbed(rows)
+    summary += _shares(rows) + _diagnostics(measured["diagnostics"])
+    return summary + _stopping(measured["stopping"]) + _saving(measured["saving"]) + _disturbed(rows)
 
 
 def _row(words: str, value: float, detail: str, unit: str = "×") -> Row:
@@ -133,3 +142,45 @@ def _diagnostics(rows: Sequence[Row]) -> list[Row]:
         )
         for row in rows
     ]
+
+
+def _stopping(rows: Sequence[Row]) -> list[Row]:
+    found = []
+    for row in rows:
+        if "share" in row:
+            seconds = {name: float(np.median(each)) for name, each in row["seconds"].items()}
+            words = (
+                f"{row['trials']} trials, three in four of which stop after {row['stopped_epoch']} of {row['epochs']} "
+                f"epochs, take of the full time, {row['cell']}"
+            )
+            detail = (
+                f"{seconds['stopping']:.1f} s at width {row['widths']['stopping']} against {seconds['full']:.1f} s at "
+                f"width {row['widths']['full']}; the ideal is {100 * row['ideal']:.1f} %{_elsewhere(row)}"
+            )
+            found.append(_row(words, 100 * row["share"], detail, "%"))
+    return found
+
+
+def _saving(rows: Sequence[Row]) -> list[Row]:
+    found = []
+    for row in rows:
+        if "ratio" in row:
+            seconds = {name: float(np.median(each)) for name, each in row["seconds"].items()}
+            ratios = np.divide(row["seconds"]["with"], row["seconds"]["without"])
+            detail = (
+                f"{row['trials']} trials, {row['epochs']} epochs: {seconds['with']:.1f} s with a run folder, "
+                f"{seconds['without']:.1f} s without; by round {_percents(ratios - 1)}{_elsewhere(row)}"
+            )
+            found.append(_row(f"a run folder costs, {row['cell']}", 100 * (row["ratio"] - 1), detail, "%"))
+    return found
+
+
+def _percents(shares: Iterable[float]) -> str:
+    return ", ".join(f"{100 * share:.1f} %" for share in shares)
+
+
+def _elsewhere(row: Row) -> str:
+    share = row["others_share"]
+    return (
+        "" if share is None or share <= MOST else f"; other processes took {100 * share:.0f} % of the cores"
+    )

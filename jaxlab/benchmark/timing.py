@@ -41,13 +41,15 @@ def plan(run: Callable[[int], Any], per_call: float, rounds: int, target: float)
     return Timed(run, calls, min(rounds, max(FEWEST_ROUNDS, affordable)))
 
 
-def interleaved(entries: Mapping[str, Timed]) -> dict[str, list[float]]:
+def interleaved(
+    entries: Mapping[str, Timed], timed: Callable[[Callable[[int], Any], int], float] = seconds_of
+) -> dict[str, list[float]]:
     """Seconds of each round: every round times all entries, every other one in the opposite order."""
     seconds: dict[str, list[float]] = {name: [] for name in entries}
     for number in range(max((each.rounds for each in entries.values()), default=0)):
         for name in list(entries)[:: -1 if number % 2 else 1]:
             if number < entries[name].rounds:
-                seconds[name].append(seconds_of(entries[name].run, entries[name].calls))
+                seconds[name].append(timed(entries[name].run, entries[name].calls))
     return seconds
 
 

@@ -41,7 +41,7 @@ Who stops early says the table pruning, e.g.
   [pruning]
   median = { warmup_epochs = 3 }
 
-A run that was interrupted, however, goes on from where it was saved; with more epochs or added settings only what is new is trained; a finished run is shown. A folder that holds another study is refused. SIGTERM and SIGUSR1 finish the call under way, save, and exit with status 75."""  # noqa: E501
+A run that was interrupted goes on from where it was saved, however it ended; with more epochs or added settings only what is new is trained; a finished run is shown. A folder that holds another study is refused. SIGTERM and SIGUSR1 finish the call under way, save, and exit with status 75."""  # noqa: E501
 
 
 @app.command(help=_RUN)

@@ -22,6 +22,9 @@ def benchmark(
         str | None,
         typer.Option(metavar="LIST", help="Of loop, scan, map, vmap, torch-loop, torch-ensemble, processes."),
     ] = None,
+    parts: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Of contenders, diagnostics, stopping, saving.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Timed calls of each contender.")] = None,
     width: Annotated[
         int | None, typer.Option(help="Trials side by side on each device (default: the fastest).")
@@ -38,6 +41,7 @@ def benchmark(
         cells=cells,
         trials=trials,
         contenders=contenders,
+        parts=parts,
         rounds=rounds,
         out=out,
         width=width,

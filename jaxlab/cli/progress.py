@@ -59,11 +59,12 @@ class Watcher:
 def describe(progress: Progress) -> str:
     """One line: trials, epochs, who diverged or stopped so far, speed."""
     group = f"group {progress.group + 1}/{progress.groups} " if progress.groups > 1 else ""
+    epoch = progress.trial_epochs / progress.trials
     if progress.phase == "compiling":
-        return f"{group}compiling"
+        goes_on = epoch > 0 and not progress.trial_steps  # what is done was done by an earlier process
+        return f"{group}compiling" + f"; goes on from epoch {epoch:.1f}" * goes_on
     if progress.phase == "probing":
         return f"{group}choosing the width, trying {progress.width}"
-    epoch = progress.trial_epochs / progress.trials
     epochs = progress.all_trial_epochs // progress.trials
     rate = f" · {progress.rate:,.0f} trial-steps/s" if progress.rate else ""
     ended = f"{progress.diverged} diverged" + f", {progress.stopped} stopped" * (progress.stopped > 0)

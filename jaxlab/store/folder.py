@@ -15,7 +15,17 @@ from jaxlab.store.files import disk_errors, write_whole
 from jaxlab.store.states import States
 
 FORMAT = 2
-_KEYS = {"format", "study_hash", "epochs", "groups", "coordinates", "specification", "environment", "times"}
+_KEYS = {
+    "format",
+    "study_hash",
+    "epochs",
+    "cohorts",
+    "groups",
+    "coordinates",
+    "specification",
+    "environment",
+    "times",
+}
 _RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
     "run.json",
     "pieces",

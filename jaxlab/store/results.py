@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from jaxlab.errors import InputError
@@ -16,6 +18,8 @@ from jaxlab.store.folder import RunFolder
 from jaxlab.store.log import Recorded, read_log
 from jaxlab.store.verdicts import with_verdicts
 from jaxlab.trial import Variable
+
+_CODECS = {None, "blosc", "vlen-utf8"}
 
 
 def build_results(description: Mapping[str, Any], recorded: Recorded) -> xr.Dataset:
@@ -31,7 +35,7 @@ def build_results(description: Mapping[str, Any], recorded: Recorded) -> xr.Data
         groups, recorded.pieces, description["epochs"], description["coordinates"], _attributes(description)
     )
     stops = {trial: stop for rung in recorded.rungs for trial, stop in rung.stops.items()}
-    return with_verdicts(arrays, stops)
+    return with_verdicts(arrays.assign(cohort=_cohort(description["cohorts"])), stops)
 
 
 def read_results(path: str | os.PathLike) -> xr.Dataset:
@@ -47,12 +51,28 @@ def read_results(path: str | os.PathLike) -> xr.Dataset:
     if not folder.complete:
         return build_results(description, read_log(folder.pieces_path, on_damage=_warn))
     try:
-        return xr.open_zarr(folder.results_path).load()
+        _check_codecs(folder.results_path)
+        return xr.open_zarr(folder.results_path, zarr_format=2, consolidated=True).load()
     except Exception as error:  # whatever a damaged file makes of zarr and its codecs
         _warn(
             InputError("results", str(folder.results_path), f"is damaged ({error}); built again from pieces")
         )
         return build_results(description, read_log(folder.pieces_path, on_damage=_warn))
+
+
+def _check_codecs(path: Path) -> None:
+    """Raise where an array goes through a codec that no run writes: zarr's "pickle" would execute what it decodes."""
+    for name, entry in json.loads((path / ".zmetadata").read_bytes())["metadata"].items():
+        if name.endswith(".zarray"):
+            for codec in (*(entry["filters"] or ()), entry["compressor"] or {"id": None}):
+                if codec["id"] not in _CODECS:
+                    raise ValueError(f"{name} has the codec {codec['id']!r}")
+
+
+def _cohort(sizes: Sequence[int]) -> xr.Variable:
+    """The cohort of each trial; they are numbered one cohort after the other."""
+    words = {"long_name": "trials that started together; 0: those of the first start", "units": "1"}
+    return xr.Variable("trial", np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), words)
 
 
 def _warn(error: InputError) -> None:

@@ -1,0 +1,178 @@
+"""Whole studies: what is left of the time where most trials stop early, and what it costs that a run survives."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlab.benchmark.cells import Cell, model_options
+from jaxlab.benchmark.flops import step_flops
+from jaxlab.benchmark.measure import Row
+from jaxlab.benchmark.others import clock, others_share
+from jaxlab.benchmark.problem import epoch_steps, make_problem
+from jaxlab.benchmark.timing import Timed, interleaved
+
+#: Of a study; three trials in four stop after a tenth of them.
+EPOCHS = 20
+STOPPED_EPOCH = EPOCHS // 10
+STOPPING = 0.75
+#: The share of the time that would be left if nothing but training took any.
+IDEAL = 1 - STOPPING * (1 - STOPPED_EPOCH / EPOCHS)
+#: Seconds of a study that is saved on the way: the default interval and half of another.
+SAVED_SECONDS = 45.0
+#: What takes longer than this for all epochs has no row.
+MOST_SECONDS = 60.0
+
+_LIBRARIES = ("xarray", "zarr", "orbax.checkpoint", "filelock")
+
+
+def measure_studies(cell: Cell, width: int | None, rounds: int, parts: Sequence[str]) -> dict[str, list[Row]]:
+    """Rows of ``stopping`` and of ``saving``, as far as they are among ``parts`` and can be measured."""
+    found: dict[str, list[Row]] = {"stopping": [], "saving": []}
+    wanted = [name for name in found if name in parts]
+    reason = _missing() or _too_long(cell)
+    if reason or not wanted:
+        row = {"cell": cell.name, "trials": many(), "absent": reason}
+        return found | {name: [row] for name in wanted}
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "widths.json"  # the engine chooses once, as for a user's second run
+        if "stopping" in wanted:
+            found["stopping"] = [measure_stopping(cell, width, rounds, cache)]
+        if "saving" in wanted:
+            found["saving"] = [measure_saving(cell, width, rounds, cache)]
+    return found
+
+
+def measure_stopping(cell: Cell, width: int | None, rounds: int, cache: Path) -> Row:
+    """The time of a study of which three trials in four stop after a tenth of the epochs, over that of the full one.
+
+    Both at the widths that the engine chooses by itself: that of the full study is the fastest.
+    """
+    runs = {
+        "full": _Runs(cell, EPOCHS, width, cache),
+        "stopping": _Runs(cell, EPOCHS, width, cache, (three_in_four,)),
+    }
+    row = _in_turns(cell, runs, rounds)
+    return row | {
+        "epochs": EPOCHS,
+        "stopped_epoch": STOPPED_EPOCH,
+        "share": _ratio(row["seconds"], "stopping", "full"),
+        "ideal": IDEAL,
+    }
+
+
+def measure_saving(cell: Cell, width: int | None, rounds: int, cache: Path) -> Row:
+    """The time of a study with a run folder (its pieces, states and results), over that of one without."""
+    trial = _Runs(cell, 2, width, cache)
+    trial(1)
+    epochs = int(np.ceil(SAVED_SECONDS / (trial(1) / 2)))
+    runs = {
+        "without": _Runs(cell, epochs, width, cache),
+        "with": _Runs(cell, epochs, width, cache, folder=cache.parent),
+    }
+    row = _in_turns(cell, runs, rounds)
+    return row | {"epochs": epochs, "ratio": _ratio(row["seconds"], "with", "without")}
+
+
+def three_in_four(history: Any) -> np.ndarray:
+    """Rule: after a tenth of the epochs, all but every fourth trial stop."""
+    return (np.arange(len(history.running)) % 4 != 0) & (history.epoch == STOPPED_EPOCH)
+
+
+class _Runs:
+    """The same study from its start, call after call: seconds of training, without those of compiling.
+
+    Attributes:
+        width: the last run's.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        epochs: int,
+        width: int | None,
+        cache: Path,
+        rules: Sequence[Callable] = (),
+        folder: Path | None = None,
+    ):
+        self.study = study_of(cell, many(), epochs, rules)
+        self.given = {"width": width or "auto", "width_cache": cache}
+        self.folder, self.width = folder, 0
+
+    def __call__(self, calls: int) -> float:
+        seconds = 0.0
+        for _ in range(calls):
+            with self._out() as out:
+                about = self.study.run(out, **self.given).attrs
+            self.width = about["width"]
+            seconds += about["train_seconds"]
+        return seconds
+
+    @contextlib.contextmanager
+    def _out(self) -> Iterator[Path | None]:
+        if self.folder is None:
+            yield None
+        else:
+            with tempfile.TemporaryDirectory(dir=self.folder) as out:
+                yield Path(out) / "run"
+
+
+def study_of(cell: Cell, trials: int, epochs: int, rules: Sequence[Callable] = ()) -> Any:
+    """The cell's trials as a `jaxlab.Study`."""
+    from jaxlab.space import zipped
+    from jaxlab.study import Study
+
+    problem = make_problem(cell, trials)
+    space = zipped(learning_rate=problem.learning_rates.tolist(), seed=problem.seeds.tolist())
+    configuration = model_options(cell) | {"batch_size": cell.batch_size}
+    return Study(problem.data, space, epochs, configuration=configuration, name=cell.name, rules=rules)
+
+
+def many() -> int:
+    """Trials of a study on this device."""
+    return 64 if jax.default_backend() == "cpu" else 1024
+
+
+def _in_turns(cell: Cell, runs: dict[str, _Runs], rounds: int) -> Row:
+    for each in runs.values():
+        each(1)  # chooses the width
+    before = clock()
+    entries = {name: Timed(each, 1, rounds) for name, each in runs.items()}
+    seconds = interleaved(entries, lambda run, calls: run(calls))
+    return {
+        "cell": cell.name,
+        "trials": many(),
+        "widths": {name: each.width for name, each in runs.items()},
+        "seconds": seconds,
+        "others_share": others_share(before, clock()),
+    }
+
+
+def _ratio(seconds: dict[str, list[float]], over: str, under: str) -> float:
+    """Median over rounds of the ratio within a round."""
+    return float(np.median(np.divide(seconds[over], seconds[under])))
+
+
+def _missing() -> str:
+    for name in _LIBRARIES:
+        with contextlib.suppress(ModuleNotFoundError):
+            if importlib.util.find_spec(name) is not None:
+                continue
+        return f"{name} is not installed"
+    return ""
+
+
+def _too_long(cell: Cell) -> str:
+    """Why a study of this cell would take too long, by a first guess of a CPU's pace."""
+    if jax.default_backend() != "cpu":
+        return ""
+    steps = EPOCHS * epoch_steps(cell, many())
+    seconds = many() * steps * step_flops(cell) / 50e9
+    return f"a study takes about {seconds:.0f} s" if seconds > MOST_SECONDS else ""
