@@ -202,6 +202,16 @@ def test_verify_says_of_each_trial_whether_it_is_reproduced(folder, tmp_path):
     assert "Versions, device and code are those of the run." in found.stdout
 
 
+def test_a_run_in_which_nothing_was_recorded_is_shown(folder, tmp_path):
+    run = shutil.copytree(folder / "runs/tiny", tmp_path / "run")
+    shutil.rmtree(run / "pieces")
+    shutil.rmtree(run / "results.zarr")
+    (run / "complete").unlink()
+    shown = jaxlab(folder, "show", str(run))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "tiny: 6 trials, 6 unfinished" in shown.stdout
+
+
 def test_what_goes_on_says_from_where(folder, tmp_path):
     out = ["run", "tiny.toml", "--out", str(tmp_path / "run"), "--set"]
     assert jaxlab(folder, *out, "epochs=1").returncode == 0

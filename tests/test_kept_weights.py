@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from small import digits, grid, plain_model, study
@@ -65,6 +66,7 @@ def test_a_model_of_ones_own_is_given_again(tmp_path):
 def test_what_was_not_kept_is_named(finished, tmp_path):
     folder, _ = finished
     for trial, message in (
+        (-1, r"trial = -1: give"),
         (99, "trial = 99: give a number from 0 to 5"),
         ("abc", "trial = 'abc': is no trial_id"),
     ):
@@ -102,6 +104,43 @@ def test_what_is_not_reproduced_is_named_with_what_changed(finished, tmp_path):
     assert found.trials[0].differs == (f"train_loss at epoch {piece.epochs[0]}",)
     assert not any(verdict.differs for verdict in found.trials[1:])
     assert found.changes[0].startswith("jax is ")
+
+
+def edited(finished, tmp_path, change):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    description = json.loads((folder / "run.json").read_text())
+    change(description)
+    (folder / "run.json").write_text(json.dumps(description))
+    return folder
+
+
+def test_another_number_of_devices_is_told(finished, tmp_path):
+    folder = edited(finished, tmp_path, lambda run: run["environment"].update(devices=99))
+    found = verify(folder, 1, study=its(rules=(pruning.SuccessiveHalving(eta=2),)))
+    assert found.changes == (f"the number of devices is {len(jax.devices())} and was 99",)
+
+
+def test_only_trials_of_the_run_are_trained_again(finished):
+    more = SPACE + grid(learning_rate=[0.1], activation=["relu", "tanh"], seed=range(20))
+    found = verify(finished[0], 99, study=its(rules=(pruning.SuccessiveHalving(eta=2),), space=more))
+    assert found.equal
+    assert [verdict.trial for verdict in found.trials] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [({"url": "http://somewhere"}, "has its data from an address"), ({"name": "a.py:b"}, "uses functions")],
+)
+def test_what_a_run_says_of_its_data_is_not_followed_anywhere(finished, tmp_path, data, why):
+    source = {"folder": str(tmp_path), "table": {"data": data, "space": {"grid": {"seed": [0]}}}}
+    folder = edited(finished, tmp_path, lambda run: run.update(source=source))
+    with pytest.raises(InputError, match=rf"study = None: the run {why}.*: give the study"):
+        verify(folder)
+
+
+def test_the_seed_of_the_choice_is_checked(finished):
+    with pytest.raises(InputError, match=r"seed = .*give a whole number"):
+        verify(finished[0], study=its(rules=(pruning.SuccessiveHalving(eta=2),)), seed=-1)
 
 
 def test_verify_wants_the_runs_own_study(finished):

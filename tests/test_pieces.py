@@ -158,20 +158,29 @@ def test_settle_writes_at_most_a_hundredth_of_the_time_and_flush_always(tmp_path
     clock = SimpleNamespace(now=5.0, perf_counter=lambda: clock.now)
 
     def slow(*arguments):
-        clock.now += 1.0
+        clock.now += 0.05
         return files.write_arrays(*arguments)
 
     monkeypatch.setattr(log, "time", clock)
     monkeypatch.setattr(log, "write_arrays", slow)
     writer, written = Log(tmp_path), []
-    for trial, wait in enumerate([0, 1, 98, 1, 98, 1]):
+    for trial, wait in enumerate([0, 0.05, 4.9, 0.1, 4.8, 0.05]):
         clock.now += wait
         writer.add(0, piece_of(0, [trial], [1, 2]))
         writer.settle()
         written.append(len(list(tmp_path.iterdir())))
     assert written == [1, 1, 1, 2, 2, 2]
-    writer.flush()
+    clock.now += 1000
+    monkeypatch.setattr(log, "_SHARE", 1e-9)  # as if writing took very long: nothing waits for more than 10 s
+    writer._cost, writer._flushed = 20.0, clock.now
+    for wait, files_ in ((9.9, 2), (0.2, 3)):
+        clock.now += wait
+        writer.settle()
+        assert len(list(tmp_path.iterdir())) == files_
     assert [piece.trials.tolist() for _, piece in read_log(tmp_path).pieces] == [[0], [1, 2, 3], [4, 5]]
+    writer.add(0, piece_of(0, [6], [1, 2]))
+    writer.flush()
+    assert len(read_log(tmp_path).pieces) == 4
 
 
 def refusal(folder):
@@ -224,7 +233,7 @@ def test_a_damaged_piece_is_refused_or_left_out_and_told(two, damage):
     path.write_bytes(damage(path.read_bytes()))
     assert refusal(folder).startswith("is damaged (")
     told = []
-    found = read_log(folder, told.append)
+    found = read_log(folder, on_damage=told.append)
     assert [error.value for error in told] == [str(path)]
     assert [piece.trials.tolist() for _, piece in found.pieces] == [[0]]
     assert [list(rung.stops) for rung in found.rungs] == [[0]]

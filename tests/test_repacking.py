@@ -226,6 +226,8 @@ def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs, mon
         free = programs.memory_bytes() + states * programs.state_bytes
         monkeypatch.setattr("jaxlab.engine.memory._free", lambda device, free=free: free)
         assert resident_packs(programs._replace(pack=pack), 9) == fitting
+    monkeypatch.setattr("jaxlab.engine.memory._free", lambda device: 10 * programs.state_bytes)
+    assert resident_packs(programs._replace(pack=pack), 9, reserve=4 * programs.state_bytes) <= 6
     assert waiting_packs(9, jax.devices()[0]) == 8
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from small import digits, grid, study
 
-from jaxlab import InputError, RunInterrupted, Study, pruning, read_results
+from jaxlab import InputError, RunInterrupted, Study, pruning, read_results, verify
 from jaxlab.store import only_writer, read_log
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], seed=[0, 1])
@@ -47,28 +47,29 @@ def same(one, other, leave_out=()):
 
 
 class After:
-    """Asks for a stop at every so many calls, once each time a run is started."""
+    """Asks for a stop once it was itself asked so many times."""
 
-    def __init__(self, calls):
-        self.left = calls
+    def __init__(self, times):
+        self.left = times
 
     def __call__(self):
         self.left -= 1
         return self.left < 0
 
 
-@pytest.mark.parametrize("calls", [0, 3])
-def test_a_run_stopped_again_and_again_ends_with_the_same_bits(whole, rules, calls, tmp_path):
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_run_stopped_again_and_again_ends_with_the_same_bits(whole, rules, times, tmp_path):
     starts = 0
     while True:
         starts += 1
         try:
-            found = its(rules=rules).run(tmp_path / "run", width=2, stop=After(calls), checkpoint_seconds=0.0)
+            stop = After(times * (starts - 1))
+            found = its(rules=rules).run(tmp_path / "run", width=2, stop=stop, checkpoint_seconds=0.0)
             break
         except RunInterrupted:
-            assert read_results(tmp_path / "run").sizes["trial"] == 6
+            assert starts == 1 or read_results(tmp_path / "run").sizes["trial"] == 6
         assert starts < 20
-    assert starts >= 2
+    assert starts >= 3
     same(found, whole[1])
     same(read_results(tmp_path / "run"), whole[1])
 
@@ -111,7 +112,8 @@ def test_cohorts_are_extended_together(tmp_path):
     its(1, grid(seed=[0, 1, 2]), ()).run(tmp_path / "run")
     found = its(2, grid(seed=[0, 1, 2]), ()).run(tmp_path / "run")
     assert found.epochs_run.values.tolist() == [2, 2, 2]
-    same(found, its(2, grid(seed=[0, 1, 2]), ()).run(width=2))
+    assert found.cohort.values.tolist() == [0, 0, 1]
+    same(found, its(2, grid(seed=[0, 1, 2]), ()).run(width=2), leave_out=["cohort"])
 
 
 def trained_for(tmp_path, epochs=1, **its_):
@@ -176,7 +178,9 @@ def test_what_has_changed_is_said_and_has_to_be_accepted(tmp_path, change, words
     two = its(2, grid(seed=[0]), ())
     with pytest.raises(InputError, match=rf"{words}.*--accept-changes"):
         two.run(folder)
-    two.run(folder, accept_changes=True)
+    told = two.run(folder, accept_changes=True).attrs["changes"]
+    assert told == read_results(folder).attrs["changes"]
+    assert verify(folder, 1, study=two).changes == (f"while it was trained, {told}",)
     (noted,) = json.loads((folder / "run.json").read_text())["changes"]
     assert noted.startswith(words.split()[0]) or noted.startswith("the")
 

@@ -141,14 +141,16 @@ def verify(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the choice.")] = None,
     devices: Annotated[
-        int | None, typer.Option(help="Host devices on a CPU (default: one per core).")
+        int | None, typer.Option(help="Host devices on a CPU (default: as many as the run had).")
     ] = None,
 ) -> None:
     """Train some trials of a finished run again and say whether each is bitwise equal.
 
     Exit status 0 if all are, 1 if not.
     """
-    use_all_cores(devices)
+    from jaxlab.store import RunFolder
+
+    use_all_cores(RunFolder(run).describe()["environment"]["devices"] if devices is None else devices)
     keep_compiled_programs()
     from jaxlab.study import load_study
     from jaxlab.study import verify as train_again

@@ -48,7 +48,11 @@ def print_plan(plan: Plan, name: str) -> None:
 def print_run(results: xr.Dataset, folder: Path) -> None:
     """The answers that a study is run for."""
     console = Console()
-    counts = {key: int((results.outcome == key).sum()) for key in _OUTCOMES}
+    # Of a run that died before anything was recorded, there are no outcomes.
+    outcome = (
+        results.outcome.values if "outcome" in results else np.full(results.sizes["trial"], "unfinished")
+    )
+    counts = {key: int((outcome == key).sum()) for key in _OUTCOMES}
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
     table = Table(
@@ -61,6 +65,8 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     console.print(table)
     if attributes.get("train_seconds"):
         console.print(times(attributes))
+    if attributes.get("changes"):
+        console.print(f"While it was trained, {attributes['changes']}.")
     console.print(
         f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True
     )

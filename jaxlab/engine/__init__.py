@@ -3,7 +3,7 @@
 from jaxlab.engine.group import GroupTraining, packs_of
 from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
 from jaxlab.engine.memory import is_out_of_memory
-from jaxlab.engine.probe import Choice, compile_group
+from jaxlab.engine.probe import Choice, compile_group, fingerprint
 from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_programs, make_pack
 from jaxlab.engine.train import Piece, Training, placed, train
 from jaxlab.engine.width import default_width
@@ -21,6 +21,7 @@ __all__ = [
     "compile_group",
     "compile_programs",
     "default_width",
+    "fingerprint",
     "flat",
     "is_out_of_memory",
     "make_pack",

@@ -60,12 +60,20 @@ class GroupTraining:
         shared: the arrays that all trials see, from `placed`.
         resident: packs whose states stay on the devices between their turns; the others wait in host memory. By
             default as many as there is room for.
+        reserve: bytes on each device that a call of another group may need.
     """
 
-    def __init__(self, programs: Programs, hyperparameters: Any, shared: Any, resident: int | None = None):
+    def __init__(
+        self,
+        programs: Programs,
+        hyperparameters: Any,
+        shared: Any,
+        resident: int | None = None,
+        reserve: int = 0,
+    ):
         self.programs, self.hyperparameters, self.shared = programs, hyperparameters, shared
         self.trials = len(jax.tree.leaves(hyperparameters)[0])
-        self._resident = resident
+        self._resident, self._reserve = resident, reserve
         self._packs: list[_Packed] = []
         self._ended: list[Rows] = []
         self.begun = False
@@ -147,14 +155,23 @@ class GroupTraining:
         """The last record of trials that ended, by full packs; of all of them if this is the ``last`` occasion."""
         lanes = self.programs.pack.lanes
         while self._ended and (last or sum(len(part.trials) for part in self._ended) >= lanes):
-            waiting = joined(self._ended)
-            everyone = np.arange(len(waiting.trials))
-            now, rest = waiting.take(everyone[:lanes]), waiting.take(everyone[lanes:])
-            self._ended = [rest] if len(rest.trials) else []
+            now = self._next_ended(lanes)
             (filled,) = packs_of(len(now.trials), lanes)
             states = self._placed(now.take(filled).states)
             record = self.programs.finish(self._values(now.trials[filled]), states, self.shared)
             yield Call(np.where(_own(filled), now.trials[filled], -1), now.epochs[filled], record, now)
+
+    def _next_ended(self, lanes: int) -> Rows:
+        """The first so many trials that wait for their last record, or all there are; they wait no longer."""
+        parts = []
+        while lanes and self._ended:
+            first = self._ended.pop(0)
+            everyone = np.arange(len(first.trials))
+            parts.append(first.take(everyone[:lanes]))
+            if len(everyone) > lanes:
+                self._ended.insert(0, first.take(everyone[lanes:]))
+            lanes -= len(parts[-1].trials)
+        return joined(parts)
 
     def _pack(self, these: Rows) -> None:
         """Add packs of these trials, those of one epoch together, in order."""
@@ -176,7 +193,7 @@ class GroupTraining:
 
     def _make_room(self, packs: int) -> None:
         if self._resident is None:
-            self._resident = resident_packs(self.programs, packs)
+            self._resident = resident_packs(self.programs, packs, self._reserve)
 
     def _let_wait(self, pack: _Packed) -> None:
         """A pack's turn is over: its states stay on the devices if there is room, or go to the host."""

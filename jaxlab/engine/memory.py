@@ -18,12 +18,15 @@ def fits(needed: int, devices: list[jax.Device]) -> bool:
     return all(needed <= _SHARE * _free(device) for device in devices)
 
 
-def resident_packs(programs: Programs, packs: int) -> int:
-    """How many packs' states may stay on the devices between their turns; all of them where that is host memory."""
+def resident_packs(programs: Programs, packs: int, reserve: int = 0) -> int:
+    """How many packs' states may stay on the devices between their turns; all of them where that is host memory.
+
+    Room is left on each device for the largest of the programs, and for ``reserve`` bytes if that is more.
+    """
     devices = list(programs.pack.mesh.devices.flat)
     if devices[0].platform == "cpu" or not programs.state_bytes:
         return packs
-    free = _SHARE * min(_free(device) for device in devices) - programs.memory_bytes()
+    free = _SHARE * min(_free(device) for device in devices) - max(programs.memory_bytes(), reserve)
     return packs if math.isinf(free) else int(min(packs, max(0, free // programs.state_bytes)))
 
 

@@ -123,6 +123,11 @@ def compile_group(
     return Choice(programs, found, time.perf_counter() - began - programs.compile_seconds)
 
 
+def fingerprint(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> str:
+    """That of the programs which `compile_group` would compile, see `Programs`; traced alone."""
+    return trace(trial, rows(hyperparameters, 0), shared, segment_epochs).digest
+
+
 def _untried(key: str, epochs: int) -> str:
     """The key of a training too short for a try: one of more epochs decides anew, the same one has the same width."""
     return f"{key}-{epochs}"

@@ -12,6 +12,7 @@ step always stop, see `Divergence`.
 from jaxlab.pruning.comparing import Bracket, Hyperband, Median, SuccessiveHalving
 from jaxlab.pruning.deciding import (
     AllOf,
+    check_curves,
     check_rules,
     compare,
     decide,
@@ -37,6 +38,7 @@ __all__ = [
     "Stop",
     "SuccessiveHalving",
     "Up",
+    "check_curves",
     "check_rules",
     "compare",
     "decide",

@@ -102,6 +102,18 @@ def check_rules(rules: Any) -> None:
             )
 
 
+def check_curves(rules: Sequence[Rule], history: History) -> None:
+    """Raise unless what the built-in rules look at is among the curves of a history, however empty."""
+    for rule in rules:
+        if isinstance(rule, AllOf):
+            check_curves(rule.rules, history)
+        elif isinstance(rule, _NAMED):
+            for name in getattr(rule, "curves", ()):
+                history.curve(name, f"pruning.{rule.name}")
+            if hasattr(rule, "metric"):
+                history.losses(rule.metric, f"pruning.{rule.name}.metric")
+
+
 def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> Any:
     """A rule as JSON holds it: a built-in one by its parameters, a function of the user's own as ``plain`` has it."""
     if isinstance(rule, AllOf):

@@ -94,6 +94,7 @@ class GeneralizationLoss(_Alone):
     alpha: float = 5.0
     warmup_epochs: int = 0
     name: ClassVar[str] = "generalization_loss"
+    curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
 
     def __post_init__(self) -> None:
         real("pruning.generalization_loss.alpha", self.alpha, 0)
@@ -121,6 +122,7 @@ class ProductivityQuotient(_Alone):
     k: int = 5
     warmup_epochs: int = 0
     name: ClassVar[str] = "productivity_quotient"
+    curves: ClassVar[tuple[str, ...]] = ("validation_loss", "train_loss")
 
     def __post_init__(self) -> None:
         real("pruning.productivity_quotient.alpha", self.alpha, 0)
@@ -148,6 +150,7 @@ class Up(_Alone):
     k: int = 5
     warmup_epochs: int = 0
     name: ClassVar[str] = "up"
+    curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
 
     def __post_init__(self) -> None:
         whole("pruning.up.s", self.s, 1)

@@ -1,8 +1,9 @@
 """Runs on disk and the labelled results read from them."""
 
 from jaxlab.store.dataset import not_reached
+from jaxlab.store.description import FORMAT
 from jaxlab.store.files import disk_errors
-from jaxlab.store.folder import FORMAT, RunFolder
+from jaxlab.store.folder import RunFolder
 from jaxlab.store.lock import only_writer
 from jaxlab.store.log import Log, Recorded, Rung, read_log
 from jaxlab.store.results import build_results, read_results

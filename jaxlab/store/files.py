@@ -37,10 +37,21 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def _sync(folder: Path) -> None:
+    """The folder's list of files on disk, where the system lets a folder be opened."""
+    with contextlib.suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note: Any) -> Path:

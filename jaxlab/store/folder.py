@@ -11,21 +11,10 @@ from typing import Any
 import xarray as xr
 
 from jaxlab.errors import InputError
+from jaxlab.store.description import checked
 from jaxlab.store.files import disk_errors, write_whole
 from jaxlab.store.states import States
 
-FORMAT = 2
-_KEYS = {
-    "format",
-    "study_hash",
-    "epochs",
-    "cohorts",
-    "groups",
-    "coordinates",
-    "specification",
-    "environment",
-    "times",
-}
 _RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
     "run.json",
     "pieces",
@@ -58,13 +47,9 @@ class RunFolder:
         if not os.access(nearest, os.W_OK):
             raise InputError("out", str(self.path), f"{nearest} cannot be written to; name another folder")
         if self.path.exists() and not self.begun:
-            others = {path.name for path in self.path.iterdir()} - {
-                _PIECES,
-                "lock",
-                "lock.holder",
-                f"{_RUN}.partial",
-            }
-            if others:
+            others = {path.name for path in self.path.iterdir()}
+            others -= {_PIECES, "lock", "lock.holder", f"{_RUN}.partial"}
+            if others or any(self.pieces_path.glob("*")):
                 raise InputError(
                     "out", str(self.path), "is not empty and no run of jaxlab; name another folder"
                 )
@@ -85,15 +70,7 @@ class RunFolder:
             raise InputError(
                 "run", str(file), f"is damaged ({error}); train the study again elsewhere"
             ) from error
-        if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
-            remedy = f"is in format {found['format']!r}, this jaxlab reads {FORMAT}: train it again elsewhere"
-            raise InputError("run", str(file), remedy)
-        if not isinstance(found, dict) or not set(found) >= _KEYS:
-            raise InputError("run", str(file), "is damaged: no description of a run; name a run folder")
-        for width in (group.get("width") for group in found["groups"]):
-            if width is not None and (type(width) is not int or width < 1):
-                raise InputError("run", str(file), f"is damaged: a width of {width!r}")
-        return found
+        return checked(found, file)
 
     def rewrite(self, description: dict[str, Any]) -> None:
         """Say what the run is."""

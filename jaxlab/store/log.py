@@ -11,8 +11,9 @@ from jaxlab.engine import Piece
 from jaxlab.errors import InputError
 from jaxlab.store.files import disk_errors, read_arrays, write_arrays
 
-# Writing takes at most this share of the time, so that short segments share a file.
+# Writing takes at most this share of the time, so that short segments share a file; but nothing waits longer than this.
 _SHARE = 0.01
+_LONGEST = 10.0
 
 
 class Rung(NamedTuple):
@@ -62,7 +63,7 @@ class Log:
 
     def settle(self) -> None:
         """A segment is finished: write what it recorded, unless the last time was so recent that it would slow it."""
-        if time.perf_counter() - self._flushed >= self._cost / _SHARE:
+        if time.perf_counter() - self._flushed >= min(self._cost / _SHARE, _LONGEST):
             self.flush()
 
     def flush(self) -> None:
@@ -80,17 +81,22 @@ class Log:
         self._cost = self._flushed - began
 
 
-def read_log(folder: Path, on_damage: Callable[[InputError], None] | None = None) -> Recorded:
+def read_log(
+    folder: Path,
+    description: Mapping[str, Any] | None = None,
+    on_damage: Callable[[InputError], None] | None = None,
+) -> Recorded:
     """All pieces in a folder, in the order in which they were written; where two hold the same, the later one counts.
 
     Args:
         folder: of the pieces.
+        description: of the run; what does not fit it is damaged.
         on_damage: called with the error of each damaged piece, which is left out; by default it is raised.
     """
     found = Recorded([], [])
     for path in _files(folder):
         try:
-            pieces, rungs = _read(path)
+            pieces, rungs = _read(path, description)
         except InputError as error:
             if on_damage is None:
                 raise
@@ -101,7 +107,7 @@ def read_log(folder: Path, on_damage: Callable[[InputError], None] | None = None
     return found
 
 
-def _read(path: Path) -> Recorded:
+def _read(path: Path, description: Mapping[str, Any] | None) -> Recorded:
     remedy = f"remove it and {path.parent.parent / 'states'}, and the run trains it again"
     arrays, note = read_arrays(path, remedy)
     try:
@@ -114,13 +120,33 @@ def _read(path: Path) -> Recorded:
             )
             for rung in note["rungs"]
         ]
+        if description is not None:
+            _check(pieces, rungs, description)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError("piece", str(path), f"is no piece of a run ({error!r}); {remedy}") from error
     return Recorded(pieces, rungs)
 
 
+def _check(pieces: list[tuple[int, Piece]], rungs: list[Rung], description: Mapping[str, Any]) -> None:
+    """Raise ValueError for what cannot be of the run that is described."""
+    trials = len(description["coordinates"]["trial_id"])
+    for group, piece in pieces:
+        epochs = piece.epochs.tolist()
+        shape = (len(piece.trials),) if piece.final else (len(piece.trials), len(epochs))
+        fits = group in range(len(description["groups"])) and set(piece.trials.tolist()) <= set(range(trials))
+        fits = fits and set(epochs) <= set(range(description["epochs"] + 1)) and epochs
+        if not fits or any(values.shape[: len(shape)] != shape for values in piece.record.values()):
+            raise ValueError(f"group {group}, trials {piece.trials}, epochs {piece.epochs}")
+    for rung in rungs:
+        whole = all(
+            len(stop) == 3 and all(isinstance(word, str) for word in stop) for stop in rung.stops.values()
+        )
+        if not whole or not set(rung.stops) <= set(range(trials)):
+            raise ValueError(f"stops {rung.stops}")
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("p????????-*.npz"))
+    return sorted(folder.glob(f"p{'[0-9]' * 8}-*.npz"))
 
 
 def _blocks(pieces: Iterable[tuple[int, Piece]]) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:

@@ -49,7 +49,7 @@ def read_results(path: str | os.PathLike) -> xr.Dataset:
     folder = RunFolder(path)
     description = folder.describe()
     if not folder.complete:
-        return build_results(description, read_log(folder.pieces_path, on_damage=_warn))
+        return build_results(description, read_log(folder.pieces_path, description, _warn))
     try:
         _check_codecs(folder.results_path)
         return xr.open_zarr(folder.results_path, zarr_format=2, consolidated=True).load()
@@ -57,7 +57,7 @@ def read_results(path: str | os.PathLike) -> xr.Dataset:
         _warn(
             InputError("results", str(folder.results_path), f"is damaged ({error}); built again from pieces")
         )
-        return build_results(description, read_log(folder.pieces_path, on_damage=_warn))
+        return build_results(description, read_log(folder.pieces_path, description, _warn))
 
 
 def _check_codecs(path: Path) -> None:
@@ -90,7 +90,8 @@ def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
         "versions": json.dumps(environment["versions"]),
         "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start",
     }
-    return flat | {key: value for key, value in environment.items() if key != "versions"} | times
+    changes = {"changes": "; ".join(description["changes"])} if description["changes"] else {}
+    return flat | {key: value for key, value in environment.items() if key != "versions"} | times | changes
 
 
 def _tupled(label: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,18 +37,39 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
     """One trial's weights as kept when it last ended, by ``"last"`` and ``"best"``; nothing if there are none.
 
     Raises:
-        InputError: a file is damaged.
+        InputError: the file is damaged; or one that may be it, where no other has the trial. Else such a one is told
+            of in a warning.
     """
-    latest, path = -1, None
+    latest, path, damaged = -1, None, None
     for file in sorted(folder.glob("w-*.npz")):
-        note = read_note(file) or read_arrays(file, _REMEDY)[1]
-        if trial in note["trials"] and note["epochs"][note["trials"].index(trial)] >= latest:
-            latest, path = note["epochs"][note["trials"].index(trial)], file
+        try:
+            epoch = _ended(file, trial)
+        except InputError as error:  # maybe of other trials
+            damaged = error
+            continue
+        if epoch is not None and epoch >= latest:
+            latest, path = epoch, file
     if path is None:
+        if damaged is not None:
+            raise damaged
         return {}
+    if damaged is not None:
+        warnings.warn(f"{damaged}; left out", stacklevel=3)
     arrays, note = read_arrays(path, _REMEDY)
     row = note["trials"].index(trial)
     return {which: _row(arrays, f"{which}/", row) for which in note["which"]}
+
+
+def _ended(file: Path, trial: int) -> int | None:
+    """After which epoch a trial ended whose weights are in a file; None if they are not."""
+    note = read_note(file) or read_arrays(file, _REMEDY)[1]
+    try:
+        found = dict(zip(note["trials"], note["epochs"], strict=True)).get(trial)
+        if (found is not None and type(found) is not int) or not isinstance(note["which"], list):
+            raise TypeError(note)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("weights", str(file), f"is damaged ({error!r}); {_REMEDY}") from error
+    return found
 
 
 def _row(arrays: Mapping[str, np.ndarray], prefix: str, row: int) -> Arrays:

@@ -14,8 +14,13 @@ from jaxlab.space import Group
 _COMPUTES = ("jaxlab", "jax", "jaxlib", "flax", "optax")
 
 
-def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Versions and devices that decide bits and are not those of the run, in words."""
+def environment_changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], counting: bool = False
+) -> list[str]:
+    """Versions and devices that decide bits and are not those of the run, in words.
+
+    If ``counting``, the number of devices too: the last bits of recorded norms, which decide nothing, depend on it.
+    """
     then, today = before["versions"], now["versions"]
     found = [
         f"{name} is {today[name]} and was {then.get(name)}"
@@ -26,6 +31,8 @@ def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
         matters = name == "device_kind" or now["platform"] == "cpu"
         if matters and before.get(name) != now[name]:
             found.append(f"{words} is {now[name]} and was {before.get(name)}")
+    if counting and before["devices"] != now["devices"]:
+        found.append(f"the number of devices is {now['devices']} and was {before['devices']}")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxlab.engine import Choice, compile_group
+from jaxlab.engine import Choice, compile_group, fingerprint
 from jaxlab.pruning import stop_early
 from jaxlab.space import Group
 from jaxlab.study.resolve import hyperparameters_in
@@ -40,3 +40,8 @@ def compile_for(
         smallest_within=_SLOWER if stop_early(study.rules) else 0.0,
         tell=tell,
     )
+
+
+def fingerprint_of(study: Any, group: Group) -> str:
+    """Of the programs that would train a group; traced, not compiled."""
+    return fingerprint(study.trial_of(group), hyperparameters_in(group), study.arrays)

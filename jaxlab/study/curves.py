@@ -40,8 +40,20 @@ class Curves:
         rows = np.searchsorted(self.numbers, piece.trials)
         self.latest = max(self.latest, int(piece.epochs[-1]))
         for name, values in piece.record.items():
-            if name not in self.left_out:
-                self._put(name, rows, piece.epochs, values)
+            self.expect(name, values.shape[2:], values.dtype)
+            if name in self.arrays:
+                self.arrays[name][np.ix_(rows, piece.epochs)] = values
+
+    def expect(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """A curve that is or will be recorded, its own axes having this shape; one of another shape is no curve."""
+        if name in self.left_out:
+            return
+        if name not in self.arrays:
+            whole = (len(self.numbers), self.epochs + 1, *shape)
+            self.arrays[name] = np.full(whole, not_reached(dtype), dtype)
+        elif self.arrays[name].shape[2:] != shape:  # groups with other layers
+            self.left_out.add(name)
+            del self.arrays[name]
 
     def history(self, epoch: int, running: np.ndarray) -> History:
         """All up to an epoch; ``running`` says which of the trials have not stopped."""
@@ -51,13 +63,3 @@ class Curves:
             for values in arrays.values():
                 values[:, epoch + 1 :] = not_reached(values.dtype)
         return History(epoch, self.epochs, running, arrays, self.better, self.metric)
-
-    def _put(self, name: str, rows: np.ndarray, epochs: np.ndarray, values: np.ndarray) -> None:
-        if name not in self.arrays:
-            shape = (len(self.numbers), self.epochs + 1, *values.shape[2:])
-            self.arrays[name] = np.full(shape, not_reached(values.dtype), values.dtype)
-        if self.arrays[name].shape[2:] != values.shape[2:]:  # groups with other layers
-            self.left_out.add(name)
-            del self.arrays[name]
-            return
-        self.arrays[name][np.ix_(rows, epochs)] = values

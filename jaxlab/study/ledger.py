@@ -54,9 +54,13 @@ class Ledger:
         return np.array([self.stopped_at.get(number, epoch) >= epoch for number in numbers.tolist()])
 
     def finished(self, numbers: np.ndarray) -> bool:
-        """Whether all of some trials have their last record."""
+        """Whether all of some trials have their last record, and every one before."""
         last = [self.stopped_at.get(number, self.epochs) for number in numbers.tolist()]
-        return bool(np.all(self._ended[numbers] >= last))
+        return bool(np.all(self._ended[numbers] >= last)) and self.missing(numbers, last) is None
+
+    def came_to(self, numbers: np.ndarray) -> list[int]:
+        """The epoch of each trial's last record, −1 for none."""
+        return self._ended[numbers].tolist()
 
     def without_last_record(self, numbers: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """Which of some trials, that ended after these epochs, lack their last record."""

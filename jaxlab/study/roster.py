@@ -41,7 +41,7 @@ class Stage(NamedTuple):
         name: of the stage, in the run folder.
         groups: indices of their groups.
         rows: of each group, which of its rows take part.
-        numbers: of each group, their trials' numbers.
+        numbers: of each group, their trials' numbers, ascending.
     """
 
     name: str
@@ -63,7 +63,9 @@ def make_roster(study: Any, description: Mapping[str, Any] | None) -> Roster:
     _check_kept(study, before, description)
     added = [each for each in ids if each not in set(before)]
     number = {each: index for index, each in enumerate([*before, *added])}
-    order = _order(study.groups, description["groups"])
+    of = {number[ids[trial]]: index for index, group in enumerate(study.groups) for trial in group.trials}
+    first = [of[entry["trials"][0]] for entry in description["groups"]]
+    order = [*first, *(index for index in range(len(study.groups)) if index not in first)]
     groups = [study.groups[index] for index in order]
     numbers = [np.array([number[ids[index]] for index in group.trials]) for group in groups]
     cohorts = [*description["cohorts"], *([len(added)] if added else [])]
@@ -80,6 +82,7 @@ def stages(roster: Roster, together: bool) -> list[Stage]:
         parts = []
         for group, numbers in enumerate(roster.numbers):
             rows = np.flatnonzero(np.isin(numbers, members))
+            rows = rows[np.argsort(numbers[rows])]  # the space may list them in another order than the run's
             if len(rows):
                 parts.append((group, rows, numbers[rows]))
         if together:
@@ -104,27 +107,9 @@ def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -
         raise InputError("space", study.name, f"{remedy}or name another folder")
 
 
-def _key(configuration: Mapping[str, Any]) -> str:
-    """A group's configuration without what tells the code of functions."""
-    return repr(sorted((name, _without_code(value)) for name, value in configuration.items()))
-
-
-def _without_code(value: Any) -> str:
-    if isinstance(value, list):
-        return repr([_without_code(each) for each in value])
-    return value.partition("#")[0] if isinstance(value, str) else repr(value)
-
-
 def plain_configuration(group: Group) -> dict[str, Any]:
     """A group's configuration as JSON holds it."""
     return {name: plain(value) for name, value in group.configuration.items()}
-
-
-def _order(groups: tuple[Group, ...], before: list[Mapping[str, Any]]) -> list[int]:
-    """Indices of the study's groups: those of the run in its order, then the new ones."""
-    keys = [_key(plain_configuration(group)) for group in groups]
-    first = [keys.index(_key(entry["configuration"])) for entry in before]
-    return [*first, *(index for index in range(len(groups)) if index not in first)]
 
 
 def _check_code(roster: Roster, before: list[Mapping[str, Any]]) -> None:

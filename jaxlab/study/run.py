@@ -13,7 +13,14 @@ import xarray as xr
 
 from jaxlab.errors import InputError
 from jaxlab.store import RunFolder, only_writer, read_results
-from jaxlab.study.changes import check_accepted, check_extension, environment_changes, width_changes
+from jaxlab.study.changes import (
+    check_accepted,
+    check_extension,
+    environment_changes,
+    fingerprint_changes,
+    width_changes,
+)
+from jaxlab.study.compiling import fingerprint_of
 from jaxlab.study.describe import environment, specification, study_hash
 from jaxlab.study.memory import memory_named
 from jaxlab.study.progress import Progress
@@ -38,7 +45,7 @@ class Options:
     def accept(self, changes: Sequence[str]) -> None:
         """Note what differs, or raise if the user has not said that it does not matter."""
         check_accepted(changes, self.accept_changes, self.out)
-        self.changes += changes
+        self.changes += [each for each in changes if each not in self.changes]
 
 
 def run_study(study: Any, options: Options) -> xr.Dataset:
@@ -47,6 +54,8 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
         run = Run(study, options, make_roster(study, None))
         return _trained(run)
     folder = RunFolder(options.out)
+    if folder.complete and _is_same(study, folder.describe()):
+        return read_results(folder.path)
     folder.check_usable()
     with contextlib.ExitStack() as stack:
         if not folder.begun:
@@ -60,8 +69,6 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
                     )
 
             return _trained(Run(study, options, make_roster(study, None), folder, None, begin))
-        if folder.complete and _is_same(study, folder.describe()):
-            return read_results(folder.path)
         stack.enter_context(only_writer(folder.path))
         return _trained(_resumed(study, options, folder))
 
@@ -72,9 +79,14 @@ def _resumed(study: Any, options: Options, folder: RunFolder) -> Run:
     if description["study_hash"] != study_hash(study):
         raise InputError("out", str(folder.path), _another(study, description))
     roster = make_roster(study, description)
-    check_extension(study, roster.groups, description["epochs"])
+    before = roster.groups[: len(description["groups"])]
+    check_extension(study, before, description["epochs"])
     changes = environment_changes(description["environment"], environment(options.devices))
-    options.accept([*changes, *width_changes(description, options.width)])
+    changes += width_changes(description, options.width)
+    if study.epochs > description["epochs"]:  # before the first of the groups is trained further
+        for group, entry in zip(before, description["groups"], strict=True):
+            changes += fingerprint_changes(entry["fingerprint"], fingerprint_of(study, group), group)
+    options.accept(changes)
     return Run(study, options, roster, folder, description, begin=folder.resume)
 
 

@@ -64,7 +64,7 @@ class Run:
         self.fingerprints = [*(entry["fingerprint"] for entry in entries), *new]
         self.times = dict.fromkeys(_TIMES, 0) | ({} if description is None else description["times"])
         self.shared: dict[tuple, Any] = {}
-        earlier = Recorded([], []) if description is None else read_log(folder.pieces_path)
+        earlier = Recorded([], []) if description is None else read_log(folder.pieces_path, description)
         self.ledger = Ledger(len(roster.trial_ids), study.epochs, earlier)
         self.counter = Counter(len(roster.trial_ids), study.epochs, len(roster.groups), options.progress)
         for _, piece in earlier.pieces:
@@ -87,15 +87,18 @@ class Run:
     def train(self, stage: Stage) -> None:
         """Train one stage to its end."""
         programs = [self._compiled(index) for index in stage.groups]
+        curves = self._curves(stage, programs)
+        pruning.check_curves(self.study.rules, curves.history(0, np.ones(len(curves.numbers), bool)))
         self._open()
-        groups = [self._group(*each) for each in zip(stage.groups, stage.rows, programs, strict=True)]
+        most = max(each.memory_bytes() for each in programs)
+        groups = [self._group(*each, most) for each in zip(stage.groups, stage.rows, programs, strict=True)]
         training = Training(groups, self.study.epochs)
         folder = self.folder
         with contextlib.nullcontext() if folder is None else folder.states(stage.name) as states:
             saver = Saver(states, stage, self.options.checkpoint_seconds)
             with self.ledger.flushing():
                 self._restore(stage, groups, saver.newest(programs))
-                self._follow(stage, training, saver)
+                self._follow(stage, training, saver, curves)
                 self._end(stage, training, saver)
 
     def results(self) -> Any:
@@ -110,28 +113,33 @@ class Run:
                 self.ledger.log = Log(self.folder.pieces_path)
             self.folder.rewrite(self.description())
 
-    def _group(self, index: int, rows: np.ndarray, programs: Programs) -> GroupTraining:
+    def _group(self, index: int, rows: np.ndarray, programs: Programs, reserve: int) -> GroupTraining:
         hyperparameters = jax.tree.map(lambda leaf: leaf[rows], hyperparameters_in(self.roster.groups[index]))
         devices = tuple(programs.pack.mesh.devices.flat)
         if devices not in self.shared:  # once for all groups on the same devices
             self.shared[devices] = placed(self.study.arrays, programs.pack)
-        return GroupTraining(programs, hyperparameters, self.shared[devices])
+        return GroupTraining(programs, hyperparameters, self.shared[devices], reserve=reserve)
 
     def _restore(self, stage: Stage, groups: Sequence[GroupTraining], saved: Any) -> None:
         if saved is None:
             return
         for numbers, group, (running, ended) in zip(stage.numbers, groups, saved, strict=True):
-            gap = self.ledger.missing(numbers[running.trials], running.epochs.tolist())
-            if gap is not None:
-                remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove "
-                remedy += f"{self.folder.states(stage.name).folder}, and the run trains it again"
-                raise InputError("pieces", str(self.folder.pieces_path), remedy)
+            self._check_recorded(stage, numbers, self.ledger.came_to(numbers))
+            for rows in (running, ended):
+                self._check_recorded(stage, numbers[rows.trials], rows.epochs.tolist())
             left = self.ledger.without_last_record(numbers[ended.trials], ended.epochs)
             group.restore(running, ended.take(np.flatnonzero(left)))
 
-    def _follow(self, stage: Stage, training: Training, saver: Saver) -> None:
+    def _check_recorded(self, stage: Stage, numbers: np.ndarray, epochs: Sequence[int]) -> None:
+        """Raise unless everything up to these epochs is in the pieces."""
+        gap = self.ledger.missing(numbers, epochs)
+        if gap is not None:
+            remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove "
+            remedy += f"{self.folder.states(stage.name).folder}, and the run trains it again"
+            raise InputError("pieces", str(self.folder.pieces_path), remedy)
+
+    def _follow(self, stage: Stage, training: Training, saver: Saver, curves: Curves) -> None:
         """Train through all epochs."""
-        curves = self._curves(stage)
 
         def decide(epoch: int) -> list[np.ndarray]:
             stops = self._stops(stage, curves, epoch)
@@ -141,22 +149,29 @@ class Run:
         for index, piece in training.segments(decide):
             self._record(stage, index, piece, curves)
             clock = self._tick(clock, stage.groups[index])
-            if not training.begun:
-                continue  # before, there is no state of every trial to save
             asked = self.options.stop()
-            if asked or saver.due():
+            # Before all have begun, there is no state of every trial to save.
+            if training.begun and (asked or saver.due()):
                 self._save(stage, training, saver, curves)
                 clock = self._tick(clock, stage.groups[index])
-            if asked:
-                saver.wait()
-                raise RunInterrupted("asked to stop" + ("; saved" if self.folder is not None else ""))
+            self._leave(asked, saver)
 
-    def _curves(self, stage: Stage) -> Curves:
+    def _leave(self, asked: bool, saver: Saver | None = None) -> None:
+        """Raise if the run should stop, once all is on disk."""
+        if asked:
+            if saver is not None:
+                saver.wait()
+            raise RunInterrupted("asked to stop" + ("; saved" if self.folder is not None else ""))
+
+    def _curves(self, stage: Stage, programs: Sequence[Programs]) -> Curves:
         variables = {
             name: label for index in stage.groups for name, label in self.trials[index].variables.items()
         }
         dims = {dim for index in stage.groups for dim in self.trials[index].coordinates}
         curves = Curves(np.sort(np.concatenate(stage.numbers)), self.study.epochs, variables, dims)
+        for each in programs:
+            for name, values in each.segment.out_info[1].items():  # [lanes, epochs, ...]
+                curves.expect(name, values.shape[2:], values.dtype)
         for _, piece in self.ledger.recorded.pieces:
             curves.add(piece.of(curves.numbers))
         return curves
@@ -193,6 +208,7 @@ class Run:
         clock = time.perf_counter()
         for index, piece in training.finish():
             self._record(stage, index, piece)
+            self._leave(self.options.stop(), saver)
         self._tick(clock, stage.groups[-1])
         saver.wait()
 
@@ -225,6 +241,7 @@ class Run:
 
     def _compiled(self, index: int) -> Programs:
         """One group's programs, at the width that is now fixed."""
+        self._leave(self.options.stop())
         counter, times, group = self.counter, self.times, self.roster.groups[index]
         width = self.options.width or self.widths[index]
         counter.width = width or 0

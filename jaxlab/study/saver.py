@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,13 +31,14 @@ class Saver:
 
     def __init__(self, states: States | None, stage: Stage, seconds: float | None):
         self.states, self.stage, self.seconds = states, stage, seconds
-        self.last, self.cost = time.perf_counter(), 0.0
+        self.last, self.costs = time.perf_counter(), deque([0.0], maxlen=2)
 
     def due(self) -> bool:
         """Whether it is time."""
         if self.states is None:
             return False
-        interval = self.seconds if self.seconds is not None else max(_INTERVAL, self.cost / _SHARE)
+        # The lesser of the last two: one that a file system held up says nothing of the next.
+        interval = self.seconds if self.seconds is not None else max(_INTERVAL, min(self.costs) / _SHARE)
         return time.perf_counter() - self.last >= interval
 
     def save(self, snapshot: Snapshot, cost: float) -> None:
@@ -51,7 +53,7 @@ class Saver:
             note.append(entry)
         self.states.save(arrays, {"groups": note})
         self.last = time.perf_counter()
-        self.cost = cost + self.last - began
+        self.costs.append(cost + self.last - began)
 
     def newest(self, programs: Sequence[Programs]) -> list[tuple[Rows, Rows]] | None:
         """What was saved last, or None.
@@ -83,8 +85,8 @@ class Saver:
         own = {path.removeprefix(prefix): leaf for path, leaf in arrays.items() if path.startswith(prefix)}
         trials, epochs = (np.asarray(entry[name], int) for name in ("trials", "epochs"))
         missing = set(trials.tolist()) - set(numbers.tolist())
-        if missing:
-            raise KeyError(missing)
+        if missing or len(set(trials.tolist())) < len(trials):
+            raise KeyError(missing or entry["trials"])
         return Rows(np.searchsorted(numbers, trials), epochs, unflat(own, programs.lane))
 
     def wait(self) -> None:

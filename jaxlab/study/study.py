@@ -17,7 +17,7 @@ from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
 from jaxlab.space import Group, Space, grid, trial_id
 from jaxlab.study.build import supervised_trial
-from jaxlab.study.checks import one_of, positive_int
+from jaxlab.study.checks import number, one_of, positive_int
 from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.plan import Plan, make_plan
 from jaxlab.study.progress import Progress
@@ -158,7 +158,8 @@ class Study:
             width_cache: a file in which widths chosen by the clock are remembered for the next run of the same program
                 on such devices. Without it nothing is remembered outside the run folder.
             checkpoint_seconds: between two saves of the train states; by default 30, or as much longer as keeps saving
-                within 1 % of the time. What was recorded is on disk after every segment anyway.
+                within 1 % of the time. What was recorded is on disk after every segment, or after those of at most 10
+                seconds where writing each would take more than 1 % of the time.
             stop: asked after every call; once it says True, the run saves and raises `jaxlab.RunInterrupted`.
             accept_changes: go on although versions, code, device or width are not those of the run.
 
@@ -179,7 +180,7 @@ class Study:
             _width(width),
             progress or (lambda _: None),
             width_cache,
-            checkpoint_seconds,
+            None if checkpoint_seconds is None else number(0)("checkpoint_seconds", checkpoint_seconds),
             stop or (lambda: False),
             accept_changes,
         )

@@ -13,6 +13,7 @@ from jaxlab.errors import InputError
 from jaxlab.store import Recorded, RunFolder, read_log
 from jaxlab.study.changes import environment_changes, fingerprint_changes
 from jaxlab.study.checks import positive_int
+from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.compiling import compile_for
 from jaxlab.study.describe import environment, study_hash
 from jaxlab.study.files import study_from_table, uses_functions
@@ -43,7 +44,8 @@ class Verification(NamedTuple):
 
     Attributes:
         trials: those that were trained again.
-        changes: what is not as it was in the run: versions, device, processor, code, in words.
+        changes: what is not as it was in the run (versions, device, number of devices, processor, code), or changed in
+            the course of the run, in words.
     """
 
     trials: tuple[Verdict, ...]
@@ -70,9 +72,9 @@ def verify(
         run: the run folder; nothing in it changes.
         trials: how many.
         study: the run's study. By default it is read from what the run says of its study file; one that uses functions
-            of your own has to be given.
+            of your own, or data from an address, has to be given.
         seed: of the choice of trials; by default another choice each time.
-        devices: all by default.
+        devices: by default as many as the run had, or all there are.
         progress: as for `Study.run`.
 
     Raises:
@@ -84,11 +86,16 @@ def verify(
         raise InputError("run", str(run), "is not finished: run it to its end first")
     study = _study(study, description, run)
     roster = make_roster(study, description)
-    chosen = _chosen(len(roster.trial_ids), positive_int("trials", trials), seed)
-    options = Options(list(devices or jax.devices()), progress=progress or (lambda _: None))
-    then, now = read_log(folder.pieces_path), Recorded([], [])
+    known = len(description["coordinates"]["trial_id"])  # the study may have more by now
+    chosen = _chosen(
+        known, positive_int("trials", trials), None if seed is None else check_seed("seed", seed)
+    )
+    devices = list(devices or jax.devices()[: description["environment"]["devices"]])
+    options = Options(devices, progress=progress or (lambda _: None))
+    then, now = read_log(folder.pieces_path, description), Recorded([], [])
     ends = _ends(then, len(roster.trial_ids))
-    changes = environment_changes(description["environment"], environment(options.devices))
+    changes = [f"while it was trained, {each}" for each in description["changes"]]
+    changes += environment_changes(description["environment"], environment(devices), counting=True)
     for index, entry in enumerate(description["groups"]):
         rows = np.flatnonzero(np.isin(roster.numbers[index], chosen))
         if len(rows):
@@ -104,13 +111,20 @@ def _study(study: Any, description: Mapping[str, Any], run: Any) -> Any:
     """The run's study, checked."""
     if study is None:
         source = description.get("source")
-        if source is None or uses_functions(source["table"]):
-            why = "was not begun from a study file" if source is None else "uses functions of your own"
+        why = "was not begun from a study file" if source is None else _not_ours(source["table"])
+        if why:
             raise InputError("study", None, f"the run {why}: give the study")
         study = study_from_table(source["table"], Path(source["folder"]))
     if study_hash(study) != description["study_hash"] or study.epochs != description["epochs"]:
         raise InputError("study", study.name, f"is not the study of {run}")
     return study
+
+
+def _not_ours(table: Mapping[str, Any]) -> str:
+    """Why a study file that only a run folder tells of is not followed."""
+    if uses_functions(table):
+        return "uses functions of your own"
+    return "has its data from an address" if "url" in table["data"] else ""
 
 
 def _chosen(count: int, trials: int, seed: int | None) -> list[int]:

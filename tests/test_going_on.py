@@ -1,0 +1,283 @@
+"""What could go wrong when a run goes on: reordered settings, lost files, untimely stops, other files in its place."""
+
+import functools
+import json
+import shutil
+
+import numpy as np
+import optax
+import pytest
+from small import grid
+from test_resume import After, changed, halving, its, same
+
+from jaxlab import InputError, RunInterrupted, Study, pruning, read_results
+from jaxlab.engine import Piece
+from jaxlab.store import Log, RunFolder, read_log
+from jaxlab.trial import Trial
+
+REVERSED = grid(seed=[1, 0], learning_rate=[1e30, 1e-2, 1e-3])
+
+
+@pytest.fixture
+def often(monkeypatch):
+    monkeypatch.setattr("jaxlab.store.log._SHARE", np.inf)  # a piece for each epoch
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return folder, its(rules=()).run(folder, width=2)
+
+
+def test_settings_in_another_order_go_on_as_themselves(whole, tmp_path):
+    with pytest.raises(RunInterrupted):
+        its(rules=()).run(tmp_path / "run", width=2, stop=After(8), checkpoint_seconds=0.0)
+    assert 0 < read_results(tmp_path / "run").epochs_run.min() < 3
+    same(its(rules=(), space=REVERSED).run(tmp_path / "run"), whole[1])
+
+
+def test_a_finished_run_is_extended_with_settings_in_another_order(whole, tmp_path):
+    its(1, rules=()).run(tmp_path / "run", width=2)
+    same(its(3, rules=(), space=REVERSED).run(tmp_path / "run"), whole[1])
+
+
+TWO = grid(activation=["relu", "tanh"]) * grid(seed=[0, 1])
+
+
+def interrupted_in_the_second_group(folder):
+    def watch(progress):
+        seen.append(progress)
+
+    def stop():
+        return bool(seen) and seen[-1].group == 1 and seen[-1].trial_epochs > 9
+
+    seen = []
+
+    with pytest.raises(RunInterrupted):
+        its(3, TWO, ()).run(folder, width=1, progress=watch, stop=stop, checkpoint_seconds=0.0)
+
+
+def lose(folder):
+    """A piece from the middle of the first group's training."""
+    for path in sorted((folder / "pieces").iterdir()):
+        (copy := folder / "alone").mkdir()
+        shutil.copy(path, copy)
+        parts = read_log(copy).pieces
+        shutil.rmtree(copy)
+        if any(group == 0 and not piece.final and 2 in piece.epochs for group, piece in parts):
+            path.unlink()
+
+
+def test_what_is_lost_of_a_finished_group_is_trained_again(tmp_path, often):
+    """As the remedy for a damaged piece says: remove it and the states."""
+    interrupted_in_the_second_group(tmp_path / "run")
+    lose(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "states")
+    same(its(3, TWO, ()).run(tmp_path / "run"), its(3, TWO, ()).run(width=1))
+
+
+def test_states_without_what_was_recorded_before_are_refused(tmp_path, often):
+    interrupted_in_the_second_group(tmp_path / "run")
+    lose(tmp_path / "run")
+    with pytest.raises(InputError, match=r"pieces = .*what trial 0 recorded at epoch 2 is missing: remove"):
+        its(3, TWO, ()).run(tmp_path / "run")
+
+
+def test_what_is_lost_of_trials_that_stopped_is_missed_too(tmp_path, often):
+    with pytest.raises(RunInterrupted):
+        its().run(tmp_path / "run", width=2, stop=After(8), checkpoint_seconds=0.0)
+    results = read_results(tmp_path / "run")
+    assert (results.epochs_run == 1).sum() >= 3
+    log = read_log(tmp_path / "run" / "pieces")
+    shutil.rmtree(tmp_path / "run" / "pieces")
+    (tmp_path / "run" / "pieces").mkdir()
+    writer = Log(tmp_path / "run" / "pieces")
+    for rung in log.rungs:
+        writer.stop(rung)
+    stopped = int(np.flatnonzero(results.epochs_run == 1)[0])
+    for group, piece in log.pieces:
+        kept = piece if piece.final or piece.epochs[0] else piece.of(np.delete(np.arange(6), stopped))
+        writer.add(group, kept)
+    writer.flush()
+    with pytest.raises(InputError, match=rf"what trial {stopped} recorded at epoch 0 is missing"):
+        its().run(tmp_path / "run")
+
+
+def test_a_stop_is_heard_before_anything_is_compiled(tmp_path):
+    with pytest.raises(RunInterrupted):
+        its().run(tmp_path / "run", stop=lambda: True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stop_is_heard_among_the_last_records(whole, tmp_path):
+    def watch(progress):
+        seen.append(progress)
+
+    def stop():
+        return bool(seen) and seen[-1].trial_epochs == seen[-1].all_trial_epochs
+
+    seen = []
+
+    with pytest.raises(RunInterrupted):
+        its(rules=()).run(tmp_path / "run", width=1, progress=watch, stop=stop)
+    assert not RunFolder(tmp_path / "run").complete
+    finals = sum(
+        len(piece.trials) for _, piece in read_log(tmp_path / "run" / "pieces").pieces if piece.final
+    )
+    assert finals < 6
+    same(its(rules=()).run(tmp_path / "run"), its(rules=()).run(width=1))
+
+
+def scaled(configuration, hyperparameters, rate):
+    return optax.sgd(rate)
+
+
+def test_functions_that_differ_in_what_is_bound_to_them(tmp_path):
+    both = [functools.partial(scaled, rate=rate) for rate in (0.1, 0.2)]
+
+    def of(epochs):
+        return its(epochs, grid(optimizer=both, seed=[0]), ())
+
+    of(1).run(tmp_path / "run", width=1)
+    same(of(2).run(tmp_path / "run"), of(2).run(width=1))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (pruning.Median(metric="validation_acc"), "did you mean 'validation_accuracy'"),
+        (pruning.Patience(metric="test_accuracy"), "recorded per epoch are"),
+        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "has an axis of its own"),
+        (pruning.SuccessiveHalving(metric="gradient_norm"), "is better neither high nor low"),
+    ],
+)
+def test_a_metric_that_is_no_curve_is_told_before_anything_is_written(tmp_path, rule, message):
+    with pytest.raises(
+        InputError,
+        match=rf"pruning\.{rule.rules[0].name if rule.name == 'all_of' else rule.name}\.metric.*{message}",
+    ):
+        its(rules=(rule,)).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "rule", [pruning.GeneralizationLoss(warmup_epochs=9), pruning.ProductivityQuotient(), pruning.Up()]
+)
+def test_rules_that_want_a_validation_loss_say_so_at_once(tmp_path, rule):
+    def init(hyperparameters, shared):
+        return np.float32(0)
+
+    def train(hyperparameters, state, shared, epoch):
+        return state + 1, {}
+
+    def evaluate(hyperparameters, state, shared, final):
+        return state, {"last" if final else "reward": state}
+
+    study = Study(
+        space=grid(seed=[0]),
+        trial=lambda configuration: Trial(init, train, evaluate),
+        shared=np.zeros(1),
+        rules=[rule],
+    )
+    with pytest.raises(
+        InputError, match=rf"pruning\.{rule.name} = 'validation_loss'.*recorded per epoch are"
+    ):
+        study.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_curve_that_begins_with_the_first_epoch_may_be_compared(tmp_path):
+    rule = pruning.SuccessiveHalving(eta=2, metric="minibatch_loss")
+    assert (its(rules=(rule,)).run().stopped_by == "successive_halving").sum() == 3
+
+
+def test_other_code_of_a_later_group_is_refused_before_the_first_is_extended(tmp_path):
+    its(1, TWO, ()).run(tmp_path / "run", width=2)
+    changed(tmp_path / "run", lambda run: run["groups"][1].update(fingerprint="f"))
+    (tmp_path / "run" / "complete").touch()
+    with pytest.raises(InputError, match="the code that trains mlp has changed"):
+        its(2, TWO, ()).run(tmp_path / "run")
+    assert (tmp_path / "run" / "complete").exists()
+    assert RunFolder(tmp_path / "run").describe()["epochs"] == 1
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(whole, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    same(its(rules=()).run(whole[0]), whole[1])
+
+
+def test_pieces_of_something_unknown_are_left_alone(whole, tmp_path):
+    shutil.copytree(whole[0] / "pieces", tmp_path / "run" / "pieces")
+    with pytest.raises(InputError, match="is not empty and no run of jaxlab"):
+        its().run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), True])
+def test_the_interval_is_a_number(tmp_path, seconds):
+    with pytest.raises(InputError, match=r"checkpoint_seconds = .*give a"):
+        its().run(tmp_path / "run", checkpoint_seconds=seconds)
+
+
+WRONG = {
+    "name": lambda run: run.pop("name"),
+    "changes": lambda run: run.update(changes=[1]),
+    "no groups": lambda run: run.update(groups={}),
+    "groups": lambda run: run.update(groups=[1]),
+    "trials": lambda run: run["groups"][0].update(trials=[0, 0, 1, 2, 3, 4]),
+    "configuration": lambda run: run["groups"][0].update(configuration=[]),
+    "label": lambda run: run["groups"][0]["variables"].update(train_loss="loss"),
+    "width": lambda run: run["groups"][0].update(width=0),
+    "fingerprint": lambda run: run["groups"][0].update(fingerprint=3),
+    "cohorts": lambda run: run.update(cohorts=[7]),
+    "column": lambda run: run["coordinates"].update(seed=[0]),
+    "no trials": lambda run: run["coordinates"].pop("trial_id"),
+    "devices": lambda run: run["environment"].update(devices="many"),
+    "versions": lambda run: run["environment"].pop("versions"),
+    "data": lambda run: run["specification"].pop("data"),
+    "epochs": lambda run: run.update(epochs=0),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_a_description_that_is_none_is_damaged(whole, tmp_path, change):
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    description = json.loads((folder / "run.json").read_text())
+    change(description)
+    (folder / "run.json").write_text(json.dumps(description))
+    for use in (read_results, its(4, rules=()).run):
+        with pytest.raises(InputError, match=r"run = .*run\.json': is damaged: "):
+            use(folder)
+
+
+def foreign(group=0, trials=(0,), epochs=(1,), shape=None):
+    shape = (len(trials), len(epochs)) if shape is None else shape
+    return group, Piece(np.array(trials), np.array(epochs), {"train_loss": np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        foreign(group=1), foreign(group=-1), foreign(trials=(6,)), foreign(trials=(-1,)), foreign(epochs=(4,)),
+        foreign(epochs=()), foreign(shape=(1,)), foreign(shape=(2, 1)),
+    ],
+)  # fmt: skip
+def test_a_whole_piece_of_another_run_is_named_and_left_out(whole, tmp_path, piece):
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    (folder / "complete").unlink()
+    log = Log(folder / "pieces")
+    log.add(*piece)
+    log.flush()
+    with pytest.warns(UserWarning, match=r"piece = .*is no piece of a run"):
+        same(read_results(folder), whole[1])
+    with pytest.raises(InputError, match=r"piece = .*is no piece of a run .*remove it"):
+        its(rules=()).run(folder)
+
+
+def test_rules_are_asked_again_of_nobody(tmp_path):
+    """A finished run that is extended keeps who stopped."""
+    short = its(2).run(tmp_path / "run", width=2)
+    longer = its(3).run(tmp_path / "run")
+    stopped = short.stopped_by.values == "halving"
+    assert stopped.any()
+    np.testing.assert_array_equal(longer.epochs_run.values[stopped], short.epochs_run.values[stopped])
+    assert halving.__name__ == "halving"
