@@ -273,6 +273,41 @@ def test_a_whole_piece_of_another_run_is_named_and_left_out(whole, tmp_path, pie
         its(rules=()).run(folder)
 
 
+AT = {"epoch": 9}
+
+
+def switched(history):
+    return (np.arange(len(history.running)) % 2 == 0) & (history.epoch == AT["epoch"])
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 9), (9, 2), (2, 3), (3, 2)])
+def test_after_an_accepted_change_nothing_is_left_of_what_was_recorded_beyond_the_states(
+    tmp_path, monkeypatch, before, after
+):
+    """Pieces of five epochs, states of one; then other numbers have the rule decide otherwise."""
+    four, folder = its(5, rules=(switched,)), tmp_path / "run"
+    monkeypatch.setitem(AT, "epoch", before)
+    with pytest.raises(RunInterrupted):
+        four.run(folder, width=2, stop=After(6), checkpoint_seconds=1e9)
+    states = shutil.copytree(folder / "states", tmp_path / "states")
+    assert read_results(folder).epochs_run.max() == 1
+    four.run(folder, checkpoint_seconds=1e9)
+    assert read_results(folder).epochs_run.max() == 5
+    shutil.rmtree(folder / "states")
+    shutil.copytree(states, folder / "states")
+    changed(folder, lambda run: run["environment"]["versions"].update(jax="0.1"))
+    monkeypatch.setitem(AT, "epoch", after)
+    for writer in (Log(folder / "pieces"),):  # as if it had died before the last records
+        writer.forget(np.arange(6), np.full(6, 4))
+    straight = four.run(width=2)
+    found = four.run(folder, accept_changes=True)
+    same(found, straight)
+    same(read_results(folder), straight)
+    (folder / "complete").unlink()
+    same(read_results(folder), straight)
+    assert four.run(folder).attrs["changes"].startswith("jax is ")
+
+
 def test_rules_are_asked_again_of_nobody(tmp_path):
     """A finished run that is extended keeps who stopped."""
     short = its(2).run(tmp_path / "run", width=2)

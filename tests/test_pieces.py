@@ -104,6 +104,39 @@ def test_what_is_added_is_read_back_and_nothing_is_lost(flushes):
     assert found.rungs == [rung for _, rungs in flushes for rung in rungs]
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(pieces(), max_size=5),
+    st.lists(RUNGS, max_size=3),
+    st.dictionaries(st.integers(0, 5), st.integers(-1, 4), max_size=4),
+    st.lists(pieces(), max_size=2),
+)
+def test_what_is_forgotten_is_gone_and_the_rest_is_not(before, rungs, last, after):
+    with tempfile.TemporaryDirectory() as place:
+        writer = Log(Path(place))
+        for group, piece in before:
+            writer.add(group, piece)
+        for rung in rungs:
+            writer.stop(rung)
+        writer.forget(np.array(list(last), int), np.array(list(last.values()), int))
+        for group, piece in after:
+            writer.add(group, piece)
+        writer.flush()
+        found = read_log(Path(place))
+    left = {key: value for key, value in table(before).items() if key[3] <= last.get(key[2], 99)}
+    assert table(found.pieces) == left | table(after)
+    stops = {
+        (number, trial): stop
+        for number, rung in enumerate(rungs)
+        for trial, stop in rung.stops.items()
+        if rung.epoch <= last.get(trial, 99)
+    }
+    assert [stop for rung in found.rungs for stop in rung.stops.values()] == list(stops.values())
+    assert len(found.rungs) == sum(
+        not rung.stops or any(number == each for each, _ in stops) for number, rung in enumerate(rungs)
+    )
+
+
 def test_a_later_piece_wins_over_an_earlier_one_also_of_an_earlier_process(tmp_path):
     for seed in range(12):
         writer = Log(tmp_path)

@@ -41,6 +41,19 @@ class Piece(NamedTuple):
             record={name: values[rows] for name, values in self.record.items()},
         )
 
+    def until(self, trials: np.ndarray, epochs: np.ndarray) -> "list[Piece]":
+        """What is left of it if some trials' records after some epochs, one for each of them, count no more."""
+        last = dict(zip(trials.tolist(), epochs.tolist(), strict=True))
+        limits = np.array([last.get(trial, np.inf) for trial in self.trials.tolist()])
+        if self.final:
+            return [self.of(self.trials[self.epochs <= limits])]
+        found = []
+        for limit in np.unique(limits):
+            part, kept = self.of(self.trials[limits == limit]), self.epochs <= limit
+            record = {name: values[:, kept] for name, values in part.record.items()}
+            found += [part._replace(epochs=self.epochs[kept], record=record)] if kept.any() else []
+        return found
+
 
 class Training:
     """Trials of some groups that train together: at each rung, all that run are at one epoch.

@@ -1,7 +1,7 @@
 """What a run recorded, as a sequence of immutable pieces."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,20 @@ class Recorded(NamedTuple):
         """One more piece."""
         self.pieces.append((group, piece._replace(ended=None)))
 
+    def forget(self, trials: np.ndarray, epochs: np.ndarray) -> None:
+        """What some trials recorded after some epochs, one for each of them, counts no more; nor do later stops."""
+        last = dict(zip(trials.tolist(), epochs.tolist(), strict=True))
+        self.pieces[:] = [
+            (group, part) for group, piece in self.pieces for part in piece.until(trials, epochs)
+        ]
+        kept = []
+        for rung in self.rungs:
+            stops = {
+                trial: stop for trial, stop in rung.stops.items() if rung.epoch <= last.get(trial, rung.epoch)
+            }
+            kept += [rung._replace(stops=stops)] if stops or not rung.stops else []
+        self.rungs[:] = kept
+
 
 class Log:
     """The pieces in one folder, for the one process that writes them.
@@ -61,6 +75,11 @@ class Log:
         """Who stopped at a rung."""
         self._waiting.rungs.append(rung)
 
+    def forget(self, trials: np.ndarray, epochs: np.ndarray) -> None:
+        """Write at once that `Recorded.forget` applies to everything so far."""
+        self.flush()
+        self._write([], {"rungs": [], "forget": [trials.tolist(), epochs.tolist()]})
+
     def settle(self) -> None:
         """A segment is finished: write what it recorded, unless the last time was so recent that it would slow it."""
         if time.perf_counter() - self._flushed >= min(self._cost / _SHARE, _LONGEST):
@@ -71,14 +90,16 @@ class Log:
         if not (self._waiting.pieces or self._waiting.rungs):
             return
         began = time.perf_counter()
-        arrays, blocks = _blocks(self._waiting.pieces)
-        note = {"blocks": blocks, "rungs": [rung._asdict() for rung in self._waiting.rungs]}
-        with disk_errors(self.folder):
-            write_arrays(self.folder, f"p{self._next:08d}", arrays, note)
+        self._write(self._waiting.pieces, {"rungs": [rung._asdict() for rung in self._waiting.rungs]})
         self._waiting = Recorded([], [])
-        self._next += 1
         self._flushed = time.perf_counter()
         self._cost = self._flushed - began
+
+    def _write(self, pieces: Sequence[tuple[int, Piece]], note: dict[str, Any]) -> None:
+        arrays, blocks = _blocks(pieces)
+        with disk_errors(self.folder):
+            write_arrays(self.folder, f"p{self._next:08d}", arrays, {"blocks": blocks} | note)
+        self._next += 1
 
 
 def read_log(
@@ -96,18 +117,22 @@ def read_log(
     found = Recorded([], [])
     for path in _files(folder):
         try:
-            pieces, rungs = _read(path, description)
+            (pieces, rungs), forgotten = _read(path, description)
         except InputError as error:
             if on_damage is None:
                 raise
             on_damage(error)
         else:
+            found.forget(*forgotten)
             found.pieces.extend(pieces)
             found.rungs.extend(rungs)
     return found
 
 
-def _read(path: Path, description: Mapping[str, Any] | None) -> Recorded:
+def _read(
+    path: Path, description: Mapping[str, Any] | None
+) -> tuple[Recorded, tuple[np.ndarray, np.ndarray]]:
+    """What one file holds, and what it says is to be forgotten of the files before."""
     remedy = f"remove it and {path.parent.parent / 'states'}, and the run trains it again"
     arrays, note = read_arrays(path, remedy)
     try:
@@ -120,11 +145,15 @@ def _read(path: Path, description: Mapping[str, Any] | None) -> Recorded:
             )
             for rung in note["rungs"]
         ]
+        trials, epochs = note.get("forget", ([], []))
+        forgotten = np.array(trials, int), np.array(epochs, int)
+        if len(trials) != len(epochs) or forgotten[0].ndim != 1:
+            raise ValueError(f"forget {note['forget']}")
         if description is not None:
             _check(pieces, rungs, description)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError("piece", str(path), f"is no piece of a run ({error!r}); {remedy}") from error
-    return Recorded(pieces, rungs)
+    return Recorded(pieces, rungs), forgotten
 
 
 def _check(pieces: list[tuple[int, Piece]], rungs: list[Rung], description: Mapping[str, Any]) -> None:

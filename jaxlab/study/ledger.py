@@ -22,15 +22,27 @@ class Ledger:
     """
 
     def __init__(self, trials: int, epochs: int, earlier: Recorded):
-        self.recorded, self.epochs = Recorded([], []), epochs
+        self.trials, self.epochs = trials, epochs
         self.log: Log | None = None
-        self._covered = np.zeros((trials, epochs + 1), bool)
-        self._ended = np.full(trials, -1)
+        self._begin(earlier)
+
+    def _begin(self, earlier: Recorded) -> None:
+        self.recorded = Recorded([], [])
+        self._covered = np.zeros((self.trials, self.epochs + 1), bool)
+        self._ended = np.full(self.trials, -1)
         self.stopped_at: dict[int, int] = {}
         for group, piece in earlier.pieces:
             self._add(group, piece)
         for rung in earlier.rungs:
             self._stop(rung)
+
+    def forget(self, numbers: np.ndarray, epochs: np.ndarray) -> None:
+        """What some trials recorded after some epochs, one for each of them, counts no more, here and on disk."""
+        earlier = self.recorded
+        earlier.forget(numbers, epochs)
+        self._begin(earlier)
+        if self.log is not None:
+            self.log.forget(numbers, epochs)
 
     def add(self, group: int, piece: Piece) -> None:
         """What one call recorded."""

@@ -98,6 +98,8 @@ class Run:
             saver = Saver(states, stage, self.options.checkpoint_seconds)
             with self.ledger.flushing():
                 self._restore(stage, groups, saver.newest(programs))
+                if self.options.changes:
+                    curves = self._curves(stage, programs)  # some of what was recorded may count no more
                 self._follow(stage, training, saver, curves)
                 self._end(stage, training, saver)
 
@@ -121,6 +123,8 @@ class Run:
         return GroupTraining(programs, hyperparameters, self.shared[devices], reserve=reserve)
 
     def _restore(self, stage: Stage, groups: Sequence[GroupTraining], saved: Any) -> None:
+        if self.options.changes:
+            self._forget(stage, saved)
         if saved is None:
             return
         for numbers, group, (running, ended) in zip(stage.numbers, groups, saved, strict=True):
@@ -129,6 +133,19 @@ class Run:
                 self._check_recorded(stage, numbers[rows.trials], rows.epochs.tolist())
             left = self.ledger.without_last_record(numbers[ended.trials], ended.epochs)
             group.restore(running, ended.take(np.flatnonzero(left)))
+
+    def _forget(self, stage: Stage, saved: Any) -> None:
+        """What was recorded later than what was saved would be recorded otherwise now that something has changed."""
+        if saved is None:
+            everyone = np.concatenate(stage.numbers)
+            self.ledger.forget(everyone, np.full(len(everyone), -1))
+            return
+        parts = [
+            (numbers[rows.trials], rows.epochs)
+            for numbers, both in zip(stage.numbers, saved, strict=True)
+            for rows in both
+        ]
+        self.ledger.forget(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _check_recorded(self, stage: Stage, numbers: np.ndarray, epochs: Sequence[int]) -> None:
         """Raise unless everything up to these epochs is in the pieces."""
