@@ -226,8 +226,10 @@ def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs, mon
         free = programs.memory_bytes() + states * programs.state_bytes
         monkeypatch.setattr("jaxlab.engine.memory._free", lambda device, free=free: free)
         assert resident_packs(programs._replace(pack=pack), 9) == fitting
-    monkeypatch.setattr("jaxlab.engine.memory._free", lambda device: 10 * programs.state_bytes)
-    assert resident_packs(programs._replace(pack=pack), 9, reserve=4 * programs.state_bytes) <= 6
+    free = programs.memory_bytes() + 8 * programs.state_bytes
+    monkeypatch.setattr("jaxlab.engine.memory._free", lambda device: free)
+    for reserve, fitting in ((0, 8), (programs.memory_bytes() + 3 * programs.state_bytes, 5), (2 * free, 0)):
+        assert resident_packs(programs._replace(pack=pack), 9, reserve) == fitting
     assert waiting_packs(9, jax.devices()[0]) == 8
 
 
