@@ -471,7 +471,7 @@ def test_studies_of_a_tiny_cell(monkeypatch, tmp_path):
 
 def test_three_trials_in_four_stop_after_a_tenth_of_the_epochs():
     results = studies.study_of(STUDIES, 8, studies.EPOCHS, (studies.three_in_four,)).run(width=2)
-    assert results.epochs_run.values.tolist() == [20, 2, 2, 2, 20, 2, 2, 2]
+    assert results.epochs_run.values.tolist() == [40, 4, 4, 4, 40, 4, 4, 4]
 
 
 def test_the_studys_trials_are_those_of_the_contenders():
@@ -490,7 +490,7 @@ def test_studies_that_cannot_be_measured_say_why(monkeypatch, cell):
     found = studies.measure_studies(CELLS[cell], None, 1, ["stopping", "contenders"])
     assert found["saving"] == []
     (row,) = found["stopping"]
-    assert row["absent"] in ("a study takes about 395 s", "no_such_library.part is not installed")
+    assert row["absent"] in ("a study takes about 790 s", "no_such_library.part is not installed")
     assert summary.summarise(found) == []
 
 

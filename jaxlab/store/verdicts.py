@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from types import MappingProxyType
 
 import jax
@@ -79,10 +79,15 @@ def _judge(bad: jax.Array, train_E: jax.Array, held_E: jax.Array, better: str) -
     }
 
 
+@cache  # compiled once, since the results are built now and then while training goes on
+def _judge_of_all(better: str) -> Callable[..., dict[str, jax.Array]]:
+    return jax.jit(jax.vmap(partial(_judge, better=better)))
+
+
 def _stability(results: xr.Dataset) -> xr.Dataset:
     metric = validation_metric(results)
     held = results[f"validation_{metric}"]
-    judge = jax.jit(jax.vmap(partial(_judge, better=held.attrs.get("better", "lower"))))
+    judge = _judge_of_all(held.attrs.get("better", "lower"))
     found = judge(results.first_bad_step.values, results.train_loss.values, held.values)
     labels = {
         "above_initial": ("final training loss above the initial one", "1"),
@@ -99,16 +104,20 @@ def _stability(results: xr.Dataset) -> xr.Dataset:
     )
 
 
+@cache
+def _gaps_of_all(better: tuple[tuple[str, str], ...]) -> Callable[..., dict[str, jax.Array]]:
+    def gaps(curves: dict) -> dict[str, jax.Array]:
+        found = {name: gap(final(curves[name][0]), final(curves[name][1]), sense) for name, sense in better}
+        return found | {"rise": rise(curves["loss"][1])}
+
+    return jax.jit(jax.vmap(gaps))
+
+
 def _overfitting(results: xr.Dataset) -> xr.Dataset:
     names = dict.fromkeys((validation_metric(results), "loss"))
     curves = {name: (results[f"train_{name}"], results[f"validation_{name}"]) for name in names}
-    better = {name: held.attrs.get("better", "lower") for name, (_, held) in curves.items()}
-
-    def judge(curves: dict) -> dict[str, jax.Array]:
-        gaps = {name: gap(final(train), final(held), better[name]) for name, (train, held) in curves.items()}
-        return gaps | {"rise": rise(curves["loss"][1])}
-
-    found = jax.jit(jax.vmap(judge))(jax.tree.map(lambda curve: curve.values, curves))
+    better = tuple((name, held.attrs.get("better", "lower")) for name, (_, held) in curves.items())
+    found = _gaps_of_all(better)(jax.tree.map(lambda curve: curve.values, curves))
     added = {
         f"{name}_gap": (
             "trial",
