@@ -94,6 +94,32 @@ print(jaxlab.datasets.load("digits").name)
     assert in_a_fresh_process(code).strip() == "digits"
 
 
+def test_a_study_without_a_folder_needs_xarray_besides():
+    code = """
+import sys
+import importlib.util
+missing = {"zarr", "numcodecs", "filelock", "typer", "psutil", "platformdirs"}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in missing:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Refuse())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in missing else found(name, package)
+from jaxlab import Study, datasets, pruning, space
+data = datasets.load("digits", subset=64)
+study = Study(data, space.grid(seed=[0, 1]), 1, {"features": [2]}, rules=[pruning.Median()])
+print(study.run().sizes["trial"])
+try:
+    study.run("/tmp/never")
+except Exception as error:
+    print(error)
+"""
+    trained, refused = in_a_fresh_process(code).strip().splitlines()
+    assert trained == "2"
+    assert "pip install 'jaxlab[cli]'" in refused
+
+
 def test_importing_changes_no_global():
     code = """
 import os, logging, jax

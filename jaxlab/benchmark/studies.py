@@ -71,7 +71,6 @@ def measure_stopping(cell: Cell, width: int | None, rounds: int, cache: Path) ->
 
 def measure_saving(cell: Cell, width: int | None, rounds: int, cache: Path) -> Row:
     """The time of a study with a run folder (its pieces, states and results), over that of one without."""
-    _Runs(cell, 2, width, cache)(1)  # the first of all may be slower
     short, longer = (_Runs(cell, epochs, width, cache)(1) for epochs in (2, 12))
     epochs = int(np.ceil(SAVED_SECONDS / max((longer - short) / 10, 1e-3)))
     runs = {
@@ -143,8 +142,7 @@ def many() -> int:
 
 
 def _in_turns(cell: Cell, runs: dict[str, _Runs], rounds: int) -> Row:
-    for each in runs.values():
-        each(1)  # chooses the width
+    next(iter(runs.values()))(1)  # compiles the verdicts, once for all
     before = clock()
     entries = {name: Timed(each, 1, rounds) for name, each in runs.items()}
     seconds = interleaved(entries, lambda run, calls: run(calls))

@@ -9,8 +9,6 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from jaxlab.errors import InputError
 from jaxlab.store.files import disk_errors
 
@@ -30,6 +28,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         InputError: somebody else holds it, or it cannot be written to.
     """
+    from filelock import FileLock, Timeout  # here, so that training without a folder does without it
+
     lock, holder = FileLock(folder / "lock", timeout=0), folder / "lock.holder"
     with disk_errors(folder):
         try:

@@ -98,6 +98,8 @@ class Run:
             saver = Saver(states, stage, self.options.checkpoint_seconds)
             with self.ledger.flushing():
                 self._restore(stage, groups, saver.newest(programs))
+                if folder is not None:  # widths and fingerprints are on disk before any piece
+                    folder.rewrite(self.description())
                 if self.options.changes:
                     curves = self._curves(stage, programs)  # some of what was recorded may count no more
                 self._follow(stage, training, saver, curves)
@@ -108,12 +110,10 @@ class Run:
         return build_results(self.description(), self.ledger.recorded)
 
     def _open(self) -> None:
-        """The width and the fingerprint of a group are on disk before any of its pieces."""
-        if self.folder is not None:
-            if self.ledger.log is None:
-                self.begin()
-                self.ledger.log = Log(self.folder.pieces_path)
-            self.folder.rewrite(self.description())
+        """From here on the run's folder is written to."""
+        if self.folder is not None and self.ledger.log is None:
+            self.begin()
+            self.ledger.log = Log(self.folder.pieces_path)
 
     def _group(self, index: int, rows: np.ndarray, programs: Programs, reserve: int) -> GroupTraining:
         hyperparameters = jax.tree.map(lambda leaf: leaf[rows], hyperparameters_in(self.roster.groups[index]))
