@@ -161,6 +161,13 @@ def test_a_metric_that_is_no_curve_is_told_before_anything_is_written(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_metric_that_does_not_exist_is_told_before_anything_is_compiled(tmp_path):
+    seen = []
+    with pytest.raises(InputError, match=r"pruning\.median\.metric.*did you mean 'validation_accuracy'"):
+        its(rules=(pruning.Median(metric="validation_acc"),)).run(tmp_path / "run", progress=seen.append)
+    assert seen == []
+
+
 @pytest.mark.parametrize(
     "rule", [pruning.GeneralizationLoss(warmup_epochs=9), pruning.ProductivityQuotient(), pruning.Up()]
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from jaxlab.engine import Piece
-from jaxlab.pruning import History
+from jaxlab.pruning import History, check_curves
 from jaxlab.store import not_reached
-from jaxlab.trial import Variable, compared_by
+from jaxlab.trial import Trial, Variable, compared_by
 
 
 class Curves:
@@ -63,3 +63,14 @@ class Curves:
             for values in arrays.values():
                 values[:, epoch + 1 :] = not_reached(values.dtype)
         return History(epoch, self.epochs, running, arrays, self.better, self.metric)
+
+
+def check_names(rules: Sequence[Callable], trials: Sequence[Trial]) -> None:
+    """Raise where a built-in rule looks at what no trial labels; what is labelled but no curve shows once compiled."""
+    variables = {name: label for trial in trials for name, label in trial.variables.items()}
+    curves = Curves(
+        np.zeros(1, int), 0, variables, {dim for label in variables.values() for dim in label.dims}
+    )
+    for name, label in variables.items():
+        curves.expect(name, (1,) * len(label.dims), np.dtype(np.float32))
+    check_curves(rules, curves.history(0, np.ones(1, bool)))

@@ -16,7 +16,7 @@ from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.store import Log, Recorded, RunFolder, Rung, build_results, read_log, write_weights
 from jaxlab.study.changes import fingerprint_changes
 from jaxlab.study.compiling import compile_for
-from jaxlab.study.curves import Curves
+from jaxlab.study.curves import Curves, check_names
 from jaxlab.study.describe import describe
 from jaxlab.study.ledger import Ledger
 from jaxlab.study.progress import Counter
@@ -58,6 +58,8 @@ class Run:
         self.study, self.options, self.roster, self.folder, self.begin = study, options, roster, folder, begin
         self.before = description
         self.trials = [study.trial_of(group) for group in roster.groups]
+        if study.data is not None:  # a triple of one's own need not label what it records
+            check_names(study.rules, self.trials)
         entries = [] if description is None else description["groups"]
         new = [None] * (len(roster.groups) - len(entries))
         self.widths = [*(entry["width"] for entry in entries), *new]
