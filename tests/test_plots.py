@@ -58,7 +58,27 @@ def test_the_title_states_what_the_run_found(study, name, finding):
     figure = FIGURES[name](study)
     assert isinstance(figure, Figure)
     assert title(figure) == finding
-    assert "made up: 12 trials, 2 seeds, 4 epochs" in figure.texts[1].get_text()
+    assert "made up: 12 trials, 2 seeds, 4 epochs." in figure.texts[1].get_text()
+
+
+def test_a_figure_says_how_many_stopped_early(study):
+    study.outcome[:3] = ["pruned", "stopped early", "diverged"]
+    found = FIGURES["overfitting"](study).texts[1].get_text()
+    assert "4 epochs (2 stopped early: seen at their last)." in found
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(["learning_rate"], True), (["learning_rate", "momentum", "decay"], False)]
+)
+def test_a_long_setting_is_told_by_the_title_alone(names, told):
+    settings = {name: [0.001234, 0.01234, 0.1234] for name in names}
+    figure = FIGURES["overfitting"](
+        synthetic.results(settings, train=[0.9, 0.9, 0.9], validation=[0.8, 0.5, 0.7])
+    )
+    texts = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert any(text.startswith("best: learning rate 0.00123") for text in texts) == told
+    assert ("best" in texts) != told
+    assert "learning rate 0.00123" in title(figure)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def describe(results: xr.Dataset) -> str:
     if "seed" not in results.coords:
         return f"{name}: {trials}"
     seeds = counted(len(set(results.seed.values.tolist())), "seed")
-    return f"{name}: {trials}, {seeds}, {counted(results.sizes['epoch'] - 1, 'epoch')}"
+    early = int(results.outcome.isin(["pruned", "stopped early"]).sum()) if "outcome" in results else 0
+    stopped = f" ({early} stopped early: seen at their last)" if early else ""
+    return f"{name}: {trials}, {seeds}, {counted(results.sizes['epoch'] - 1, 'epoch')}{stopped}"
 
 
 def line_words(line: Line) -> str:

@@ -29,6 +29,8 @@ from jaxlab.plots.frame import (
 from jaxlab.plots.view import view_of
 
 _BEST, _WORST = "#0072B2", "#D55E00"
+# A setting of more characters is told by the title alone: the legend would not fit into its panel.
+_LONGEST = 35
 _RING = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.3}
 
 
@@ -101,7 +103,7 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
             ax.plot(own.epoch, own.validation_loss, color=colour, linewidth=1.3)
             ax.plot(own.epoch, own.train_loss, color=colour, linewidth=1.3, linestyle=":")
             _mark_lowest(ax, own, colour)
-        text = f"{words}: {setting(values)}" if values else words
+        text = f"{words}: {setting(values)}" if len(setting(values)) in range(1, _LONGEST) else words
         entries.append(Line2D([], [], color=colour, linewidth=3, label=text))
     log_y(ax)
     epoch_axis(ax, figures)
