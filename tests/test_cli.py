@@ -12,6 +12,7 @@ import pytest
 
 from jaxlab import read_results
 from jaxlab.cli.progress import describe
+from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import times
 from jaxlab.store.files import read_arrays, write_arrays
 from jaxlab.study import Progress
@@ -224,6 +225,16 @@ def test_what_goes_on_says_from_where(folder, tmp_path):
     assert results.cohort.values.tolist() == [0] * 6 + [1] * 6
     straight = read_results(folder / "runs/tiny")
     np.testing.assert_array_equal(results.train_loss[:6], straight.train_loss)
+
+
+def test_only_ctrl_c_is_heard_once_everything_is_saved():
+    with Signals() as signals:
+        signals.over = True
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR1)
+        assert not signals.asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_without_the_extra_it_says_what_to_install(folder):

@@ -94,20 +94,22 @@ def run(
         print_plan(loaded.plan(**how), loaded.name)
         return
     folder = out or Path("runs") / loaded.name
-    with Signals() as signals, Watcher(loaded.name, signals) as watcher:
-        try:
-            results = loaded.run(
-                folder,
-                progress=watcher,
-                checkpoint_seconds=checkpoint_every,
-                stop=signals.asked,
-                accept_changes=accept_changes,
-                **how,
-            )
-        except (KeyboardInterrupt, RunInterrupted) as error:
-            print(f"jaxlab: {_how_it_ended(error, folder)}", file=sys.stderr)
-            raise SystemExit(signals.status) from None
-    print_run(results, folder)
+    with Signals() as signals:
+        with Watcher(loaded.name, signals) as watcher:
+            try:
+                results = loaded.run(
+                    folder,
+                    progress=watcher,
+                    checkpoint_seconds=checkpoint_every,
+                    stop=signals.asked,
+                    accept_changes=accept_changes,
+                    **how,
+                )
+            except (KeyboardInterrupt, RunInterrupted) as error:
+                print(f"jaxlab: {_how_it_ended(error, folder)}", file=sys.stderr)
+                raise SystemExit(signals.status) from None
+        signals.over = True
+        print_run(results, folder)
 
 
 def _how_it_ended(error: BaseException, folder: Path) -> str:

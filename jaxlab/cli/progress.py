@@ -41,6 +41,7 @@ class Watcher:
     def __call__(self, progress: Progress) -> None:
         if self.signals is not None:
             self.signals.training = progress.phase == "training"
+            self.signals.over = progress.phase == "done"
         words = describe(progress)
         training = progress.phase in ("training", "done")
         self.bar.update(

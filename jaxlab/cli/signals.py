@@ -13,10 +13,13 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Signals:
-    """Listens while it is open. ``training`` is to be told: before, there is nothing to save."""
+    """Listens while it is open. It is to be told of ``training``, before which there is nothing to save, and its end.
+
+    Once it is ``over``, only Ctrl-C is heard: everything is on disk, and what was found is still to be printed.
+    """
 
     def __init__(self) -> None:
-        self.training = False
+        self.training, self.over = False, False
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, object] = {}
 
@@ -40,6 +43,8 @@ class Signals:
         return INTERRUPTED if self.received == signal.SIGINT else REQUEUE
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.over and number != signal.SIGINT:
+            return
         again, self.received = self.received is not None, signal.Signals(number)
         if not self.training or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
