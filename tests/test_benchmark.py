@@ -486,11 +486,11 @@ def test_the_studys_trials_are_those_of_the_contenders():
 @pytest.mark.parametrize("cell", ["32x32", "8x8"])
 def test_studies_that_cannot_be_measured_say_why(monkeypatch, cell):
     if cell == "8x8":
-        monkeypatch.setattr(studies, "_LIBRARIES", ("xarray", "no_such_library.part"))
+        monkeypatch.setattr("jaxlab.store.folder._LIBRARIES", ("zarr", "no_such_library"))
     found = studies.measure_studies(CELLS[cell], None, 1, ["stopping", "contenders"])
     assert found["saving"] == []
     (row,) = found["stopping"]
-    assert row["absent"] in ("a study takes about 790 s", "no_such_library.part is not installed")
+    assert row["absent"] in ("a study takes about 790 s", "no_such_library is not installed")
     assert summary.summarise(found) == []
 
 

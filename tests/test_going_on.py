@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from small import grid
-from test_resume import After, changed, halving, its, same
+from test_resume import After, assert_same, changed, halving, its
 
 from jaxlab import InputError, RunInterrupted, Study, pruning, read_results
 from jaxlab.engine import Piece
@@ -33,12 +33,12 @@ def test_settings_in_another_order_go_on_as_themselves(whole, tmp_path):
     with pytest.raises(RunInterrupted):
         its(rules=()).run(tmp_path / "run", width=2, stop=After(8), checkpoint_seconds=0.0)
     assert 0 < read_results(tmp_path / "run").epochs_run.min() < 3
-    same(its(rules=(), space=REVERSED).run(tmp_path / "run"), whole[1])
+    assert_same(its(rules=(), space=REVERSED).run(tmp_path / "run"), whole[1])
 
 
 def test_a_finished_run_is_extended_with_settings_in_another_order(whole, tmp_path):
     its(1, rules=()).run(tmp_path / "run", width=2)
-    same(its(3, rules=(), space=REVERSED).run(tmp_path / "run"), whole[1])
+    assert_same(its(3, rules=(), space=REVERSED).run(tmp_path / "run"), whole[1])
 
 
 TWO = grid(activation=["relu", "tanh"]) * grid(seed=[0, 1])
@@ -73,7 +73,7 @@ def test_what_is_lost_of_a_finished_group_is_trained_again(tmp_path, often):
     interrupted_in_the_second_group(tmp_path / "run")
     lose(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "states")
-    same(its(3, TWO, ()).run(tmp_path / "run"), its(3, TWO, ()).run(width=1))
+    assert_same(its(3, TWO, ()).run(tmp_path / "run"), its(3, TWO, ()).run(width=1))
 
 
 def test_states_without_what_was_recorded_before_are_refused(tmp_path, often):
@@ -126,7 +126,7 @@ def test_a_stop_is_heard_among_the_last_records(whole, tmp_path):
         len(piece.trials) for _, piece in read_log(tmp_path / "run" / "pieces").pieces if piece.final
     )
     assert 0 < finals < 6
-    same(its(rules=()).run(tmp_path / "run"), its(rules=()).run(width=1))
+    assert_same(its(rules=()).run(tmp_path / "run"), its(rules=()).run(width=1))
 
 
 def scaled(configuration, hyperparameters, rate):
@@ -140,7 +140,7 @@ def test_functions_that_differ_in_what_is_bound_to_them(tmp_path):
         return its(epochs, grid(optimizer=both, seed=[0]), ())
 
     of(1).run(tmp_path / "run", width=1)
-    same(of(2).run(tmp_path / "run"), of(2).run(width=1))
+    assert_same(of(2).run(tmp_path / "run"), of(2).run(width=1))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_other_code_of_a_later_group_is_refused_before_the_first_is_extended(tmp
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(whole, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    same(its(rules=()).run(whole[0]), whole[1])
+    assert_same(its(rules=()).run(whole[0]), whole[1])
 
 
 def test_pieces_of_something_unknown_are_left_alone(whole, tmp_path):
@@ -276,7 +276,7 @@ def test_a_whole_piece_of_another_run_is_named_and_left_out(whole, tmp_path, pie
     log.add(*piece)
     log.flush()
     with pytest.warns(UserWarning, match=r"piece = .*is no piece of a run"):
-        same(read_results(folder), whole[1])
+        assert_same(read_results(folder), whole[1])
     with pytest.raises(InputError, match=r"piece = .*is no piece of a run .*remove it"):
         its(rules=()).run(folder)
 
@@ -309,10 +309,10 @@ def test_after_an_accepted_change_nothing_is_left_of_what_was_recorded_beyond_th
         writer.forget(np.arange(6), np.full(6, 4))
     straight = four.run(width=2)
     found = four.run(folder, accept_changes=True)
-    same(found, straight)
-    same(read_results(folder), straight)
+    assert_same(found, straight)
+    assert_same(read_results(folder), straight)
     (folder / "complete").unlink()
-    same(read_results(folder), straight)
+    assert_same(read_results(folder), straight)
     assert four.run(folder).attrs["changes"].startswith("jax is ")
 
 

@@ -40,7 +40,7 @@ def whole(rules, tmp_path_factory):
     return folder, its(rules=rules).run(folder, width=2)
 
 
-def same(one, other, leave_out=()):
+def assert_same(one, other, leave_out=()):
     assert set(one.data_vars) == set(other.data_vars)
     for name in set(one.data_vars) - set(leave_out):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
@@ -70,20 +70,20 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bits(whole, rules, tim
             assert starts == 1 or read_results(tmp_path / "run").sizes["trial"] == 6
         assert starts < 20
     assert starts >= 3
-    same(found, whole[1])
-    same(read_results(tmp_path / "run"), whole[1])
+    assert_same(found, whole[1])
+    assert_same(read_results(tmp_path / "run"), whole[1])
 
 
 def test_on_another_number_of_devices_at_the_same_width(whole, rules, tmp_path):
     with pytest.raises(RunInterrupted):
         its(rules=rules).run(tmp_path / "run", devices=jax.devices()[:1], width=2, stop=After(5))
-    same(its(rules=rules).run(tmp_path / "run"), whole[1])
+    assert_same(its(rules=rules).run(tmp_path / "run"), whole[1])
 
 
 def test_a_finished_run_is_extended_to_the_bits_of_a_longer_one(whole, rules, tmp_path):
     short = its(2, rules=rules).run(tmp_path / "run", width=2)
     assert (short.epochs_run <= 2).all()
-    same(its(rules=rules).run(tmp_path / "run"), whole[1])
+    assert_same(its(rules=rules).run(tmp_path / "run"), whole[1])
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 3
 
 
@@ -94,7 +94,7 @@ def test_added_settings_are_a_cohort_of_their_own(whole, rules, tmp_path):
     more = SPACE + grid(learning_rate=[3e-3], activation=["elu", "relu"], seed=[0, 1])
     found = its(space=more, rules=rules).run(folder)
     assert found.cohort.values.tolist() == [0] * 6 + [1] * 4
-    same(found.isel(trial=slice(6)), whole[1])
+    assert_same(found.isel(trial=slice(6)), whole[1])
     alone = its(space=more[6:], rules=rules).run(width=2)
     for name in ("train_loss", "dead_fraction", "outcome", "test_accuracy"):
         order = [found.trial_id.values.tolist().index(each) for each in alone.trial_id.values]
@@ -113,7 +113,7 @@ def test_cohorts_are_extended_together(tmp_path):
     found = its(2, grid(seed=[0, 1, 2]), ()).run(tmp_path / "run")
     assert found.epochs_run.values.tolist() == [2, 2, 2]
     assert found.cohort.values.tolist() == [0, 0, 1]
-    same(found, its(2, grid(seed=[0, 1, 2]), ()).run(width=2), leave_out=["cohort"])
+    assert_same(found, its(2, grid(seed=[0, 1, 2]), ()).run(width=2), leave_out=["cohort"])
 
 
 def trained_for(tmp_path, epochs=1, **its_):

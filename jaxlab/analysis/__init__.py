@@ -8,7 +8,17 @@ from jaxlab.analysis.answers import Best, Gap, best_setting, largest_gap
 from jaxlab.analysis.grid import unstack
 from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
 from jaxlab.analysis.measures import dead_units, divergence, overfitting
-from jaxlab.analysis.settings import Line, by_setting, default_by, default_over, judged, last, lines, varied
+from jaxlab.analysis.settings import (
+    Line,
+    by_setting,
+    default_by,
+    default_over,
+    judged,
+    last,
+    lines,
+    stopped_early,
+    varied,
+)
 from jaxlab.analysis.summary import Row, summary
 from jaxlab.analysis.tables import dead_units_table, divergence_table, overfitting_table
 
@@ -33,6 +43,7 @@ __all__ = [
     "overfitting",
     "overfitting_table",
     "sensitivity",
+    "stopped_early",
     "summary",
     "threshold_crossing",
     "unstack",

@@ -46,6 +46,17 @@ def judged(results: xr.Dataset) -> xr.Dataset:
     return results.isel(trial=np.flatnonzero(known))
 
 
+def stopped_early(results: xr.Dataset) -> xr.Dataset:
+    """The trials that a rule stopped before the end; divergence is another outcome."""
+    known = "outcome" in results
+    mask = (
+        results.outcome.isin(["pruned", "stopped early"]).values
+        if known
+        else np.zeros(results.sizes["trial"], bool)
+    )
+    return results.isel(trial=np.flatnonzero(mask))
+
+
 def require(results: xr.Dataset, *names: str) -> None:
     """Raise InputError unless the results hold these variables or coordinates."""
     for name in names:

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxlab.analysis.answers import Best, best_setting, largest_gap
 from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
 from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import by_setting, default_over, require, varied
+from jaxlab.analysis.settings import by_setting, default_over, require, stopped_early, varied
 from jaxlab.analysis.words import amount, counted, difference, label, number, percent, setting
 from jaxlab.errors import InputError
 
@@ -109,9 +109,7 @@ def _diverged(results: xr.Dataset) -> str:
 
 def _stopped(results: xr.Dataset) -> dict[str, Callable[[], str]]:
     """A row about the trials that a rule stopped, divergence apart, where there are any."""
-    if "stopped_by" not in results:
-        return {}
-    stopped = results.isel(trial=np.flatnonzero(results.outcome.isin(["pruned", "stopped early"])))
+    stopped = stopped_early(results)
     if not stopped.sizes["trial"]:
         return {}
     rules = ", ".join(

@@ -31,8 +31,6 @@ SAVED_SECONDS = 45.0
 #: What takes longer than this for all epochs has no row.
 MOST_SECONDS = 90.0
 
-_LIBRARIES = ("xarray", "zarr", "orbax.checkpoint", "filelock")
-
 
 def measure_studies(cell: Cell, width: int | None, rounds: int, parts: Sequence[str]) -> dict[str, list[Row]]:
     """Rows of ``stopping`` and of ``saving``, as far as they are among ``parts`` and can be measured."""
@@ -161,12 +159,12 @@ def _ratio(seconds: dict[str, list[float]], over: str, under: str) -> float:
 
 
 def _missing() -> str:
-    for name in _LIBRARIES:
-        with contextlib.suppress(ModuleNotFoundError):
-            if importlib.util.find_spec(name) is not None:
-                continue
-        return f"{name} is not installed"
-    return ""
+    if importlib.util.find_spec("xarray") is None:  # which the rest of the benchmark does without
+        return "xarray is not installed"
+    from jaxlab.store import missing_library
+
+    library = missing_library()
+    return f"{library} is not installed" if library else ""
 
 
 def _too_long(cell: Cell) -> str:

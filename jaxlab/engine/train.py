@@ -34,7 +34,10 @@ class Piece(NamedTuple):
 
     def of(self, trials: np.ndarray) -> "Piece":
         """The part that some trials recorded."""
-        rows = np.isin(self.trials, trials)
+        return self.rows(np.isin(self.trials, trials))
+
+    def rows(self, rows: np.ndarray) -> "Piece":
+        """Some of its rows, a mask."""
         return self._replace(
             trials=self.trials[rows],
             epochs=self.epochs[rows] if self.final else self.epochs,
@@ -46,10 +49,10 @@ class Piece(NamedTuple):
         last = dict(zip(trials.tolist(), epochs.tolist(), strict=True))
         limits = np.array([last.get(trial, np.inf) for trial in self.trials.tolist()])
         if self.final:
-            return [self.of(self.trials[self.epochs <= limits])]
+            return [self.rows(self.epochs <= limits)]
         found = []
         for limit in np.unique(limits):
-            part, kept = self.of(self.trials[limits == limit]), self.epochs <= limit
+            part, kept = self.rows(limits == limit), self.epochs <= limit
             record = {name: values[:, kept] for name, values in part.record.items()}
             found += [part._replace(epochs=self.epochs[kept], record=record)] if kept.any() else []
         return found

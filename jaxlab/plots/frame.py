@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from jaxlab.analysis import Line, by_setting, largest_stable, lines
+from jaxlab.analysis import Line, by_setting, largest_stable, lines, stopped_early
 from jaxlab.analysis.words import counted, label, setting
 from jaxlab.plots.view import View, between, curve_colours, line_colours, set_x
 
@@ -47,7 +47,7 @@ def describe(results: xr.Dataset) -> str:
     if "seed" not in results.coords:
         return f"{name}: {trials}"
     seeds = counted(len(set(results.seed.values.tolist())), "seed")
-    early = int(results.outcome.isin(["pruned", "stopped early"]).sum()) if "outcome" in results else 0
+    early = stopped_early(results).sizes["trial"]
     stopped = f" ({early} stopped early: seen at their last)" if early else ""
     return f"{name}: {trials}, {seeds}, {counted(results.sizes['epoch'] - 1, 'epoch')}{stopped}"
 

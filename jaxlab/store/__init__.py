@@ -3,7 +3,7 @@
 from jaxlab.store.dataset import not_reached
 from jaxlab.store.description import FORMAT
 from jaxlab.store.files import disk_errors
-from jaxlab.store.folder import RunFolder
+from jaxlab.store.folder import RunFolder, missing_library
 from jaxlab.store.lock import only_writer
 from jaxlab.store.log import Log, Recorded, Rung, read_log
 from jaxlab.store.results import build_results, read_results
@@ -21,6 +21,7 @@ __all__ = [
     "as_type",
     "build_results",
     "disk_errors",
+    "missing_library",
     "not_reached",
     "only_writer",
     "read_log",

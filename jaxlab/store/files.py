@@ -45,8 +45,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """The folder's list of files on disk, where the system lets a folder be opened."""
-    with contextlib.suppress(PermissionError):
+    """The folder's list of files on disk, as far as its file system can; the files themselves are there."""
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

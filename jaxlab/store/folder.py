@@ -27,6 +27,11 @@ _RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
 )
 
 
+def missing_library() -> str:
+    """The first library that writing a run needs and that is not installed; empty if there is none."""
+    return next((library for library in _LIBRARIES if importlib.util.find_spec(library) is None), "")
+
+
 class RunFolder:
     """One run's folder.
 
@@ -41,9 +46,9 @@ class RunFolder:
 
     def check_usable(self) -> None:
         """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
-        for library in _LIBRARIES:
-            if importlib.util.find_spec(library) is None:
-                raise InputError("out", str(self.path), f"needs {library}: pip install 'jaxlab[cli]'")
+        library = missing_library()
+        if library:
+            raise InputError("out", str(self.path), f"needs {library}: pip install 'jaxlab[cli]'")
         nearest = next(
             path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
         )
