@@ -1,5 +1,6 @@
 """Packs of trials through one compiled program."""
 
+from jaxlab.engine.determinism import check_deterministic
 from jaxlab.engine.group import GroupTraining, packs_of
 from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
 from jaxlab.engine.memory import is_out_of_memory
@@ -18,6 +19,7 @@ __all__ = [
     "Rows",
     "Training",
     "bytes_of",
+    "check_deterministic",
     "compile_group",
     "compile_programs",
     "default_width",

@@ -55,6 +55,7 @@ class _Job(NamedTuple):
     epochs: int
     trials: int  # on one device
     traced: Traced
+    deterministic: bool | str
 
 
 def compile_group(
@@ -68,6 +69,7 @@ def compile_group(
     segment_epochs: int = 1,
     cache: str | os.PathLike | None = None,
     smallest_within: float = 0.0,
+    deterministic: bool | str = "auto",
     tell: Callable[[int], None] = lambda width: None,
 ) -> Choice:
     """Compile a group at a given width, or at the one that trains it fastest.
@@ -87,10 +89,11 @@ def compile_group(
         cache: a file of widths chosen earlier for the same program, devices, versions and number of trials, which are
             taken without trying; what is chosen is added.
         smallest_within: take the smallest width that is at most this fraction slower than the fastest.
+        deterministic: see `compile_traced`.
         tell: called with each width before it is tried.
 
     Raises:
-        InputError: there is no memory for even one trial on a device.
+        InputError: there is no memory for even one trial on a device, or determinism is demanded and cannot be had.
     """
     began = time.perf_counter()
     everyone = len(jax.tree.leaves(hyperparameters)[0])
@@ -99,8 +102,8 @@ def compile_group(
     trials = calls(len(devices), everyone)
     traced = trace(trial, rows(hyperparameters, 0), shared, segment_epochs)
     if width is not None:
-        return Choice(compile_traced(traced, make_pack(width, devices)), {}, 0.0)
-    job = _Job(trial, hyperparameters, shared, devices, epochs, trials, traced)
+        return Choice(compile_traced(traced, make_pack(width, devices), deterministic), {}, 0.0)
+    job = _Job(trial, hyperparameters, shared, devices, epochs, trials, traced, deterministic)
     thumb = default_width(devices[0], trials)
     widths = candidates(2 if devices[0].platform == "cpu" else 4, thumb, trials)
     key = _key(job, smallest_within)
@@ -117,7 +120,7 @@ def compile_group(
             raise _no_memory()
         width = chosen(found, smallest_within)
         if width != programs.pack.width:
-            programs = compile_traced(traced, make_pack(width, devices))
+            programs = compile_traced(traced, make_pack(width, devices), deterministic)
     if seconds:
         remember(cache, key if len(found) > 1 else _untried(key, epochs), programs.pack.width)
     return Choice(programs, found, time.perf_counter() - began - programs.compile_seconds)
@@ -144,6 +147,7 @@ def _key(job: _Job, smallest_within: float) -> str:
         len(job.devices),
         job.trials,
         smallest_within,
+        job.deterministic,
         jax.__version__,
         jaxlib.__version__,
     ]
@@ -154,7 +158,7 @@ def _largest_that_fits(job: _Job, widths: Sequence[int], estimate: bool) -> tupl
     """The programs at the last of some widths that there is memory for, and about how long training would take."""
     for width in reversed(widths):
         try:
-            programs = compile_traced(job.traced, make_pack(width, job.devices))
+            programs = compile_traced(job.traced, make_pack(width, job.devices), job.deterministic)
             packs = 1 + waiting_packs(calls(width, job.trials), job.devices[0])
             if width > widths[0] and not fits(programs.memory_bytes(packs), job.devices):
                 continue
@@ -216,7 +220,8 @@ def _searched(
 
     def seconds_of(width: int) -> float:
         tell(width)
-        once[width] = _seconds_at(job, traced, shared, width, ready if width == first else None)
+        compiled = ready if width == first else None
+        once[width] = _seconds_at(job, traced, shared, width, compiled, not programs.nondeterministic)
         return once[width]
 
     def worth(best: float) -> bool:
@@ -230,12 +235,17 @@ def _searched(
 
 
 def _seconds_at(
-    job: _Job, traced: Traced, shared: Any, width: int, compiled: list[jax.stages.Compiled] | None
+    job: _Job,
+    traced: Traced,
+    shared: Any,
+    width: int,
+    compiled: list[jax.stages.Compiled] | None,
+    deterministic: bool,
 ) -> float:
     """Seconds of one call of the segment at one width; ``inf`` where there is no memory for it."""
     pack = make_pack(width, job.devices)
     try:
-        start, segment = compiled or compile_stages(traced, pack, ("start", "segment"))[0]
+        start, segment = compiled or compile_stages(traced, pack, ("start", "segment"), deterministic)[0]
         waiting = waiting_packs(calls(width, job.trials), job.devices[0]) * width * traced.state_bytes
         apart = _size(job.shared) - _size(shared)
         if not fits(max(bytes_of(start), bytes_of(segment)) + waiting + apart, job.devices):

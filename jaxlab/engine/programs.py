@@ -1,23 +1,29 @@
 """The compiled programs of one group: the only place that maps and shards over trials."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxlab.engine.determinism import (
+    check_deterministic,
+    deterministic_options,
+    refusal,
+    refused_operation,
+    without_guarantee,
+)
 from jaxlab.engine.traced import Stage, Traced, trace
 from jaxlab.trial import Trial
 
-# A trial's numbers must not depend on its neighbours, so a GPU may neither use atomics nor pick kernels by timing.
-# These go to these programs alone; the process' XLA_FLAGS are the user's.
-_OPTIONS = {"gpu": {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0}}
 # The initial draws run once a pack, but take LLVM as long to optimise as the training loop.
-_OPTIONS_OF_START = _OPTIONS | {"cpu": {"xla_backend_optimization_level": 0}}
+_OPTIONS_OF_START = {"cpu": {"xla_backend_optimization_level": 0}}
 # The states of a pack are overwritten, not copied.
 _DONATED = {"measure": (1,), "segment": (1,)}
 _LONGEST = ("segment", "measure", "start", "finish")
@@ -63,6 +69,7 @@ class Programs(NamedTuple):
         state_bytes: of a pack's states, on one device.
         lane: shapes and dtypes of one trial's state.
         fingerprint: of what the four compute, see `jaxlab.engine.traced.Traced.digest`.
+        nondeterministic: why a trial's numbers may change from call to call, in words; "" where they do not.
     """
 
     start: jax.stages.Compiled
@@ -76,6 +83,7 @@ class Programs(NamedTuple):
     state_bytes: int
     lane: Any
     fingerprint: str
+    nondeterministic: str = ""
 
     @property
     def cold_seconds(self) -> float:
@@ -109,50 +117,120 @@ def over_trials(pack: Pack, function: Callable, mapped: Sequence[bool]) -> Calla
         function: of one trial.
         mapped: for each argument, whether it has an axis of trials in front; the others are the same for all.
     """
-    batched = jax.vmap(function, in_axes=tuple(0 if each else None for each in mapped))
+    if pack.width == 1:
+        batched = _alone(function, mapped)
+    else:
+        batched = jax.vmap(function, in_axes=tuple(0 if each else None for each in mapped))
     specs = tuple(PartitionSpec("trial") if each else PartitionSpec() for each in mapped)
     return jax.shard_map(
         batched, mesh=pack.mesh, in_specs=specs, out_specs=PartitionSpec("trial"), check_vma=False
     )
 
 
+def _alone(function: Callable, mapped: Sequence[bool]) -> Callable:
+    """``vmap`` over one trial by taking the axis away: XLA transposes products slowly around an axis of length 1."""
+
+    def batched(*arguments: Any) -> Any:
+        one = [
+            jax.tree.map(lambda leaf: leaf[0], argument) if own else argument
+            for own, argument in zip(mapped, arguments, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), function(*one))
+
+    return batched
+
+
 def compile_programs(
-    trial: Trial, hyperparameters: Any, shared: Any, pack: Pack, segment_epochs: int = 1
+    trial: Trial,
+    hyperparameters: Any,
+    shared: Any,
+    pack: Pack,
+    segment_epochs: int = 1,
+    *,
+    deterministic: bool | str = "auto",
+    options: Mapping[str, Any] | None = None,
 ) -> Programs:
-    """Trace and compile the programs of one group, each once; the arguments are those of `trace`, and the pack."""
-    return compile_traced(trace(trial, hyperparameters, shared, segment_epochs), pack)
+    """Trace and compile the programs of one group, each once.
+
+    Args:
+        trial, hyperparameters, shared, segment_epochs: as for `trace`.
+        pack: where they run.
+        deterministic, options: as for `compile_traced`.
+    """
+    traced = trace(trial, hyperparameters, shared, segment_epochs)
+    return compile_traced(traced, pack, deterministic, options)
 
 
-def compile_traced(traced: Traced, pack: Pack) -> Programs:
-    """The programs of what `trace` returned, at one width."""
+def compile_traced(
+    traced: Traced,
+    pack: Pack,
+    deterministic: bool | str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> Programs:
+    """The programs of what `trace` returned, at one width.
+
+    Args:
+        traced: the four functions of a trial.
+        pack: where they run.
+        deterministic: whether the same call must give the same bits, in whatever lane a trial is. CPUs always do so; a
+            GPU does with kernels that are chosen for it. "auto" does without where an operation has no deterministic
+            form, and warns.
+        options: XLA options to add, for experiments.
+
+    Raises:
+        InputError: determinism is demanded, and an operation has no deterministic form.
+    """
     began = time.perf_counter()
-    programs, saved = compile_stages(traced, pack, ("start", "measure", "segment", "finish"))
-    seconds = traced.seconds + time.perf_counter() - began
+    names = ("start", "measure", "segment", "finish")
+    why = ""
+    try:
+        programs, saved = compile_stages(traced, pack, names, bool(deterministic), options)
+    except jax.errors.JaxRuntimeError as error:
+        operation = refused_operation(error)
+        if operation is None:
+            raise
+        if deterministic is True:
+            raise refusal(operation) from error
+        why = without_guarantee(operation)
+        warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
+        programs, saved = compile_stages(traced, pack, names, False, options)
+    if check_deterministic(deterministic) is False and deterministic_options(_backend(pack)):
+        why = "as asked"
     return Programs(
         *programs,
         pack,
         traced.segment_epochs,
-        seconds,
+        traced.seconds + time.perf_counter() - began,
         saved,
         traced.state_bytes * pack.width,
         traced.start.result,
         traced.digest,
+        why,
     )
 
 
 def compile_stages(
-    traced: Traced, pack: Pack, names: Sequence[str]
+    traced: Traced,
+    pack: Pack,
+    names: Sequence[str],
+    deterministic: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[list[jax.stages.Compiled], list[float]]:
     """Some of the programs, in order, and the seconds saved by each that JAX had in its persistent cache."""
-    backend = pack.mesh.devices.flat[0].platform
+    backend = _backend(pack)
+    common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
     jobs = {}
     with _saved_seconds() as saved, ThreadPoolExecutor() as pool:
         # Compiling leaves the interpreter lock to the others; what takes longest begins first.
         for name in sorted(names, key=_LONGEST.index):
-            options = (_OPTIONS_OF_START if name == "start" else _OPTIONS).get(backend)
+            own = _OPTIONS_OF_START.get(backend, {}) if name == "start" else {}
             lowered = _lower(getattr(traced, name), pack, _DONATED.get(name, ()))
-            jobs[name] = pool.submit(lowered.compile, options)
+            jobs[name] = pool.submit(lowered.compile, common | own or None)
         return [jobs[name].result() for name in names], saved
+
+
+def _backend(pack: Pack) -> str:
+    return pack.mesh.devices.flat[0].platform
 
 
 def _lower(stage: Stage, pack: Pack, donated: tuple[int, ...]) -> jax.stages.Lowered:

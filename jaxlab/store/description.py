@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxlab.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 _TABLES = ("coordinates", "specification", "environment", "times")
 _LISTS = ("cohorts", "groups", "changes")
 _TEXTS = ("name", "study_hash")
@@ -78,14 +78,13 @@ def _wrong_group(group: Mapping[str, Any]) -> str:
         isinstance(label, list) for label in (*group["variables"].values(), *group["coordinates"].values())
     ):
         return "a label of a group is no list"
-    width, fingerprint = group.get("width"), group.get("fingerprint")
+    width = group.get("width")
     if width is not None and not _whole(width, 1):
         return f"a width of {_shown(width)}"
-    return (
-        ""
-        if fingerprint is None or isinstance(fingerprint, str)
-        else f"a fingerprint of {_shown(fingerprint)}"
-    )
+    for name in ("fingerprint", "nondeterministic"):
+        if not isinstance(group.get(name), (str, type(None))):
+            return f"the {name} of a group is {_shown(group[name])}"
+    return ""
 
 
 def _whole(value: Any, least: int) -> bool:

@@ -90,6 +90,11 @@ def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
         "versions": json.dumps(environment["versions"]),
         "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start",
     }
+    whys = dict.fromkeys(group["nondeterministic"] for group in description["groups"])
+    flat["deterministic"] = f"no: {'; '.join(filter(None, whys))}" if any(whys) else "yes"
+    precisions = dict.fromkeys(group["configuration"].get("precision") for group in description["groups"])
+    if None not in precisions:
+        flat["precision"] = ", ".join(precisions)
     changes = {"changes": "; ".join(description["changes"])} if description["changes"] else {}
     return flat | {key: value for key, value in environment.items() if key != "versions"} | times | changes
 

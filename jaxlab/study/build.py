@@ -59,6 +59,7 @@ def supervised_trial(
         diagnostics={_name(each): each if callable(each) else _effective_rank for each in functions},
         augment=_augment(c.augment),
         convolution=c.convolution,
+        precision=c.precision,
         batch_size=c.batch_size,
         microbatch=c.microbatch,
         separable=not any(map(callable, (c.model, c.loss, c.activation))),  # only the user knows of his own

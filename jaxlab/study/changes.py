@@ -43,6 +43,14 @@ def fingerprint_changes(before: str | None, now: str, group: Group) -> list[str]
     return [f"the code that trains {_words(group)} has changed (fingerprint {now}, was {before})"]
 
 
+def determinism_changes(before: str | None, now: str, group: Group) -> list[str]:
+    """Whether a group's programs are deterministic and were not, or the other way round, in words."""
+    if before is None or before == now:
+        return []
+    words = [f"not deterministic ({why})" if why else "deterministic" for why in (now, before)]
+    return [f"what trains {_words(group)} is {words[0]} and was {words[1]}"]
+
+
 def width_changes(description: Mapping[str, Any], width: int | None) -> list[str]:
     """Whether another width is asked for than that of the run, in words."""
     widths = sorted({entry["width"] for entry in description["groups"]} - {None, width})

@@ -38,6 +38,7 @@ def compile_for(
         devices,
         cache=cache,
         smallest_within=_SLOWER if stop_early(study.rules) else 0.0,
+        deterministic=study.deterministic,
         tell=tell,
     )
 

@@ -27,10 +27,11 @@ def describe(
     trials: Sequence[Trial],
     widths: Sequence[int | None],
     fingerprints: Sequence[str | None],
+    nondeterministic: Sequence[str | None],
     devices: Sequence[jax.Device],
 ) -> dict[str, Any]:
-    """What ``run.json`` says, times and changes apart; widths and fingerprints as far as they are known."""
-    entries = zip(roster.groups, roster.numbers, trials, widths, fingerprints, strict=True)
+    """What ``run.json`` says, times and changes apart; what compiling tells as far as it is known."""
+    entries = zip(roster.groups, roster.numbers, trials, widths, fingerprints, nondeterministic, strict=True)
     chosen = [width for width in widths if width is not None]
     return {
         "format": FORMAT,
@@ -56,6 +57,7 @@ def specification(study: Any) -> dict[str, Any]:
         "trial": plain(study.trial),
         "rules": _rules(study),
         "keep": study.keep,
+        "deterministic": study.deterministic,
         "configuration": {name: plain(value) for name, value in study.configuration.items()},
         "hyperparameters": {name: plain(value) for name, value in study.hyperparameters.items()},
         "space": [{name: plain(value) for name, value in setting.items()} for setting in study.space],
@@ -94,7 +96,12 @@ def width_of_all(widths: Sequence[int]) -> int | list[int]:
 
 
 def group_entry(
-    group: Group, numbers: np.ndarray, trial: Trial, width: int | None, fingerprint: str | None
+    group: Group,
+    numbers: np.ndarray,
+    trial: Trial,
+    width: int | None,
+    fingerprint: str | None,
+    nondeterministic: str | None,
 ) -> dict[str, Any]:
     """What a reader needs in order to label one group's pieces, and what its program is."""
     return {
@@ -104,6 +111,7 @@ def group_entry(
         "coordinates": {dim: list(names) for dim, names in trial.coordinates.items()},
         "width": width,
         "fingerprint": fingerprint,
+        "nondeterministic": nondeterministic,
     }
 
 

@@ -19,7 +19,7 @@ from jaxlab.study.checks import (
     static,
 )
 from jaxlab.study.optimizers import OPTIMIZERS
-from jaxlab.trial import Configuration
+from jaxlab.trial import PRECISIONS, Configuration
 
 
 class Field(NamedTuple):
@@ -48,8 +48,8 @@ CONFIGURATION: dict[str, Field] = {
     "bias_init": Field(None, optional(name_or_function(BIAS_INITIALIZERS, "initializer")), "of the biases"),
     "convolution": Field(
         "auto",
-        one_of(("auto", "product", "native"), "lowering"),
-        "how convolutions are computed: auto, product (im2col) or native (that of JAX)",
+        one_of(("auto", "product", "remat", "native"), "lowering"),
+        "how convolutions are computed: auto, product (im2col), remat (im2col in less memory) or native (that of JAX)",
     ),
     "batch_norm": Field(False, flag, "batch normalisation before each activation"),
     "dropout": Field(False, flag, "dropout layers, at the rate dropout_rate"),
@@ -87,6 +87,12 @@ CONFIGURATION: dict[str, Field] = {
     ),
     "own_order": Field(False, flag, "each trial sees minibatches of its own, by its seed"),
     "dtype": Field("float32", one_of(("float32", "bfloat16"), "dtype"), "of the network's arithmetic"),
+    "precision": Field(
+        "default",
+        one_of(PRECISIONS, "precision"),
+        "of float32 products on a device that could round their inputs: default (the device's own: tensorfloat32 on "
+        "recent GPUs, bfloat16 on TPUs, float32 on CPUs), tensorfloat32 or float32",
+    ),
     "dead_units": Field(
         None, optional(flag), "count dead units; by default where the activation has a flat zero"
     ),

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxlab import pruning
 from jaxlab.datasets import load
+from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.space import from_table, grid
 from jaxlab.study.checks import unknown
@@ -22,6 +23,7 @@ _KEYS = (
     "epochs",
     "data_seed",
     "keep",
+    "deterministic",
     "data",
     "configuration",
     "hyperparameters",
@@ -38,6 +40,7 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
         name = "learning_rate"
         epochs = 15
         keep = "best"                # weights to keep: none, last or best
+        deterministic = "auto"       # same bits at every call on a GPU: true, false, or where it can be had
 
         [data]                       # a data set's name and its options, see jaxlab.datasets
         name = "digits"
@@ -80,6 +83,7 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     for key, kind in {"name": str, "epochs": int, "data_seed": int, "keep": str}.items():
         if key in table and (not isinstance(table[key], kind) or isinstance(table[key], bool)):
             raise InputError(key, table[key], f"give {'text' if kind is str else 'a whole number'}")
+    check_deterministic(table.get("deterministic", "auto"))
     if not re.fullmatch(r"\w[\w.-]*", table.get("name", "study")):
         raise InputError(
             "name", table["name"], "use letters, digits, '_', '-' and '.', a letter or digit first"
@@ -90,7 +94,8 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     for key in ("name", "folder", "path", "url"):
         if key in options and not isinstance(options[key], str):
             raise InputError(f"data.{key}", options[key], "give text")
-    fields = {key: table[key] for key in ("name", "epochs", "data_seed", "keep") if key in table}
+    plain = ("name", "epochs", "data_seed", "keep", "deterministic")
+    fields = {key: table[key] for key in plain if key in table}
     return Study(
         load(options.pop("name"), **options),
         from_table(_functions(table["space"], folder)) if "space" in table else grid(),

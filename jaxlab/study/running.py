@@ -14,7 +14,7 @@ from jaxlab import pruning
 from jaxlab.engine import GroupTraining, Piece, Programs, Training, flat, packs_of, placed
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.store import Log, Recorded, RunFolder, Rung, build_results, read_log, write_weights
-from jaxlab.study.changes import fingerprint_changes
+from jaxlab.study.changes import determinism_changes, fingerprint_changes
 from jaxlab.study.compiling import compile_for
 from jaxlab.study.curves import Curves, check_names
 from jaxlab.study.describe import describe
@@ -64,6 +64,7 @@ class Run:
         new = [None] * (len(roster.groups) - len(entries))
         self.widths = [*(entry["width"] for entry in entries), *new]
         self.fingerprints = [*(entry["fingerprint"] for entry in entries), *new]
+        self.nondeterministic = [*(entry["nondeterministic"] for entry in entries), *new]
         self.times = dict.fromkeys(_TIMES, 0) | ({} if description is None else description["times"])
         self.shared: dict[tuple, Any] = {}
         earlier = Recorded([], []) if description is None else read_log(folder.pieces_path, description)
@@ -80,9 +81,8 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """What ``run.json`` says; widths and fingerprints as far as they are known."""
-        now = describe(
-            self.study, self.roster, self.trials, self.widths, self.fingerprints, self.options.devices
-        )
+        compiled = (self.widths, self.fingerprints, self.nondeterministic)
+        now = describe(self.study, self.roster, self.trials, *compiled, self.options.devices)
         changes = [] if self.before is None else self.before["changes"]
         return now | {"times": dict(self.times), "changes": [*changes, *self.options.changes]}
 
@@ -276,7 +276,11 @@ class Run:
         )
         programs = choice.programs
         self.options.accept(fingerprint_changes(self.fingerprints[index], programs.fingerprint, group))
+        self.options.accept(
+            determinism_changes(self.nondeterministic[index], programs.nondeterministic, group)
+        )
         self.fingerprints[index] = programs.fingerprint
+        self.nondeterministic[index] = programs.nondeterministic
         counter.width = self.widths[index] = programs.pack.width
         packs = len(packs_of(len(group.trials), programs.pack.lanes))
         times["compile_seconds"] += programs.compile_seconds

@@ -13,6 +13,7 @@ import xarray as xr
 
 from jaxlab.datasets import Dataset
 from jaxlab.devices import hint_at_cores
+from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
 from jaxlab.space import Group, Space, grid, trial_id
@@ -51,6 +52,10 @@ class Study:
         keep: weights kept in the run folder, see `jaxlab.load_model`: "none"; "last", those that each trial ended
             with; "best", also those of its epoch with the best validation metric, on which the test set is then
             measured too (variables that end in ``_at_best``).
+        deterministic: whether a trial's numbers must be the same bits at every call and in every lane. CPUs and TPUs
+            always compute so; a GPU does it with operations that are chosen for it, at some cost. "auto" trains without
+            the guarantee where an operation has no deterministic form, warns, and says so in the results' attribute
+            ``deterministic``; True refuses such a model; False takes what is fastest.
         source: the study file that this comes from, as `load_study` notes it.
 
     Raises:
@@ -68,6 +73,7 @@ class Study:
     shared: Any = None
     rules: Sequence[Callable] = ()
     keep: str = "none"
+    deterministic: bool | str = "auto"
     source: Mapping[str, Any] | None = None
 
     def __post_init__(self):
@@ -76,6 +82,7 @@ class Study:
         if (self.data is None) == (self.trial is None):
             raise InputError("data", self.data, "give either data, or trial with what it shares")
         one_of(("none", "last", "best"), "choice")("keep", self.keep)
+        check_deterministic(self.deterministic)
         check_rules(self.rules)
         _ = self.groups
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.engine import GroupTraining, Training, placed
+from jaxlab.engine import GroupTraining, Programs, Training, placed
 from jaxlab.errors import InputError
 from jaxlab.store import Recorded, RunFolder, read_log
-from jaxlab.study.changes import environment_changes, fingerprint_changes
+from jaxlab.study.changes import determinism_changes, environment_changes, fingerprint_changes
 from jaxlab.study.checks import positive_int
 from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.compiling import compile_for
@@ -99,8 +99,10 @@ def verify(
     for index, entry in enumerate(description["groups"]):
         rows = np.flatnonzero(np.isin(roster.numbers[index], chosen))
         if len(rows):
-            fingerprint = _train_again(study, roster, index, rows, entry["width"], ends, options, now)
-            changes += fingerprint_changes(entry["fingerprint"], fingerprint, roster.groups[index])
+            group = roster.groups[index]
+            programs = _train_again(study, roster, index, rows, entry["width"], ends, options, now)
+            changes += fingerprint_changes(entry["fingerprint"], programs.fingerprint, group)
+            changes += determinism_changes(entry["nondeterministic"], programs.nondeterministic, group)
     verdicts = [
         Verdict(number, roster.trial_ids[number], _differences(then, now, number)) for number in chosen
     ]
@@ -149,8 +151,8 @@ def _train_again(
     ends: np.ndarray,
     options: Options,
     into: Recorded,
-) -> str:
-    """Train some rows of a group to where they ended; the fingerprint of what trained them."""
+) -> Programs:
+    """Train some rows of a group to where they ended; the programs that did."""
     group, numbers = roster.groups[index], roster.numbers[index][rows]
     counter = Counter(len(rows), study.epochs, 1, options.progress)
     counter.width = width
@@ -169,7 +171,7 @@ def _train_again(
             counter.add(piece, study.steps_per_epoch(group))
             counter.report("training", 0, programs.compile_seconds)
             into.add(index, piece._replace(trials=numbers[piece.trials]))
-    return programs.fingerprint
+    return programs
 
 
 def _differences(then: Recorded, now: Recorded, number: int) -> tuple[str, ...]:

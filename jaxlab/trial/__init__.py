@@ -5,9 +5,10 @@ from jaxlab.trial.network import build_model
 from jaxlab.trial.protocol import Record, Trial, Variable, Weights, compared_by
 from jaxlab.trial.settings import Configuration, Hyperparameters
 from jaxlab.trial.supervised import shared_arrays, supervised
-from jaxlab.trial.task import State, Supervised
+from jaxlab.trial.task import PRECISIONS, State, Supervised
 
 __all__ = [
+    "PRECISIONS",
     "Configuration",
     "Hyperparameters",
     "Record",

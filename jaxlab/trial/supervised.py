@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
@@ -76,7 +78,27 @@ def supervised(
         return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
 
     layers = {"layer": tuple(network.layers)}
-    return Trial(init, train_segment, evaluate, _variables(task, data), layers, sample, _weights(task))
+    return Trial(
+        init,
+        _at_precision(task.precision, train_segment),
+        _at_precision(task.precision, evaluate),
+        _variables(task, data),
+        layers,
+        sample,
+        _weights(task),
+    )
+
+
+def _at_precision(precision: str, function: Callable) -> Callable:
+    """The function with the products inside traced at a precision; JAX's transformations keep it."""
+
+    @wraps(function)
+    def at_precision(*arguments):
+        chosen = precision != "default"
+        with jax.default_matmul_precision(precision) if chosen else contextlib.nullcontext():
+            return function(*arguments)
+
+    return at_precision
 
 
 def _weights(task: Supervised) -> Weights | None:

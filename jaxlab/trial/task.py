@@ -9,6 +9,9 @@ from flax import nnx
 
 from jaxlab.losses import Metric
 
+#: How exactly products of float32 arrays are computed where a device offers a choice.
+PRECISIONS = ("default", "tensorfloat32", "float32")
+
 
 class Supervised(NamedTuple):
     """What the triple is built from; every field is static.
@@ -22,6 +25,7 @@ class Supervised(NamedTuple):
         diagnostics: extra functions ``(outputs, activations, targets) -> array`` of a probe set, by name.
         augment: ``(key, inputs) -> inputs``, or None.
         convolution: how the model's convolutions are lowered, see `jaxlab.models.use_fast_convolutions`.
+        precision: of products of float32 arrays, one of `PRECISIONS`; "default" is what JAX and the device take.
         batch_size: examples per step.
         microbatch: examples whose gradient is computed at once, a divisor of batch_size; None is all of them, or as
             many as cache allows if ``separable``.
@@ -44,6 +48,7 @@ class Supervised(NamedTuple):
     diagnostics: Mapping[str, Callable[..., jax.Array]] = {}
     augment: Callable[..., jax.Array] | None = None
     convolution: str = "auto"
+    precision: str = "default"
     batch_size: int = 64
     microbatch: int | None = None
     separable: bool = False
