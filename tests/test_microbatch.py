@@ -38,6 +38,7 @@ def test_the_gradient_is_that_of_the_whole_batch(x64, size):
         (None, True, "cpu", LAYERS, 16),  # 75,264 bytes of post-activations an example
         (None, True, "cpu", {"dense_0": (2, 64)}, 128),
         (None, True, "cpu", {"conv_0": (2, 1024, 1024, 64)}, 1),
+        (None, True, "cpu", {"conv_0": (2, 32, 32, 56)}, 16),  # 5 fit, and 16 fill vectors
         (None, True, "cpu", {}, 128),
         (None, False, "cpu", LAYERS, 128),
         (None, True, "gpu", LAYERS, 128),
@@ -48,16 +49,23 @@ def test_size(asked, separable, backend, layers, size):
     assert microbatch_size(asked, 128, layers, separable, backend) == size
 
 
-@pytest.mark.parametrize(("batch", "size"), [(127, 127), (106, 53), (100, 10), (96, 16), (17, 17), (5, 5)])
+@pytest.mark.parametrize(("batch", "size"), [(127, 127), (106, 53), (100, 20), (96, 16), (17, 17), (5, 5)])
 def test_batch_sizes_with_few_divisors(batch, size):
-    """17 fit: never one by one, never much more than fits if there is a better divisor."""
+    """17 fit: never one by one, never less than a vector of 16, never much more than fits if a divisor allows it."""
     assert microbatch_size(None, batch, LAYERS, True, "cpu") == size
 
 
 @pytest.mark.parametrize(
     ("asked", "backend", "layers", "size"),
     [
-        (None, "cpu", LAYERS, 17),
+        (None, "cpu", LAYERS, 16),  # 17 fit, and 16 fill vectors
+        (
+            None,
+            "cpu",
+            {"conv_0": (2, 32, 32, 56)},
+            16,
+        ),  # 5 fit; more than 8 times the cache would be too much
+        (None, "cpu", {"conv_0": (2, 96, 96, 32)}, 1),
         (None, "cpu", {"dense_0": (2, 64)}, 512),
         (None, "cpu", {"conv_0": (2, 1024, 1024, 64)}, 1),
         (None, "tpu", LAYERS, 512),

@@ -1,11 +1,12 @@
-"""Two ways to write a convolution that stay fast when ``vmap`` gives every trial a kernel of its own.
+"""Ways to write a convolution that stay fast when ``vmap`` gives every trial a kernel of its own.
 
-Both are plain slices, products and sums, so every transformation of JAX holds for them.
+All are plain slices, products and sums, so every transformation of JAX holds for them.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ def as_product(
     """
     *_, c, f = kernel.shape
     dot = {"precision": precision, "preferred_element_type": preferred_element_type}
-    patches = jnp.concatenate(_taps(x, g), axis=-1)
+    patches = jnp.concatenate(taps(x, g), axis=-1)
     rows = patches.reshape(
         -1, patches.shape[-1]
     )  # flat: XLA's CPU backend runs the product a little faster so
@@ -36,6 +37,28 @@ def as_product(
         y = lax.dot_general(rows, columns, (((1, 3), (0, 1)), ((2,), (2,))), **dot)
         y = jnp.moveaxis(y, 0, 1)
     return y.reshape(*patches.shape[:-1], f)
+
+
+def as_remat(
+    x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
+) -> jax.Array:
+    """`as_product` of a few examples after the other, whose patches are computed again in the backward pass.
+
+    The patches of all examples, K·L times the size of x, never exist together, and none is kept between the passes. The
+    values are those of `as_product`; the gradient of the kernel is added up in another order.
+    """
+    examples, window = x.shape[0], math.prod(g.window)
+    parts = max((n for n in range(1, window + 1) if examples and examples % n == 0), default=1)
+
+    @jax.checkpoint
+    def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return as_product(x, kernel, g, precision, preferred_element_type)
+
+    if parts == 1:
+        return product(x, kernel)
+    pieces = x.reshape(parts, examples // parts, *x.shape[1:])
+    _, y = lax.scan(lambda _, piece: (None, product(piece, kernel)), None, pieces)
+    return y.reshape(examples, *y.shape[2:])
 
 
 def as_sum(
@@ -50,13 +73,21 @@ def as_sum(
     weights = kernel.reshape(-1, kernel.shape[-1])
     terms = [
         tap.astype(wide) * lax.broadcast_in_dim(weight.astype(wide), tap.shape, (tap.ndim - 1,))
-        for tap, weight in zip(_taps(x, g), weights, strict=True)
+        for tap, weight in zip(taps(x, g), weights, strict=True)
     ]
     return sum(terms).astype(dtype)
 
 
-def _taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
-    """What each tap of the window sees at every place, in the kernel's order: [B, *places, C] each."""
+def taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
+    """What each tap of the window sees at every place, in the kernel's order.
+
+    Args:
+        x: [first, *spatial, last]: examples and channels, or the other way round.
+        g: its geometry.
+
+    Returns:
+        one array [first, *places, last] for each tap.
+    """
     pads = [(0, 0, 0), *((low, high, 0) for low, high in g.pads), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
     # The reach of one tap: from its first to its last place, both included.

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import jax
 
-from jaxlab.convolution.lowerings import as_product, as_sum
+from jaxlab.convolution.lowerings import as_product, as_remat, as_sum
 from jaxlab.errors import InputError, did_you_mean
 
 # What ``lowering`` may be; "native" is jax.lax' own convolution.
-LOWERINGS = ("auto", "product", "sum", "native")
+LOWERINGS = ("auto", "product", "remat", "sum", "native")
 
 
 def check_lowering(lowering: str) -> None:
@@ -35,4 +35,4 @@ def lowering_of(lowering: str, channels: int, features: int, groups: int) -> Cal
         raise InputError("lowering", lowering, remedy)
     if lowering == "auto":
         lowering = "sum" if depthwise else "product"
-    return {"product": as_product, "sum": as_sum}[lowering]
+    return {"product": as_product, "remat": as_remat, "sum": as_sum}[lowering]

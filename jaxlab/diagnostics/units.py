@@ -52,8 +52,15 @@ def init(h: jax.Array | jax.ShapeDtypeStruct) -> UnitCounts:
     )
 
 
-def update(counts: UnitCounts, h: ArrayLike, valid_B: ArrayLike) -> UnitCounts:
+def update(counts: UnitCounts, h: ArrayLike, valid_B: ArrayLike, examples_last: bool = False) -> UnitCounts:
     """Counts with one more batch; examples with ``valid_B`` False (padding) are left out, whatever they hold.
+
+    Args:
+        counts: so far.
+        h: the layer's activations for a batch.
+        valid_B: which examples count.
+        examples_last: h is the transpose of an array [units, *positions, B]; then it is read in that array's order,
+            which is faster and gives the same counts but for rounding.
 
     One sum serves both the dead and the dormant units. Magnitudes add up batch by batch in float32 at least. All
     terms are >= 0, so the relative rounding error is at most 6e-8 times the additions in a row: the number of
@@ -66,10 +73,12 @@ def update(counts: UnitCounts, h: ArrayLike, valid_B: ArrayLike) -> UnitCounts:
     if h.shape[1:] != counts.magnitude.shape or valid_B.shape != h.shape[:1]:
         shape = ", ".join(map(str, counts.magnitude.shape))
         raise InputError("h", h.shape, f"give activations [B, {shape}] and a mask [B]")
-    h = jnp.where(valid_B.reshape((-1,) + (1,) * (h.ndim - 1)), h, 0)
-    size = jnp.abs(h).astype(counts.magnitude.dtype)
+    axis = h.ndim - 1 if examples_last else 0
+    h = jnp.swapaxes(h, 0, axis)
+    h = jnp.where(jnp.expand_dims(valid_B, [other for other in range(h.ndim) if other != axis]), h, 0)
+    total = jnp.sum(jnp.abs(h).astype(counts.magnitude.dtype), axis=axis)
     return UnitCounts(
-        magnitude=counts.magnitude + jnp.sum(size, axis=0),
+        magnitude=counts.magnitude + (jnp.moveaxis(total, 0, -1) if examples_last else total),
         examples=counts.examples + jnp.sum(valid_B, dtype=jnp.int32),
     )
 

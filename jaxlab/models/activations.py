@@ -49,6 +49,11 @@ def resolve(activation: Any) -> Callable[..., Any]:
     return activation
 
 
+def is_elementwise(activation: Callable[..., Any]) -> bool:
+    """Whether a function is known to work on each number alone, so that the order of the axes does not matter."""
+    return any(activation is known for known in ACTIVATIONS.values())
+
+
 def has_flat_zero(activation: str | Callable[..., Any]) -> bool:
     """Whether the activation is exactly 0, with gradient 0, on a half line, so that a unit can be dead.
 

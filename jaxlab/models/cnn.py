@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
-from jaxlab.convolution import conv_general_dilated
+from jaxlab.convolution import conv_examples_last, conv_general_dilated, transposed
 from jaxlab.errors import InputError
 from jaxlab.models import checks
 from jaxlab.models.initializers import Initializer
@@ -104,7 +104,20 @@ class CNN(nnx.Module):
 
     def __call__(self, x_BxSPATIALxC: ArrayLike) -> tuple[jax.Array, dict[str, jax.Array]]:
         checks.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
-        x, activations = jnp.asarray(x_BxSPATIALxC), {}
+        x = jnp.asarray(x_BxSPATIALxC)
+        return self._examples_last(x) if self.examples_last else self._channels_last(x)
+
+    @property
+    def examples_last(self) -> tuple[str, ...]:
+        """The layers that are computed with the examples along the last axis: all convolutions, on a CPU, or none.
+
+        Their post-activations are returned transposed, with the channels last as everywhere.
+        """
+        ours = jax.default_backend() == "cpu" and all(_is_plain(block.layer) for block in self.conv)
+        return tuple(f"conv_{i}" for i in range(len(self.conv))) if ours else ()
+
+    def _channels_last(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        activations = {}
         for i, (block, size) in enumerate(zip(self.conv, self.pool_sizes, strict=True)):
             x = activations[f"conv_{i}"] = block(x)
             if math.prod(size) > 1:
@@ -113,6 +126,32 @@ class CNN(nnx.Module):
                 x = self.dropout(x)
         outputs, dense_activations = self.head(x.reshape(x.shape[0], *self.head.input_shape))
         return outputs, activations | dense_activations
+
+    def _examples_last(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The same but for rounding, with all arrays [C, *spatial, B] in between, see `jaxlab.convolution`."""
+        x, activations = transposed(x), {}
+        for i, (block, size) in enumerate(zip(self.conv, self.pool_sizes, strict=True)):
+            x = block.activate_examples_last(_convolved(block.layer, x))
+            activations[f"conv_{i}"] = transposed(x)
+            if math.prod(size) > 1:
+                x = self.pool(x, size, strides=size)
+            if self.dropout is not None:
+                x = transposed(self.dropout(transposed(x)))
+        outputs, dense_activations = self.head.examples_last(x)
+        return outputs, activations | dense_activations
+
+
+def _is_plain(layer: nnx.Module) -> bool:
+    """Whether a layer is a convolution as built here, lowered as this package likes."""
+    return type(layer) is nnx.Conv and layer.conv_general_dilated is conv_general_dilated
+
+
+def _convolved(layer: nnx.Conv, x_CxSPATIALxB: jax.Array) -> jax.Array:
+    """[F, *spatial, B]."""
+    given = (x_CxSPATIALxB, layer.kernel[...], layer.bias[...])
+    x, kernel, bias = layer.promote_dtype(given, dtype=layer.dtype)
+    y = conv_examples_last(x, kernel, layer.strides, layer.padding)
+    return y + bias.reshape(-1, *(1,) * (y.ndim - 1))
 
 
 def _image_shape(input_shape: Sequence[int]) -> tuple[int, ...]:

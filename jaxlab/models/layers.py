@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from jaxlab.convolution import transposed
 from jaxlab.models import activations, checks, initializers
 
 
@@ -121,10 +122,19 @@ class Block(nnx.Module):
         self.activation = recipe.activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.layer(x)
+        return self.activate(self.layer(x))
+
+    def activate(self, x: jax.Array) -> jax.Array:
+        """What follows the trainable layer: from its outputs, [B, ..., features], to post-activations."""
         if self.norm is not None:
             x = self.norm(x)
         return self.activation(x)
+
+    def activate_examples_last(self, x: jax.Array) -> jax.Array:
+        """The same of [features, ..., B]."""
+        if self.norm is None and activations.is_elementwise(self.activation):
+            return self.activation(x)
+        return transposed(self.activate(transposed(x)))
 
 
 def _batch_norm(features: int, recipe: Recipe, rngs: nnx.Rngs) -> nnx.BatchNorm:

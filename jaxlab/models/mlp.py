@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from jaxlab.convolution import transposed
 from jaxlab.models import checks
 from jaxlab.models.initializers import Initializer
 from jaxlab.models.layers import Block, Dropout, layer_rngs, recipe, trainable
@@ -77,10 +79,37 @@ class MLP(nnx.Module):
 
     def __call__(self, x_BxSPATIALxC: ArrayLike) -> tuple[jax.Array, dict[str, jax.Array]]:
         checks.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
-        x, activations = jnp.asarray(x_BxSPATIALxC), {}
+        x = jnp.asarray(x_BxSPATIALxC)
         x = x.reshape(x.shape[0], math.prod(self.input_shape))
+        return self._behind(lambda first: first(x))
+
+    def examples_last(self, x_CxSPATIALxB: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The same of one array [C, *spatial, B], whose examples are flattened in the order (*spatial, C)."""
+        return self._behind(partial(_applied_examples_last, x_CxSPATIALxB))
+
+    def _behind(self, first: Callable[[nnx.Module], jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The whole network, given what its first trainable layer makes of the inputs."""
+        apply, activations = first, {}
         for i, block in enumerate(self.dense):
-            x = activations[f"dense_{i}"] = block(x)
+            x = activations[f"dense_{i}"] = block.activate(apply(block.layer))
             if self.dropout is not None:
                 x = self.dropout(x)
-        return self.output(x), activations
+            apply = partial(_applied, x)
+        return apply(self.output), activations
+
+
+def _applied(x: jax.Array, layer: nnx.Module) -> jax.Array:
+    return layer(x)
+
+
+def _applied_examples_last(x_CxSPATIALxB: jax.Array, layer: nnx.Module) -> jax.Array:
+    """[B, outputs]. The kernel's rows are reordered instead of x, which has more numbers."""
+    channels, *spatial, examples = x_CxSPATIALxB.shape
+    if type(layer) is not nnx.Linear:
+        return layer(transposed(x_CxSPATIALxB).reshape(examples, math.prod((channels, *spatial))))
+    given = (x_CxSPATIALxB, layer.kernel[...], layer.bias[...])
+    x, kernel, bias = layer.promote_dtype(given, dtype=layer.dtype)
+    kernel = jnp.moveaxis(kernel.reshape(-1, channels, kernel.shape[-1]), 1, 0)
+    rows = kernel.reshape(-1, kernel.shape[-1])
+    y = jax.lax.dot_general(x.reshape(len(rows), examples), rows, (((0,), (0,)), ((), ())))
+    return y + bias[None]

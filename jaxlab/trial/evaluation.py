@@ -43,7 +43,10 @@ def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: b
             for name, function in functions.items()
         }
         sums = {name: sums[name] + jnp.sum(jnp.where(valid_B, value, 0)) for name, value in values.items()}
-        counts = {layer: units.update(counts[layer], activations[layer], valid_B) for layer in counts}
+        counts = {
+            layer: units.update(counts[layer], activations[layer], valid_B, layer in network.examples_last)
+            for layer in counts
+        }
         return (sums, counts), None
 
     start = (

@@ -9,11 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlab.convolution import FULL_VECTORS
 from jaxlab.errors import InputError
 
 # Post-activations that go through a network at once, in bytes, about a core's cache; the evidence is in
 # docs/convolution.md.
 _CACHE = 5 * 2**18
+# So many times the cache is still faster than vectors that are not full.
+_MOST_OVER_CACHE = 8
 
 Layers = Mapping[str, tuple[int, ...]]
 
@@ -39,20 +42,27 @@ def microbatch_size(asked: int | None, batch_size: int, layers: Layers, separabl
     most = _most_in_cache(layers, backend, batch_size)
     sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
     fitting = max(size for size in sizes if size <= most)
-    # A batch size with few divisors: better a little too many at once than one by one.
-    return fitting if 2 * fitting > most else min(size for size in sizes if size >= most)
+    # A batch size with few divisors: better a little too many at once than one by one, or than half a vector.
+    enough = 2 * fitting > most and fitting >= min(FULL_VECTORS, most)
+    return fitting if enough else min(size for size in sizes if size >= most)
 
 
 def evaluation_size(asked: int | None, layers: Layers, backend: str) -> int:
     """How many examples are evaluated at once: as asked, else at most 512, on a CPU as many as its cache allows."""
-    return _most_in_cache(layers, backend, 512) if asked is None else asked
+    if asked is not None:
+        return asked
+    most = _most_in_cache(layers, backend, 512)
+    return most - most % FULL_VECTORS if most > FULL_VECTORS else most
 
 
 def _most_in_cache(layers: Layers, backend: str, otherwise: int) -> int:
     if backend != "cpu" or not layers:
         return otherwise
     example = 4 * sum(math.prod(shape[1:]) for shape in layers.values())
-    return max(1, min(otherwise, _CACHE // example))
+    most = max(1, _CACHE // example)
+    if most < FULL_VECTORS <= most * _MOST_OVER_CACHE:
+        most = FULL_VECTORS
+    return min(otherwise, most)
 
 
 def loss_and_gradient(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxlab.datasets import Dataset
-from jaxlab.models import use_fast_convolutions
+from jaxlab.models import CNN, use_fast_convolutions
 from jaxlab.trial.settings import Configuration, Hyperparameters
 
 
@@ -21,12 +21,15 @@ class Network(NamedTuple):
         apply: ``(parameters, rest, inputs, train) -> (outputs, activations, rest)``; ``train`` is a Python bool.
         layers: shape of each layer's post-activations for one batch, by the layer's name, in the model's order.
         stateless: the model's state is its parameters alone: no statistics, no random keys.
+        examples_last: the layers whose post-activations are transposes of arrays with the examples along the last axis;
+            what reads all of them should do so in that order.
     """
 
     init: Callable[..., tuple[Any, Any]]
     apply: Callable[..., tuple[jax.Array, dict[str, jax.Array], Any]]
     layers: dict[str, tuple[int, ...]]
     stateless: bool
+    examples_last: frozenset[str] = frozenset()
 
 
 def build_model(
@@ -73,6 +76,8 @@ def network_of(
         layers.update({name: jnp.shape(value) for name, value in activations.items()})
         return outputs
 
+    module = nnx.merge(graph, parameters, rest)
+    own = frozenset(module.examples_last) if isinstance(module, CNN) else frozenset()
     inputs = jax.ShapeDtypeStruct((2, *data.input_shape), data.train.inputs.dtype)
     jax.eval_shape(look, parameters, rest, inputs)
-    return Network(init, apply, layers, not jax.tree.leaves(rest))
+    return Network(init, apply, layers, not jax.tree.leaves(rest), own)

@@ -1,0 +1,229 @@
+"""Networks whose arrays have the examples along the last axis: the same numbers, in another order of memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from small import study
+
+from jaxlab import space
+from jaxlab.convolution import conv_examples_last, conv_general_dilated, transposed
+from jaxlab.diagnostics import units
+from jaxlab.engine import compile_programs, make_pack, train
+from jaxlab.models import CNN, use_fast_convolutions
+from jaxlab.study.resolve import hyperparameters_in
+
+NUMBERS = {3: ("NWC", "WIO", "NWC"), 4: ("NHWC", "HWIO", "NHWC")}
+SHAPES = [
+    # x, kernel, strides, padding
+    ((3, 9, 2), (3, 2, 5), (1,), "SAME"),
+    ((3, 10, 2), (4, 2, 5), (2,), "SAME"),
+    ((2, 11, 1), (5, 1, 3), (2,), ((1, 0),)),
+    ((3, 6, 7, 2), (3, 3, 2, 5), (1, 1), "SAME"),
+    ((3, 7, 6, 3), (3, 2, 3, 4), (2, 1), "VALID"),
+    ((2, 5, 5, 1), (5, 5, 1, 3), (1, 2), ((2, 1), (0, 3))),
+    ((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), "VALID"),
+]
+
+
+def arrays(shape, kernel, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(size=shape)), jnp.asarray(rng.normal(size=kernel))
+
+
+@pytest.mark.parametrize(("shape", "kernel", "strides", "padding"), SHAPES)
+def test_values_and_derivatives_are_those_of_lax(x64, shape, kernel, strides, padding):
+    x, k = arrays(shape, kernel)
+
+    def ours(x, k):
+        return transposed(conv_examples_last(transposed(x), k, strides, padding))
+
+    def lax(x, k):
+        numbers = NUMBERS[x.ndim]
+        return jax.lax.conv_general_dilated(x, k, strides, padding, dimension_numbers=numbers)
+
+    moved = arrays(shape, kernel, seed=1)
+    for function in (lambda f: f(x, k), lambda f: jax.jvp(f, (x, k), moved)[1]):
+        np.testing.assert_allclose(function(ours), function(lax), rtol=1e-12, atol=1e-12)
+    # Both gradients, and forward over reverse, which curvature needs.
+    gradients = [jax.grad(lambda x, k, f=f: jnp.sum(jnp.sin(f(x, k))), (0, 1)) for f in (ours, lax)]
+    for a, b in zip(*(jax.tree.leaves(jax.jvp(g, (x, k), moved)) for g in gradients), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("mapped", [(0, 0), (None, 0), (0, None)])
+def test_trials_are_mapped(x64, mapped):
+    (x, k), several = arrays((3, 6, 7, 2), (3, 3, 2, 5)), np.array([1.0, -2.0, 0.5])
+    xs, ks = (
+        array if axis is None else jnp.stack([array * each for each in several])
+        for array, axis in zip((x, k), mapped, strict=True)
+    )
+
+    def conv(x, k):
+        return conv_examples_last(transposed(x), k, (1, 1), "SAME")
+
+    found = jax.vmap(conv, in_axes=mapped)(xs, ks)
+    for i in range(3):
+        one = conv(xs if mapped[0] is None else xs[i], ks if mapped[1] is None else ks[i])
+        np.testing.assert_allclose(found[i], one, rtol=1e-12)
+
+
+def pair(**options):
+    """One network twice: as a study trains it on this CPU, and with channels last."""
+    options = {"input_shape": (9, 7, 2), "outputs": 4, "features": (5, 6)} | options
+    both = [CNN(**options, rngs=nnx.Rngs(params=0, dropout=1)) for _ in range(2)]
+    use_fast_convolutions(both[1], "product")
+    assert both[0].examples_last == tuple(f"conv_{i}" for i in range(len(options["features"])))
+    assert both[1].examples_last == ()
+    return both
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"input_shape": (23, 3), "strides": 2, "padding": 1, "pool_sizes": 1},
+        {"dense": (8,), "pooling": "average", "pool_sizes": (2, 3)},
+        {"features": (5,), "kernel_sizes": [(5, 3)], "padding": [((2, 1), (0, 1))], "dense": (8, 3)},
+        {"batch_norm": True, "dropout_rate": 0.4, "dense": (8,)},
+        {"activation": "elu", "bias_init": "uniform_fan_in", "kernel_init": "he_uniform"},
+        {"activation": lambda x: jax.nn.softmax(x, axis=-1)},  # not elementwise: over the channels
+        {"features": (4, 3, 5), "pool_sizes": [1, 2, 2], "strides": [1, 2, 1]},
+    ],
+    ids=lambda options: ",".join(options) or "plain",
+)
+@pytest.mark.parametrize("train", [True, False])
+def test_a_network_computes_the_same_in_both_orders(options, train):
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(11, *options.get("input_shape", (9, 7, 2)))))
+    found = []
+    for model in pair(**options):
+        (model.train if train else model.eval)()
+
+        def loss(model):
+            outputs, activations = model(x)
+            return jnp.sum(outputs**2), (outputs, activations)
+
+        gradient, seen = nnx.grad(loss, has_aux=True)(model)
+        found.append((seen, nnx.to_pure_dict(gradient), nnx.to_pure_dict(nnx.state(model))))
+    ours, plain = found
+    assert list(ours[0][1]) == list(plain[0][1])  # the layers, in the order of the network
+    paths = jax.tree_util.tree_leaves_with_path(plain)
+    for (path, b), a in zip(paths, jax.tree.leaves(ours), strict=True):
+        if not jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key):
+            assert a.shape == b.shape
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+
+
+def test_bfloat16_stays_bfloat16():
+    ours, plain = (model(jnp.ones((4, 9, 7, 2)))[1] for model in pair(dtype="bfloat16"))
+    assert {h.dtype for h in (*ours.values(), *plain.values())} == {jnp.dtype("bfloat16")}
+    for name in plain:
+        np.testing.assert_allclose(ours[name].astype(float), plain[name].astype(float), atol=0.1)
+
+
+def test_a_layer_put_in_by_a_user_is_called_as_ever():
+    model = CNN((9, 7, 2), 4, features=(5, 6), rngs=nnx.Rngs(0))
+
+    class Doubled(nnx.Module):
+        def __init__(self, layer):
+            self.layer = layer
+
+        def __call__(self, x):
+            return 2 * self.layer(x)
+
+    expected = model(jnp.ones((2, 9, 7, 2)))[0]
+    model.head.output = Doubled(model.head.output)
+    np.testing.assert_allclose(model(jnp.ones((2, 9, 7, 2)))[0], 2 * expected, rtol=1e-5)
+    model.conv[0].layer = Doubled(model.conv[0].layer)
+    assert model.examples_last == ()
+    assert model(jnp.ones((2, 9, 7, 2)))[1]["conv_0"].shape == (2, 9, 7, 5)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5, 3), (6, 8, 3), (6, 3)])
+def test_units_are_counted_the_same_in_both_orders(shape):
+    rng = np.random.default_rng(3)
+    h = np.maximum(rng.normal(size=shape), 0).astype(np.float32)
+    h[..., 1] = 0
+    h[2] = np.nan  # left out, whatever it holds
+    h, valid = jnp.asarray(h), np.array([True, True, False, True, False, True])
+    plain = units.update(units.init(h), h, valid)
+    turned = transposed(transposed(h))
+    ours = units.update(units.init(h), turned, valid, examples_last=True)
+    assert ours.examples == plain.examples == 4
+    np.testing.assert_allclose(ours.magnitude, plain.magnitude, rtol=1e-6)
+    np.testing.assert_array_equal(units.dead(ours), units.dead(plain))
+    assert units.dead(ours)[1]
+
+
+def gradient_and_bytes(lowering, trials=4):
+    """Of three convolutions mapped over trials: kernels after a few steps, and the program's temporaries."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(18, 8, 8, 2)).astype(np.float32)
+    sizes = ((2, 6), (6, 6), (6, 6))
+    kernels = [0.2 * rng.normal(size=(trials, 3, 3, *size)).astype(np.float32) for size in sizes]
+
+    def loss(kernels):
+        y = x
+        for k in kernels:
+            y = conv_general_dilated(
+                jax.nn.relu(y), k, (1, 1), "SAME", dimension_numbers=NUMBERS[4], lowering=lowering
+            )
+        return jnp.mean(y**2)
+
+    def train(kernels):
+        def step(kernels, _):
+            return jax.tree.map(lambda k, g: k - 0.1 * g, kernels, jax.grad(loss)(kernels)), None
+
+        return jax.lax.scan(step, kernels, None, length=3)[0]
+
+    program = jax.jit(jax.vmap(train)).lower(kernels).compile()
+    return program(kernels), program.memory_analysis().temp_size_in_bytes
+
+
+def test_recomputed_patches_give_the_same_in_less_memory():
+    (product, whole), (remat, smaller) = gradient_and_bytes("product"), gradient_and_bytes("remat")
+    for a, b in zip(remat, product, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert smaller < whole / 2
+
+
+@pytest.mark.parametrize("examples", [0, 1, 7, 12])
+def test_recomputed_patches_of_any_number_of_examples(x64, examples):
+    x, k = arrays((examples, 6, 7, 2), (3, 3, 2, 5))
+
+    def both(lowering):
+        def total(x, k):
+            y = conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=NUMBERS[4], lowering=lowering)
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jvp(jax.grad(total, (0, 1), has_aux=True), (x, k), (x, k))
+
+    for a, b in zip(jax.tree.leaves(both("remat")), jax.tree.leaves(both("product")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_lanes_do_not_matter_with_awkward_channels(width):
+    """The same trial in several lanes, next to itself, others and a diverging one: the same bits."""
+    its = study(
+        space.grid(learning_rate=[1e-2, 1e-3, 1e30]),
+        epochs=1,
+        features=[5, 13],
+        kernel_sizes=[3, 5],
+        batch_size=31,
+    )
+    (group,) = its.groups
+    lanes = np.array([0, 1, 0, 2, 0, 1, 0, 0])
+    hyper = jax.tree.map(lambda values: values[lanes], hyperparameters_in(group))
+    one = jax.tree.map(lambda values: values[0], hyper)
+    programs = compile_programs(its.trial_of(group), one, its.arrays, make_pack(width))
+    found = {}
+    for piece in train(programs, hyper, its.arrays, epochs=1):
+        for name, values in piece.record.items():
+            for trial, value in zip(piece.trials, values, strict=True):
+                found.setdefault((name, piece.final, piece.epochs[0]), {})[trial] = value.tobytes()
+    assert len(found) > 20
+    for name, values in found.items():
+        assert len(values) == len(lanes)
+        assert len({values[trial] for trial in np.flatnonzero(lanes == 0)}) == 1, name
