@@ -85,7 +85,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             "",
             about["words"],
             "",
-            *_table(_COLUMNS, _cell_rows(found["rows"], cell)),
+            *_table(*cell_table(found["rows"], cell)),
         ]
     return "\n".join(lines) + "\n"
 
@@ -109,6 +109,11 @@ def _left_out(found: Mapping[str, Any]) -> list[str]:
 
 def _goal(row: Row) -> list[str]:
     return [row["goal"], f"{row['value']:.2f} {row['unit']}", row["detail"]]
+
+
+def cell_table(rows: Sequence[Row], cell: str) -> tuple[Sequence[str], list[list[str]]]:
+    """The columns and lines of one cell's table; its rows have their shares, see `with_shares`."""
+    return _COLUMNS, _cell_rows(rows, cell)
 
 
 def _cell_rows(rows: Sequence[Row], cell: str) -> list[list[str]]:

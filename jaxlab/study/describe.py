@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlab import __version__
 from jaxlab.pruning import plain_rule
 from jaxlab.space import Group
 from jaxlab.store import FORMAT
@@ -73,12 +74,17 @@ def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Versions and devices."""
     return {
         "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        | {package: _version(package) for package in _PACKAGES},
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "processor": processor(),
         "devices": len(devices),
     }
+
+
+def _version(package: str) -> str:
+    """Of an installed package; jaxlab itself also runs from a clone that is not installed."""
+    return __version__ if package == "jaxlab" else importlib.metadata.version(package)
 
 
 def processor() -> str:

@@ -1,0 +1,242 @@
+"""One trial in several lanes, next to tame and to diverging neighbours, in two processes: are its bits the same?"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from accelerator_questions.asking import Answer, Asking, Row, Table
+from accelerator_questions.measuring import (
+    FAILURES,
+    IN_ORDER,
+    TINY,
+    by,
+    compiled,
+    option_sets,
+    reason,
+)
+from jaxlab.benchmark.contenders.fused import trial_of
+from jaxlab.benchmark.problem import Problem, make_problem
+from jaxlab.engine import Programs, flat, train
+from jaxlab.trial import Hyperparameters, shared_arrays
+
+#: The trial that is looked at, and what makes a neighbour diverge.
+SEED, RATE, DIVERGING = 7, 3e-3, 1e30
+#: What each run is called, the lane of the trial (first, middle, last), and whether its neighbours diverge.
+RUNS = {
+    "reference": (0, False),
+    "again": (0, False),
+    "in the middle lane": (1, False),
+    "in the last lane": (2, False),
+    "diverging neighbours": (0, True),
+    "last lane, diverging neighbours": (2, True),
+}
+#: Runs that the second process does as well.
+OTHER_PROCESS = ("reference", "last lane, diverging neighbours")
+Bits = dict[str, str]
+
+
+def ask(asking: Asking) -> None:
+    """Every set of options at every width; the widest that matters first."""
+    widths = (4,) if asking.small else (64, 256, 8)
+    plan = [(chosen, width) for width in widths for chosen in option_sets()]
+    with _Other() as other:
+        for chosen, width in asking.in_time(plan, lambda each: f"({each[0].letter}) at width {each[1]}"):
+            job = {"letter": chosen.letter, "width": width, "small": asking.small}
+            other.begin(job)
+            other.begin(job)
+            row: Row = {"options": chosen.letter, "words": chosen.words, "width": width}
+            try:
+                here = found(job, tuple(RUNS))
+            except FAILURES as error:
+                other.found()
+                asking.row(**row, refused=reason(error))
+                continue
+            there = other.found()
+            asking.row(**row, **comparisons(here["bits"], there), diverged=here["diverged"])
+
+
+def answer(rows: Sequence[Row]) -> Answer:
+    """Whether all comparisons are equal, by set of options."""
+    measured = [row for row in rows if "differs" in row]
+    sets = [by(measured, options=letter) for letter in dict.fromkeys(row["options"] for row in measured)]
+    says = [f"Bitwise equal {', '.join(map(_share, sets))}."] if sets else []
+    says += [_said(each) for each in sets]
+    for row in measured:
+        if row["diverged"] == 0 and row["width"] > 1:
+            says.append(f"At width {row['width']} no neighbour diverged: that comparison says nothing.")
+    failed = [row for row in measured if isinstance(row["other process"], str)]
+    if failed:
+        says.append(f"Not compared with a second process: {failed[0]['other process']}.")
+    names = [name for name in RUNS if name != "reference"]
+    cells = []
+    for row in rows:
+        cells.append([f"({row['options']})", str(row["width"])])
+        if "refused" in row:
+            cells[-1] += [f"absent: {row['refused']}", *[""] * len(names)]
+        else:
+            cells[-1] += [*(_equal(row["differs"][name]) for name in names), _other(row)]
+    return Answer(says, [Table(("options", "width", *names, "other process"), cells)])
+
+
+def comparisons(here: Mapping[str, Bits], there: Mapping[str, Bits] | str) -> dict[str, Any]:
+    """What differs from the reference in each run, and between two processes, or why that is unknown."""
+    differs = {name: differing(here["reference"], here[name]) for name in RUNS if name != "reference"}
+    if isinstance(there, str):
+        return {"differs": differs, "other process": there}
+    return {"differs": differs, "other process": {name: differing(here[name], there[name]) for name in there}}
+
+
+def differing(one: Bits, other: Bits) -> list[str]:
+    """Names of what is not bitwise equal, in the order in which it was recorded."""
+    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
+
+
+def found(job: Mapping[str, Any], runs: Sequence[str]) -> dict[str, Any]:
+    """The bits of the trial in each of the runs, and how many neighbours diverged in the last."""
+    cell, epochs, steps = (TINY, 2, 2) if job["small"] else (IN_ORDER[0], 2, 8)
+    problem = make_problem(cell, job["width"], steps)
+    chosen = next(each for each in option_sets() if each.letter == job["letter"])
+    programs = compiled(trial_of(problem), problem, job["width"], chosen)
+    bits, diverged = {}, 0
+    for name in runs:
+        bits[name], diverged = _bits(programs, problem, epochs, *RUNS[name])
+    return {"bits": bits, "diverged": diverged}
+
+
+def _bits(programs: Programs, problem: Problem, epochs: int, place: int, diverging: bool) -> tuple[Bits, int]:
+    """Digests of all that the trial records, and of the state in which it ends."""
+    width = programs.pack.width
+    lane = (0, width // 2, width - 1)[place]
+    rates = np.full(width, DIVERGING if diverging else RATE, np.float32)
+    seeds = np.arange(100, 100 + width, dtype=np.int32)
+    rates[lane], seeds[lane] = RATE, SEED
+    hyperparameters = Hyperparameters(learning_rate=rates, seed=seeds)
+    bits: Bits = {}
+    bad = np.zeros(width, bool)
+    for piece in train(programs, hyperparameters, shared_arrays(problem.data), epochs):
+        row = int(np.flatnonzero(piece.trials == lane)[0])
+        when = "at the end" if piece.final else f"at epoch {piece.epochs[0]}"
+        bits |= {f"{name} {when}": _digest(values[row]) for name, values in piece.record.items()}
+        if piece.ended is not None:
+            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flat(piece.ended.states).items()}
+        else:
+            bad[piece.trials] |= (piece.record["first_bad_step"] >= 0).any(axis=1)
+    return bits, int(bad.sum())
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+
+
+class _Other:
+    """A second process that trains the same at the same time, one line of JSON for each job.
+
+    So kernels are tuned on a busy device: what is chosen differently then may be chosen differently at any time.
+    """
+
+    def __enter__(self) -> _Other:
+        command = [sys.executable, "-m", __name__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Train it."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+
+    def found(self) -> dict[str, Bits] | str:
+        """The bits of some runs, or why there are none."""
+        line = self._process.stdout.readline()
+        if not line:
+            return f"it ended with exit status {self._process.wait()}"
+        return json.loads(line)
+
+
+def _answer_jobs() -> None:
+    """The second process: jobs from standard input, their bits to standard output."""
+    for line in sys.stdin:
+        try:
+            result: Any = found(json.loads(line), OTHER_PROCESS)["bits"]
+        except FAILURES as error:
+            result = reason(error)
+        print(json.dumps(result), flush=True)
+
+
+def _compared(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Every comparison of one set of options: where, and what differs."""
+    return [
+        (f"{name} at width {row['width']}", names)
+        for row in rows
+        for name, names in (
+            *row["differs"].items(),
+            *((f"other process, {name}", each) for name, each in _processes(row).items()),
+        )
+    ]
+
+
+def _share(rows: Sequence[Row]) -> str:
+    """How many comparisons of one set of options are equal."""
+    compared = _compared(rows)
+    equal = sum(not names for _, names in compared)
+    count = f"all {equal}" if equal == len(compared) else f"**{equal} of {len(compared)}**"
+    return f"in {count} comparisons under ({rows[0]['options']})"
+
+
+def _compared(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Every comparison of one set of options: where, and what differs."""
+    return [
+        (f"{name} at width {row['width']}", names)
+        for row in rows
+        for name, names in (
+            *row["differs"].items(),
+            *((f"other process, {name}", each) for name, each in _processes(row).items()),
+        )
+    ]
+
+
+def _share(rows: Sequence[Row]) -> str:
+    """How many comparisons of one set of options are equal."""
+    compared = _compared(rows)
+    equal = sum(not names for _, names in compared)
+    count = f"all {equal}" if equal == len(compared) else f"**{equal} of {len(compared)}**"
+    return f"in {count} comparisons under ({rows[0]['options']})"
+
+
+def _said(rows: Sequence[Row]) -> str:
+    """What one set of options is, and what differs under it."""
+    head = f"({rows[0]['options']}) {rows[0]['words']}"
+    wrong = [(where, names) for where, names in _compared(rows) if names]
+    if not wrong:
+        return f"{head}: equal."
+    where, names = wrong[0]
+    return f"{head}: **NOT equal**, first {where}, where {len(names)} arrays differ, {names[0]} before the others."
+
+
+def _processes(row: Row) -> dict[str, list[str]]:
+    return {} if isinstance(row["other process"], str) else row["other process"]
+
+
+def _equal(names: Sequence[str]) -> str:
+    return f"differs: {names[0]}" if names else "equal"
+
+
+def _other(row: Row) -> str:
+    found = _processes(row)
+    return _equal([name for names in found.values() for name in names]) if found else "–"
+
+
+if __name__ == "__main__":
+    _answer_jobs()

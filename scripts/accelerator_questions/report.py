@@ -1,0 +1,220 @@
+"""The report of ``scripts/accelerator.py``: every row as JSON, and answers and tables as Markdown."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerator_questions import Question
+from jaxlab.errors import InputError
+
+_INTRODUCTION = """\
+Each question was asked in a process of its own, within a time limit; `scripts/accelerator.py` asks them and
+`scripts/accelerator_questions/` holds one file per question. The JSON file beside this one holds every row."""
+
+
+class Report:
+    """What is known so far, in ``FOLDER/DEVICE-accelerator.json`` and ``.md``.
+
+    The device's name is known once the first question runs on it. Answers that an earlier run wrote to these files
+    stay until their question is asked again.
+
+    Args:
+        questions: all there are, in order.
+        folder: of the two files.
+        small: asked with tiny sizes: such files say so in their name.
+        command: that asks.
+    """
+
+    def __init__(self, questions: Sequence[Question], folder: Path, small: bool, command: str):
+        self.order = list(questions)
+        self.folder, self.small, self.command = folder, small, command
+        self.date = datetime.date.today().isoformat()
+        self.environment: dict[str, Any] | None = None
+        self.answers: dict[str, dict[str, Any]] = {}
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Of the JSON and of the Markdown."""
+        device = (self.environment or {}).get("name", "unknown")
+        name = f"{device}-accelerator{'-small' if self.small else ''}"
+        return self.folder / f"{name}.json", self.folder / f"{name}.md"
+
+    def begin(self, question: Question, limit: float) -> None:
+        """A question is asked now."""
+        self.answers[question.name] = {
+            "date": self.date,
+            "command": self.command,
+            "environment": self.environment,
+            "limit": limit,
+            "outcome": "in progress",
+            "notes": [],
+            "says": [],
+            "tables": [],
+            "rows": [],
+        }
+
+    def take(self, question: Question, lines: Sequence[Mapping[str, Any]]) -> None:
+        """What the question's process wrote."""
+        found = self.answers[question.name]
+        for line in lines:
+            if "environment" in line:
+                found["environment"] = line["environment"]
+                self._where(line["environment"])
+            elif "row" in line:
+                found["rows"].append(line["row"])
+            elif "note" in line:
+                found["notes"].append(line["note"])
+            else:
+                found |= line["answer"]
+        if any("environment" not in line for line in lines):
+            self.write()
+
+    def end(self, question: Question, outcome: str, seconds: float, log: str = "") -> None:
+        """The question's process has ended: ``outcome`` is "answered", or what went wrong."""
+        self.answers[question.name] |= {"outcome": outcome, "seconds": seconds}
+        if log:
+            self.answers[question.name]["log"] = log
+        self.write()
+
+    def leave_out(self, question: Question, why: str) -> None:
+        """The question is not asked; an earlier answer to it stays."""
+        if question.name not in self.answers:
+            self.begin(question, 0)
+            self.answers[question.name]["outcome"] = f"not asked: {why}"
+        if self.environment is not None:
+            self.write()
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Of every question."""
+        return {name: found["rows"] for name, found in self.answers.items()}
+
+    def write(self) -> None:
+        """Both files, each replaced whole."""
+        content = {
+            "environment": self.environment,
+            "date": self.date,
+            "command": self.command,
+            "small": self.small,
+            "questions": {each.name: self.answers[each.name] for each in self._known()},
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(
+            self.paths, (json.dumps(content, indent=1) + "\n", self.markdown()), strict=True
+        ):
+            fresh = path.with_name(path.name + ".new")
+            fresh.write_text(text)
+            fresh.replace(path)
+
+    def markdown(self) -> str:
+        """The report for people."""
+        where = self.environment or {}
+        lines = [
+            f"# What {where.get('device_kind', 'this device')} answers",
+            "",
+            f"{_about(where)}{self.date}." if where else f"No process reached the device; {self.date}.",
+            "",
+            f"    {self.command}",
+            "",
+            *(["**Tiny sizes (`--small`): the figures mean nothing.**", ""] if self.small else []),
+            _INTRODUCTION,
+            "",
+            *_table(("", "question", "answer"), [self._line(each) for each in self.order]),
+        ]
+        for each in self._known():
+            lines += ["", *self._section(each)]
+        return "\n".join(lines) + "\n"
+
+    def _known(self) -> list[Question]:
+        return [each for each in self.order if each.name in self.answers]
+
+    def _line(self, question: Question) -> list[str]:
+        """Of the table of contents."""
+        found = self.answers.get(question.name)
+        number, words = str(self.order.index(question) + 1), f"{question.words} (`{question.name}`)"
+        if found is None:
+            return [number, words, "not asked"]
+        said = found["says"][0] if found["says"] else ""
+        failed = "" if found["outcome"] == "answered" else f"**{found['outcome']}**"
+        return [number, words, " ".join(part for part in (failed, said) if part)]
+
+    def _section(self, question: Question) -> list[str]:
+        found = self.answers[question.name]
+        lines = [
+            f"## {self.order.index(question) + 1}. {question.name.capitalize()}",
+            "",
+            f"*{question.words}*",
+        ]
+        if found["outcome"].startswith("not asked"):
+            return [*lines, "", f"{found['outcome'].capitalize()}."]
+        for said in found["says"]:
+            lines += ["", said]
+        for table in found["tables"]:
+            lines += ["", *([f"{table['title']}", ""] if table["title"] else [])]
+            lines += _table(table["columns"], table["rows"])
+        for note in found["notes"]:
+            lines += ["", note]
+        return [*lines, "", self._small_print(found)]
+
+    def _small_print(self, found: Mapping[str, Any]) -> str:
+        words = []
+        if found["outcome"] == "answered":
+            words.append(f"Took {found['seconds']:.0f} s of at most {found['limit']:.0f} s.")
+        else:
+            words.append(f"**{found['outcome'][0].upper()}{found['outcome'][1:]}.**")
+        where = found["environment"] or {}
+        if (found["date"], where.get("versions")) != (self.date, (self.environment or where).get("versions")):
+            words.append(f"From an earlier run, `{found['command']}`: {_about(where)}{found['date']}.")
+        elif found["command"] != self.command:
+            words.append(f"From `{found['command']}` on the same day.")
+        return " ".join(words)
+
+    def _where(self, environment: dict[str, Any]) -> None:
+        """The device is known: from here on there are files, and what they hold of other questions is kept."""
+        known = self.environment is not None
+        self.environment = environment
+        if known:
+            return
+        earlier = _read(self.paths[0])
+        for name, found in earlier.items():
+            if self.answers.get(name, {}).get("outcome", "not asked").startswith("not asked"):
+                self.answers[name] = found
+
+
+def check_folder(folder: Path) -> Path:
+    """The folder, or an InputError where it is something else."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("--out", str(folder), "give a folder")
+    return folder
+
+
+def _about(where: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{package} {version}" for package, version in where.get("versions", {}).items())
+    count = where.get("cores", "?")
+    cores = f"{count} core{'s' * (count != 1)}"
+    count = where.get("cores", "?")
+    cores = f"{count} core{'s' * (count != 1)}"
+    count = where.get("cores", "?")
+    cores = f"{count} core{'s' * (count != 1)}"
+    device = f"{where.get('devices', 1)} × {where.get('device_kind', 'unknown')}"
+    return f"{device}; {where.get('processor', 'unknown processor')}, {cores}; {versions}; "
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The answers of an earlier run."""
+    try:
+        return json.loads(path.read_text())["questions"]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        print(f"accelerator.py: {path} cannot be read and is replaced", file=sys.stderr)
+        return {}
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [list(columns), ["---"] * len(columns), *(list(row) for row in rows)]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -1,0 +1,140 @@
+"""Whole studies: most trials stop early, states wait in host memory, a run folder is written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from accelerator_questions.asking import Answer, Asking, Row, Table
+from accelerator_questions.measuring import FAILURES, IN_ORDER, TINY, by, compiled, option_sets, reason
+from jaxlab.benchmark.cells import Cell
+from jaxlab.benchmark.contenders.fused import trial_of
+from jaxlab.benchmark.problem import make_problem
+from jaxlab.benchmark.report import size
+from jaxlab.benchmark.studies import EPOCHS, many, measure_stopping, study_of
+from jaxlab.engine import GroupTraining, Training, placed
+from jaxlab.store import missing_library
+from jaxlab.trial import shared_arrays
+
+
+class _Step(NamedTuple):
+    """One thing to measure, and what it is called where there is no time for it."""
+
+    words: str
+    ask: Callable[[], None]
+
+
+def ask(asking: Asking) -> None:
+    """Stopping early; states in host memory; a run folder."""
+    cell = TINY if asking.small else IN_ORDER[0]
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "widths.json"
+        plan = (
+            _Step("stopping early", partial(_stopping, asking, cell, cache)),
+            _Step("states in host memory", partial(_resident, asking, cell)),
+            _Step("a run folder", partial(_folder, asking, cell, cache)),
+        )
+        for step in asking.in_time(plan, lambda step: step.words):
+            try:
+                step.ask()
+            except FAILURES as error:
+                asking.note(f"Not measured: {step.words} ({reason(error)}).")
+
+
+def answer(rows: Sequence[Row]) -> Answer:
+    """What is left of the time, and what waiting and writing cost."""
+    says, tables = [], []
+    for row in by(rows, kind="stopping"):
+        full, stopping = (np.median(row["seconds"][name]) for name in ("full", "stopping"))
+        says.append(
+            f"{row['trials']} trials of which three in four stop after {row['stopped_epoch']} of {row['epochs']} "
+            f"epochs take {100 * row['share']:.1f} % of the time of the full study ({stopping:.2f} s at width "
+            f"{row['widths']['stopping']}, {full:.2f} s at width {row['widths']['full']}); "
+            f"{100 * row['ideal']:.1f} % is what is left to train."
+        )
+    waiting = by(rows, kind="resident")
+    if waiting:
+        says += _said_of_waiting(waiting)
+        cells = [
+            [
+                str(row["resident"]),
+                str(row["packs"]),
+                f"{1e3 * row['seconds_per_epoch']:.3g} ms",
+                size(row["pack_bytes"]),
+            ]
+            for row in waiting
+        ]
+        columns = ("packs on the device", "packs", "an epoch of all", "states of a pack")
+        tables.append(Table(columns, cells, "States that wait in host memory:"))
+    for row in by(rows, kind="folder"):
+        if "absent" in row:
+            says.append(f"A run folder: absent, {row['absent']}.")
+        else:
+            with_, without = (np.median(row["seconds"][name]) for name in ("with", "without"))
+            says.append(
+                f"A run folder costs {100 * (with_ / without - 1):.1f} % ({row['trials']} trials, {row['epochs']} "
+                f"epochs: {with_:.2f} s with, {without:.2f} s without)."
+            )
+    return Answer(says, tables)
+
+
+def _stopping(asking: Asking, cell: Cell, cache: Path) -> None:
+    asking.row(kind="stopping", **measure_stopping(cell, None, 1 if asking.small else 2, cache))
+
+
+def _resident(asking: Asking, cell: Cell) -> None:
+    """An epoch of several packs whose states all stay on the device, half of them, none."""
+    width, packs, epochs = (4, 2, 2) if asking.small else (128, 8, 5)
+    problem = make_problem(cell, width * packs, 2 if asking.small else 16)
+    programs = compiled(trial_of(problem), problem, width, option_sets()[0])
+    shared = placed(shared_arrays(problem.data), programs.pack)
+    for resident in (packs, packs // 2, 0):
+        group = GroupTraining(programs, problem.hyperparameters, shared, resident)
+        ends: dict[int, float] = {}
+        for _, piece in Training([group], epochs).segments():
+            ends[int(piece.epochs[-1])] = time.perf_counter()
+        each = (ends[epochs] - ends[1]) / (epochs - 1)
+        about = {"packs": packs, "width": width, "pack_bytes": programs.state_bytes}
+        asking.row(kind="resident", resident=resident, seconds_per_epoch=each, **about)
+
+
+def _folder(asking: Asking, cell: Cell, cache: Path) -> None:
+    library = missing_library()
+    if library:
+        asking.row(kind="folder", cell=cell.name, trials=many(), absent=f"{library} is not installed")
+        return
+    epochs, rounds = (2, 1) if asking.small else (EPOCHS, 2)
+    study = study_of(cell, many(), epochs)
+    seconds: dict[str, list[float]] = {"with": [], "without": []}
+    for number in range(rounds if asking.small else rounds + 1):
+        for name, times in seconds.items():
+            with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
+                out = Path(folder) / "run" if name == "with" else None
+                began = time.perf_counter()
+                about = study.run(out, width_cache=cache).attrs
+                taken = time.perf_counter() - began - about["compile_seconds"] - about["probe_seconds"]
+            if number or asking.small:  # the first round also compiles what judges the results
+                times.append(taken)
+    asking.row(kind="folder", cell=cell.name, trials=many(), epochs=epochs, seconds=seconds)
+
+
+def _said_of_waiting(rows: Sequence[Row]) -> list[str]:
+    """Where states wait in host memory they cross the bus twice an epoch."""
+    times = {row["resident"]: row["seconds_per_epoch"] for row in rows}
+    if len(times) < 2:
+        return []
+    most, fewest = max(times), min(times)
+    row = rows[0]
+    extra = times[fewest] - times[most]
+    moved = 2 * (most - fewest) * row["pack_bytes"]
+    rate = f", {moved / extra / 1e9:.1f} GB/s there and back" if extra > 0 else ""
+    return [
+        f"With the states of {most - fewest} of {row['packs']} packs in host memory an epoch takes "
+        f"{times[fewest] / times[most]:.2f} × its time ({size(row['pack_bytes'])} a pack{rate})."
+    ]
