@@ -229,11 +229,11 @@ def test_results_that_would_execute_something_are_not_opened(finished, tmp_path,
     assert found.outcome.values.tolist() == finished[1].outcome.values.tolist()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', '{"format": 2}'])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', '{"format": 3}'])
 def test_what_is_no_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(
-        InputError, match=r"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads 2)"
+        InputError, match=r"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads 3)"
     ):
         RunFolder(tmp_path).describe()

@@ -82,8 +82,8 @@ def _wrong_group(group: Mapping[str, Any]) -> str:
     if width is not None and not _whole(width, 1):
         return f"a width of {_shown(width)}"
     for name in ("fingerprint", "nondeterministic"):
-        if not isinstance(group.get(name), (str, type(None))):
-            return f"the {name} of a group is {_shown(group[name])}"
+        if not isinstance(group.get(name, 0), (str, type(None))):
+            return f"the {name} of a group is {_shown(group.get(name, 'missing'))}"
     return ""
 
 

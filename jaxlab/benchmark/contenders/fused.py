@@ -21,8 +21,17 @@ from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, shar
 LONG = 100_000
 
 
-def trial_of(problem: Problem, kind: type[CNN] = CNN, at_once: int | None = None) -> Trial:
-    """What a study trains, with the loss of every step on record; ``at_once`` examples, by default as it chooses."""
+def trial_of(
+    problem: Problem, kind: type[CNN] = CNN, at_once: int | None = None, convolution: str = "auto"
+) -> Trial:
+    """What a study trains, with the loss of every step on record.
+
+    Args:
+        problem: the trials.
+        kind: of network.
+        at_once: examples that go through the network at once; by default as a study chooses.
+        convolution: how convolutions are computed, as in a study.
+    """
     task = Supervised(
         model=lambda configuration, hyperparameters, rngs: build(configuration, hyperparameters, rngs, kind),
         optimizer=lambda configuration, hyperparameters: rmsprop(hyperparameters.learning_rate),
@@ -31,6 +40,7 @@ def trial_of(problem: Problem, kind: type[CNN] = CNN, at_once: int | None = None
         batch_size=problem.cell.batch_size,
         microbatch=at_once,
         separable=True,
+        convolution=convolution,
         evaluation_batch_size=at_once,
         data_seed=DATA_SEED,
         step_losses=True,
