@@ -74,7 +74,9 @@ def main():
     parser.add_argument("--evaluation", action="store_true", help="with evaluation and diagnostics")
     given = parser.parse_args()
     one_device_per_core()
-    print("| input | batch | channels | kernels | stride | pool | MFLOP | channels last | examples last | ratio |")
+    print(
+        "| input | batch | channels | kernels | stride | pool | MFLOP | channels last | examples last | ratio |"
+    )
     print("| --- |" + " --: |" * 9)
     ratios = []
     for cell in awkward(given.seed, given.shapes):

@@ -182,8 +182,8 @@ def eager(monkeypatch):
     monkeypatch.setattr(probe, "_MOMENT", 0.0)
     real, shapes = probe._seconds_at, []
 
-    def seconds_at(job, traced, shared, width, compiled):
-        real(job, traced, shared, width, compiled)
+    def seconds_at(job, traced, shared, width, *more):
+        real(job, traced, shared, width, *more)
         shapes.append((width, jax.tree.map(np.shape, shared)))
         return curve(4, 1, 1 / 16 if width < 8 else 1)(width)
 
@@ -272,7 +272,7 @@ def test_no_estimate_where_it_would_cost_a_good_part_of_the_training(trials, sam
     trial = quadratic()._replace(sample=(lambda shared: shared) if sample else None)
     hyper = rates(np.ones(trials))
     traced = probe.trace(trial, probe.rows(hyper, 0), ONE)
-    job = probe._Job(trial, hyper, ONE, jax.devices()[:1], 1, trials, traced)
+    job = probe._Job(trial, hyper, ONE, jax.devices()[:1], 1, trials, traced, "auto")
     found = probe._training_seconds(job, probe.compile_traced(traced, make_pack(2)))
     assert (found > 0) == estimated
 
@@ -288,7 +288,7 @@ def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
     monkeypatch.setattr(
         probe,
         "compile_stages",
-        lambda traced, pack, names: (real if pack.width < 4 else exhausted)(traced, pack, names),
+        lambda traced, pack, *more: (real if pack.width < 4 else exhausted)(traced, pack, *more),
     )
     choice = compile_group(quadratic(), rates(np.ones(32)), ONE, 20)
     assert choice.seconds[4] == math.inf
@@ -328,7 +328,9 @@ def test_a_supervised_trial_offers_a_few_batches(eager, examples, kept):
 def test_a_rule_of_thumb_too_large_for_the_memory_gives_way(monkeypatch):
     real = probe.compile_traced
     monkeypatch.setattr(
-        probe, "compile_traced", lambda traced, pack: (real if pack.width < 2 else exhausted)(traced, pack)
+        probe,
+        "compile_traced",
+        lambda traced, pack, *more: (real if pack.width < 2 else exhausted)(traced, pack, *more),
     )
     assert compile_group(quadratic(), rates(np.ones(32)), ONE, 20).programs.pack.width == 1
     monkeypatch.setattr(probe, "compile_traced", exhausted)
