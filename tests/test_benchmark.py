@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from jaxlab.benchmark import diagnostics, measure, others, report, run, studies, summary, timing
+from jaxlab.benchmark.awkward import awkward
 from jaxlab.benchmark.cells import CELLS, Cell
 from jaxlab.benchmark.check import disagreement
 from jaxlab.benchmark.contenders import CONTENDERS, Contender, Prepared
 from jaxlab.benchmark.contenders import torch_network as net
 from jaxlab.benchmark.environment import device_name
-from jaxlab.benchmark.flops import layers_of, step_flops
+from jaxlab.benchmark.flops import layers_of, sizes_of, step_flops
 from jaxlab.benchmark.main import main, options_from
 from jaxlab.benchmark.problem import CHECKED_STEPS, epoch_steps, make_problem
 from jaxlab.errors import InputError
@@ -505,3 +506,15 @@ def test_processes_have_the_losses_of_the_trials_they_train(monkeypatch):
     width = processes.at_once()
     assert rows[1]["seconds"][0] == pytest.approx(-(-5 // width) * rows[0]["batch_seconds"][0])
     assert whole["jaxlab_seconds"] > 0
+
+
+def test_awkward_cells_are_drawn_by_their_seed_within_their_bounds():
+    cells = awkward(3, 6)
+    assert cells == awkward(3, 6)
+    assert cells != awkward(4, 6)
+    assert [cell.axes for cell in cells] == [2, 1] * 3
+    for cell in cells:
+        assert 5e6 <= step_flops(cell) <= 60e6
+        assert any(each % 8 for each in cell.features)
+        assert all(5 <= each <= 40 for each in cell.features)
+        assert min(size for _, pooled in sizes_of(cell) for size in pooled) >= 1

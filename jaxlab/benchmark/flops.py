@@ -21,13 +21,25 @@ class Layer(NamedTuple):
 
 def layers_of(cell: Cell) -> list[Layer]:
     """The convolutions, and the dense layer behind them."""
-    *spatial, channels = cell.input_shape
+    channels, pooled = cell.input_shape[-1], cell.input_shape[:-1]
     layers = []
-    for features, kernel in zip(cell.features, cell.kernel_sizes, strict=True):
-        spatial = [_places(cell, size, kernel) for size in spatial]
-        layers.append(Layer(math.prod(spatial), channels * kernel**cell.axes, features))
-        spatial, channels = [size // cell.pool for size in spatial], features
-    return [*layers, Layer(1, math.prod(spatial) * channels, CLASSES)]
+    for features, kernel, (sizes, after) in zip(
+        cell.features, cell.kernel_sizes, sizes_of(cell), strict=True
+    ):
+        layers.append(Layer(math.prod(sizes), channels * kernel**cell.axes, features))
+        channels, pooled = features, after
+    return [*layers, Layer(1, math.prod(pooled) * channels, CLASSES)]
+
+
+def sizes_of(cell: Cell) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The spatial sizes behind each convolution, and behind its pooling."""
+    found = []
+    spatial = cell.input_shape[:-1]
+    for kernel in cell.kernel_sizes:
+        convolved = tuple(_places(cell, size, kernel) for size in spatial)
+        spatial = tuple(size // cell.pool for size in convolved)
+        found.append((convolved, spatial))
+    return found
 
 
 def _places(cell: Cell, size: int, kernel: int) -> int:

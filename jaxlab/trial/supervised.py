@@ -78,15 +78,8 @@ def supervised(
         return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
 
     layers = {"layer": tuple(network.layers)}
-    return Trial(
-        init,
-        _at_precision(task.precision, train_segment),
-        _at_precision(task.precision, evaluate),
-        _variables(task, data),
-        layers,
-        sample,
-        _weights(task),
-    )
+    own = _variables(task, data), layers, sample, _weights(task)
+    return Trial(init, *(_at_precision(task.precision, each) for each in (train_segment, evaluate)), *own)
 
 
 def _at_precision(precision: str, function: Callable) -> Callable:
