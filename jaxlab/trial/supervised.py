@@ -77,8 +77,7 @@ def supervised(
         few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
         return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
 
-    layers = {"layer": tuple(network.layers)}
-    own = _variables(task, data), layers, sample, _weights(task)
+    own = _variables(task, data), {"layer": tuple(network.layers)}, sample, _weights(task)
     return Trial(init, *(_at_precision(task.precision, each) for each in (train_segment, evaluate)), *own)
 
 
