@@ -6,7 +6,7 @@
 Draws networks whose sizes nobody chose (one and two spatial axes, odd sizes, 5 to 40 channels) by a seed, and trains 16
 trials of each in two ways that take turns: as a study does by default on a CPU, and with channels last (the field
 ``convolution`` set to ``product``). Prints a Markdown table of trial-steps per second, medians over the rounds, and of
-ratios within a round. docs/benchmarks holds the table of two CPU cores. 20 shapes take 15 minutes there.
+ratios within a round. 20 shapes take about 20 minutes on two CPU cores.
 """
 
 import argparse
