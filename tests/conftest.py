@@ -8,7 +8,11 @@ import tempfile
 _CACHE = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxlab-tests-")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Compiling takes most of a tiny study's time, so that XLA optimises nothing here; `optimised` compiles as users do.
+# With XLA_FLAGS set, even to nothing, it is as that says.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 # What the command line keeps for the user stays out of the user's own folder.
 os.environ["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"] + "-user"
@@ -20,6 +24,21 @@ from beartype.claw import beartype_package  # noqa: E402
 
 beartype_package("jaxlab", conf=BeartypeConf(is_pep484_tower=True))
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """Let XLA optimise the programs of a module's trials as it does for users: for tests of bits, and long training."""
+    compile_, users = jax.stages.Lowered.compile, {"xla_backend_optimization_level": 3}
+    if jax.default_backend() == "cpu":
+        users["xla_cpu_use_fusion_emitters"] = True
+
+    def optimising(lowered, compiler_options=None, **more):
+        return compile_(lowered, users | dict(compiler_options or {}), **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", optimising)
+        yield
 
 
 @pytest.fixture
