@@ -25,19 +25,13 @@ from beartype.claw import beartype_package  # noqa: E402
 beartype_package("jaxlab", conf=BeartypeConf(is_pep484_tower=True))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import small  # noqa: E402
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture
 def optimised():
-    """Let XLA optimise the programs of a module's trials as it does for users: for tests of bits, and long training."""
-    compile_, users = jax.stages.Lowered.compile, {"xla_backend_optimization_level": 3}
-    if jax.default_backend() == "cpu":
-        users["xla_cpu_use_fusion_emitters"] = True
-
-    def optimising(lowered, compiler_options=None, **more):
-        return compile_(lowered, users | dict(compiler_options or {}), **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.stages.Lowered, "compile", optimising)
+    """The programs of the test's trials are compiled as users compile them: for tests of bits."""
+    with small.optimised():
         yield
 
 

@@ -1,7 +1,10 @@
 """A small real data set and a small study for tests that train."""
 
+import contextlib
+
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxlab import Study, datasets, space
@@ -24,6 +27,21 @@ def study(space_, epochs=2, data=None, **configuration):
     """A study of a tiny CNN."""
     static = {"features": [3, 5], "batch_size": 32, "evaluation_batch_size": 64} | configuration
     return Study(data or digits(), space_, epochs=epochs, configuration=static)
+
+
+@contextlib.contextmanager
+def optimised():
+    """Let XLA optimise the programs of trials as it does for users; by default the tests' programs compile fast."""
+    compile_, users = jax.stages.Lowered.compile, {"xla_backend_optimization_level": 3}
+    if jax.default_backend() == "cpu":
+        users["xla_cpu_use_fusion_emitters"] = True
+
+    def optimising(lowered, compiler_options=None, **more):
+        return compile_(lowered, users | dict(compiler_options or {}), **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", optimising)
+        yield
 
 
 class Plain(nnx.Module):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small import optimised
 
 from jaxlab.engine import compile_programs, default_width, make_pack, packs_of, train
 from jaxlab.errors import InputError
@@ -274,7 +275,8 @@ def test_no_collective_and_the_same_bits_on_four_devices(tmp_path):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", _FOUR_DEVICES, str(tmp_path / "four.npz")]
     subprocess.run(command, check=True, env=environment)
-    one = run(quadratic(), settings([0.3, 0.4, 1e9, 0.6, 1.7]), width=2)
+    with optimised():
+        one = run(quadratic(), settings([0.3, 0.4, 1e9, 0.6, 1.7]), width=2)
     with np.load(tmp_path / "four.npz") as four:
         for name in one:
             np.testing.assert_array_equal(one[name], four[name])

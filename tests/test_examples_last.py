@@ -104,7 +104,7 @@ def test_a_network_computes_the_same_in_both_orders(options, train):
             outputs, activations = model(x)
             return jnp.sum(outputs**2), (outputs, activations)
 
-        gradient, seen = nnx.grad(loss, has_aux=True)(model)
+        gradient, seen = nnx.jit(nnx.grad(loss, has_aux=True))(model)
         found.append((seen, nnx.to_pure_dict(gradient), nnx.to_pure_dict(nnx.state(model))))
     ours, plain = found
     assert list(ours[0][1]) == list(plain[0][1])  # the layers, in the order of the network
@@ -112,7 +112,8 @@ def test_a_network_computes_the_same_in_both_orders(options, train):
     for (path, b), a in zip(paths, jax.tree.leaves(ours), strict=True):
         if not jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key):
             assert a.shape == b.shape
-            np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+            atol = 1e-5 * max(1, np.max(np.abs(b), initial=0))
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 def test_bfloat16_stays_bfloat16():
@@ -203,6 +204,7 @@ def test_recomputed_patches_of_any_number_of_examples(x64, examples):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("width", [1, 3, 8])
 def test_lanes_do_not_matter_with_awkward_channels(width):
     """The same trial in several lanes, next to itself, others and a diverging one: the same bits."""

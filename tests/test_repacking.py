@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from small import optimised
 from test_engine import quadratic, settings
 
 from jaxlab.engine import GroupTraining, Training, compile_programs, flat, make_pack, placed, unflat
@@ -24,7 +25,8 @@ RATES, EPOCHS, ONE = np.linspace(0.1, 1.9, 7), 5, np.float32(1)
 
 @pytest.fixture(scope="module")
 def programs():
-    return compile_programs(quadratic(), settings([0.1]), ONE, make_pack(2, jax.devices()[:1]))
+    with optimised():
+        return compile_programs(quadratic(), settings([0.1]), ONE, make_pack(2, jax.devices()[:1]))
 
 
 def group_of(programs, resident=None, rates=RATES):
@@ -137,9 +139,10 @@ def test_a_snapshot_goes_on_in_other_packs_with_the_same_bits(programs, whole, a
 
 def other_width(width, cache={}):  # noqa: B006
     if width not in cache:
-        cache[width] = compile_programs(
-            quadratic(), settings([0.1]), ONE, make_pack(width, jax.devices()[:1])
-        )
+        with optimised():
+            cache[width] = compile_programs(
+                quadratic(), settings([0.1]), ONE, make_pack(width, jax.devices()[:1])
+            )
     return cache[width]
 
 
@@ -242,7 +245,7 @@ space = grid(learning_rate=[1e-3, 1e-2, 1e-1, 1e30], seed=range(3))
 def early(history):
     return (np.arange(12) % 4 == 1) & (history.epoch == 1) | (np.arange(12) % 3 == 0) & (history.epoch == 2)
 def results(rules):
-    return dataclasses.replace(study(space, 4, batch_norm=True, dropout=True), rules=rules).run(width=2)
+    return dataclasses.replace(study(space, 4, features=[3], batch_norm=True, dropout=True), rules=rules).run(width=2)
 repacked, whole = results([early]), results([])
 for name in whole.data_vars:
     values = whole[name].values

@@ -82,6 +82,7 @@ def test_evaluation_covers_every_example_once_whatever_the_batch():
             np.testing.assert_allclose(found[0][name], other[name], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_diverging_neighbour_does_not_matter():
     wild, tame = (grid(learning_rate=[2e-2, 1e-2, neighbour, 3e-2]) for neighbour in (1e30, 5e-2))
     found, expected = (study(each, 2).run(width=4) for each in (wild, tame))
@@ -91,6 +92,7 @@ def test_a_diverging_neighbour_does_not_matter():
     assert found.outcome.values.tolist() == ["completed", "completed", "diverged", "completed"]
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "configuration", [{}, {"batch_norm": True, "dropout": True, "dense": [7]}, {"own_order": True}]
 )

@@ -316,7 +316,7 @@ def test_no_more_devices_than_trials(monkeypatch):
 
 @pytest.mark.parametrize(("examples", "kept"), [(150, 128), (40, 40), (32, 32)])
 def test_a_supervised_trial_offers_a_few_batches(eager, examples, kept):
-    its = study(space.grid(seed=range(4)), data=digits(train=examples))
+    its = study(space.grid(seed=range(4)), data=digits(train=examples), model="mlp", features=[3])
     (group,) = its.groups
     few = its.trial_of(group).sample(its.arrays)
     assert [len(array) for array in few["train"]] == [kept] * 2
