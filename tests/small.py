@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxlab import Study, datasets, space
+from jaxlab.engine import clear_programs
 
 
 def digits(train=150, other=70):
@@ -25,7 +26,7 @@ def digits(train=150, other=70):
 
 def study(space_, epochs=2, data=None, **configuration):
     """A study of a tiny CNN."""
-    static = {"features": [3, 5], "batch_size": 32, "evaluation_batch_size": 64} | configuration
+    static = {"features": [4], "batch_size": 32, "evaluation_batch_size": 64} | configuration
     return Study(data or digits(), space_, epochs=epochs, configuration=static)
 
 
@@ -41,7 +42,9 @@ def optimised():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", optimising)
+        clear_programs()
         yield
+    clear_programs()
 
 
 class Plain(nnx.Module):

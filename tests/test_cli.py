@@ -93,6 +93,7 @@ def test_programs_and_widths_are_kept_in_the_users_cache_folder(folder, tmp_path
     runs = []
     for name in ("cold", "warm"):
         command = [sys.executable, "-m", "jaxlab", "run", "tiny.toml", "--out", str(tmp_path / name)]
+        command += ["--set", 'configuration.model="mlp"']
         runs.append(
             subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=True)
         )

@@ -92,7 +92,13 @@ def own_loss(outputs, targets):
 
 
 @pytest.mark.parametrize(
-    "configuration", [{"model": plain_model}, {"batch_norm": True}, {"dropout": True}, {"loss": own_loss}]
+    "configuration",
+    [
+        {"model": plain_model},
+        {"model": "mlp", "batch_norm": True},
+        {"dropout": True},
+        {"model": "mlp", "loss": own_loss},
+    ],
 )
 def test_models_that_may_couple_examples_see_the_whole_batch(configuration, monkeypatch):
     monkeypatch.setattr("jaxlab.trial.microbatch._CACHE", 1000)

@@ -60,7 +60,7 @@ def test_every_variable_has_a_long_name_and_units(finished):
 
 def test_dimensions_coordinates_and_attributes(finished):
     _, results = finished
-    assert dict(results.sizes) == {"trial": 6, "epoch": 3, "layer": 2}
+    assert dict(results.sizes) == {"trial": 6, "epoch": 3, "layer": 1}
     assert {"trial_id", "learning_rate", "l2", "seed", "decay", "eps"} <= set(results.coords)
     assert "batch_size" not in results.coords
     assert {"specification", "versions", "device_kind", "width", "compile_seconds", "train_seconds"} <= set(
@@ -103,7 +103,7 @@ def test_a_finished_run_is_read_and_not_trained_again(finished):
     [
         ({"epochs": 1}, r"epochs = 1: the run has 2 epochs already"),
         (
-            {"features": [4]},
+            {"features": [5]},
             r"space = .*has none of the run's trials: it is another study; name another folder",
         ),
         ({"rules": [pruning.Median()]}, r"out = .*holds another study \(its rules differ\)"),

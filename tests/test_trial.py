@@ -62,7 +62,8 @@ def plain_loop(data, rate, l2, seed, epochs, batch_size=32):
 
 def test_a_trial_in_a_pack_is_the_plain_loop():
     data, epochs = digits(), 3
-    results = study(grid(learning_rate=[1e-3, 3e-2], l2=[0.0, 1e-2], seed=[0, 1]), epochs, data).run()
+    space = grid(learning_rate=[1e-3, 3e-2], l2=[0.0, 1e-2], seed=[0, 1])
+    results = study(space, epochs, data, features=[3, 5]).run()
     for rate, l2, seed in ((1e-3, 1e-2, 0), (3e-2, 0.0, 1)):
         trial = results.isel(trial=rows(results, learning_rate=rate, l2=l2, seed=seed))
         curve, mean_losses = plain_loop(data, rate, l2, seed, epochs)

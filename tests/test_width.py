@@ -315,14 +315,20 @@ def test_no_more_devices_than_trials(monkeypatch):
 
 
 @pytest.mark.parametrize(("examples", "kept"), [(150, 128), (40, 40), (32, 32)])
-def test_a_supervised_trial_offers_a_few_batches(eager, examples, kept):
+def test_a_supervised_trial_offers_a_few_batches(examples, kept):
     its = study(space.grid(seed=range(4)), data=digits(train=examples), model="mlp", features=[3])
     (group,) = its.groups
     few = its.trial_of(group).sample(its.arrays)
     assert [len(array) for array in few["train"]] == [kept] * 2
     assert all(few[split][0].dtype == its.arrays[split][0].dtype for split in its.arrays)
+
+
+def test_a_supervised_trial_is_tried_on_a_few_batches(eager):
+    its = study(space.grid(seed=range(4)), model="mlp", features=[3])
+    (group,) = its.groups
     choice = compile_group(its.trial_of(group), hyperparameters_in(group), its.arrays, 50)
     assert choice.seconds.keys() >= {2, 4}
+    assert all(shapes["train"][0][0] == 128 for _, shapes in eager)
 
 
 def test_a_rule_of_thumb_too_large_for_the_memory_gives_way(monkeypatch):

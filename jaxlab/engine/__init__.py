@@ -3,6 +3,7 @@
 from jaxlab.engine.determinism import check_deterministic
 from jaxlab.engine.group import GroupTraining, packs_of
 from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
+from jaxlab.engine.kept import clear_programs
 from jaxlab.engine.memory import is_out_of_memory
 from jaxlab.engine.probe import Choice, compile_group, fingerprint
 from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_programs, make_pack
@@ -20,6 +21,7 @@ __all__ = [
     "Training",
     "bytes_of",
     "check_deterministic",
+    "clear_programs",
     "compile_group",
     "compile_programs",
     "default_width",

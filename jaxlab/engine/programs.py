@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from jaxlab.engine.determinism import (
     refused_operation,
     without_guarantee,
 )
+from jaxlab.engine.kept import Kept, keep, recall
 from jaxlab.engine.traced import Stage, Traced, trace
 from jaxlab.trial import Trial
 
@@ -65,7 +66,8 @@ class Programs(NamedTuple):
 
     Attributes:
         compile_seconds: tracing included.
-        saved_seconds: one entry for each of the four that came from JAX's persistent compilation cache.
+        saved_seconds: one entry for each of the four that was compiled before, by this process or by another one that
+            had the same persistent compilation cache: what compiling took, less what loading took.
         state_bytes: of a pack's states, on one device.
         lane: shapes and dtypes of one trial's state.
         fingerprint: of what the four compute, see `jaxlab.engine.traced.Traced.digest`.
@@ -216,17 +218,44 @@ def compile_stages(
     deterministic: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[list[jax.stages.Compiled], list[float]]:
-    """Some of the programs, in order, and the seconds saved by each that JAX had in its persistent cache."""
+    """Some of the programs, in order, and the seconds saved by each that was compiled before."""
     backend = _backend(pack)
     common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
-    jobs = {}
+    found: dict[str, Kept] = {}
+    jobs: dict[str, tuple[Hashable, Future[Kept]]] = {}
     with _saved_seconds() as saved, ThreadPoolExecutor() as pool:
         # Compiling leaves the interpreter lock to the others; what takes longest begins first.
         for name in sorted(names, key=_LONGEST.index):
-            own = _OPTIONS_OF_START.get(backend, {}) if name == "start" else {}
-            lowered = _lower(getattr(traced, name), pack, _DONATED.get(name, ()))
-            jobs[name] = pool.submit(lowered.compile, common | own or None)
-        return [jobs[name].result() for name in names], saved
+            stage, donated = getattr(traced, name), _DONATED.get(name, ())
+            own = common | (_OPTIONS_OF_START.get(backend, {}) if name == "start" else {})
+            key = _key(stage, pack, donated, own)
+            kept = recall(key)
+            if kept is None:
+                jobs[name] = key, pool.submit(_compiled, _lower(stage, pack, donated), own)
+            else:
+                found[name] = kept
+                saved.append(kept.seconds)
+        for name, (key, job) in jobs.items():
+            found[name] = job.result()
+            if key is not None:
+                keep(key, found[name])
+        return [found[name].program for name in names], saved
+
+
+def _key(stage: Stage, pack: Pack, donated: tuple[int, ...], options: Mapping[str, Any]) -> Hashable:
+    """What a compiled program is kept under; None where what it computes cannot be told for certain."""
+    structure = jax.tree.structure((stage.arguments, stage.result))
+    how = (tuple(stage.mapped), pack, donated, tuple(sorted(options.items())))
+    try:
+        hash(structure)
+    except TypeError:  # a custom container with static parts that have no hash
+        return None
+    return (stage.identity.digest, structure, *how) if stage.identity.complete else None
+
+
+def _compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any]) -> Kept:
+    began = time.perf_counter()
+    return Kept(lowered.compile(dict(options) or None), time.perf_counter() - began)
 
 
 def _backend(pack: Pack) -> str:

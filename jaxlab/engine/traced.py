@@ -1,7 +1,6 @@
 """One trial's functions traced once, unbatched: what is compiled at any width, and told apart by a digest."""
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxlab.engine import lane
+from jaxlab.engine.identity import Identity, identity
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 
@@ -24,14 +24,14 @@ class Stage(NamedTuple):
         arguments: shapes of one trial's arguments.
         result: shape of what one trial gets.
         mapped: for each argument, whether every trial has its own.
-        text: what it computes and a digest of the arrays that it closes over; the same in every process.
+        identity: what it computes.
     """
 
     function: Callable
     arguments: tuple
     result: Any
     mapped: Sequence[bool]
-    text: str
+    identity: Identity
 
 
 class Traced(NamedTuple):
@@ -47,7 +47,9 @@ class Traced(NamedTuple):
     @property
     def digest(self) -> str:
         """Of everything that is computed, shapes and dtypes included; the same in every process."""
-        text = "\n".join(stage.text for stage in (self.start, self.measure, self.segment, self.finish))
+        text = "\n".join(
+            stage.identity.digest for stage in (self.start, self.measure, self.segment, self.finish)
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -88,16 +90,7 @@ def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[
         return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
 
     replay.__name__ = function.__name__  # what a profile and the compiled program are called
-    closed_over = [_digest(const) for const in program.consts]
-    text = re.sub(r"0x[0-9a-f]+", "", str(program))
-    return Stage(replay, arguments, result, mapped, f"{text} {closed_over}")
-
-
-def _digest(const: Any) -> str:
-    if jax.dtypes.issubdtype(const.dtype, jax.dtypes.prng_key):
-        const = jax.random.key_data(const)
-    values = np.asarray(const)
-    return hashlib.sha256(repr((str(values.dtype), values.shape)).encode() + values.tobytes()).hexdigest()
+    return Stage(replay, arguments, result, mapped, identity(program))
 
 
 def _check_names(each_epoch: dict, at_the_end: dict) -> None:

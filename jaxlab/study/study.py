@@ -174,7 +174,7 @@ class Study:
             the results, see `jaxlab.store`. Attributes say the ``width`` (a list where the groups have different
             ones), ``compile_seconds``, ``probe_seconds`` of choosing the width, ``train_seconds``,
             ``first_epoch_seconds`` until the first epoch of the first pack was done, and how many of the
-            ``programs`` were ``programs_from_cache``.
+            ``programs`` were ``programs_from_cache``, JAX's or this process's.
 
         Raises:
             InputError: the folder is another study's, is being written to, is damaged or cannot be written to; what
