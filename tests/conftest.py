@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
 # Compiled programs are shared between the tests, workers and subprocesses of one run. Set before JAX is imported.
 _CACHE = None
@@ -12,7 +13,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 # Compiling takes most of a tiny study's time, so that XLA optimises nothing here; `optimised` compiles as users do.
 # With XLA_FLAGS set, even to nothing, it is as that says.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+_FAST = ["--xla_backend_optimization_level=0"]
+if version("jaxlib").startswith(
+    "0.10."
+):  # later versions have no such flag, and abort at one that they do not know
+    _FAST.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_FAST))
 
 # What the command line keeps for the user stays out of the user's own folder.
 os.environ["XDG_CACHE_HOME"] = os.environ["JAX_COMPILATION_CACHE_DIR"] + "-user"

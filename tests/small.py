@@ -1,6 +1,7 @@
 """A small real data set and a small study for tests that train."""
 
 import contextlib
+import os
 
 import jax
 import numpy as np
@@ -34,7 +35,7 @@ def study(space_, epochs=2, data=None, **configuration):
 def optimised():
     """Let XLA optimise the programs of trials as it does for users; by default the tests' programs compile fast."""
     compile_, users = jax.stages.Lowered.compile, {"xla_backend_optimization_level": 3}
-    if jax.default_backend() == "cpu":
+    if "fusion_emitters" in os.environ["XLA_FLAGS"]:
         users["xla_cpu_use_fusion_emitters"] = True
 
     def optimising(lowered, compiler_options=None, **more):

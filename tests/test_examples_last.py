@@ -204,8 +204,10 @@ def test_recomputed_patches_of_any_number_of_examples(x64, examples):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize(("width", "features"), [(1, [13]), (3, [5, 13]), (8, [13])])
+@pytest.mark.parametrize(
+    ("width", "features"),
+    [(1, [13]), pytest.param(3, [5, 13], marks=pytest.mark.usefixtures("optimised")), (8, [13])],
+)
 def test_lanes_do_not_matter_with_awkward_channels(width, features):
     """The same trial in several lanes, next to itself, others and a diverging one: the same bits."""
     its = study(

@@ -93,7 +93,6 @@ def test_a_diverging_neighbour_does_not_matter():
     assert found.outcome.values.tolist() == ["completed", "completed", "diverged", "completed"]
 
 
-@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "configuration", [{}, {"batch_norm": True, "dropout": True, "dense": [7]}, {"own_order": True}]
 )
