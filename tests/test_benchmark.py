@@ -1,20 +1,40 @@
 """The benchmark: same losses or no row, arithmetic by hand, tables; nothing here is timed."""
 
+import contextlib
+import io
 import json
+import time
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from jaxlab.benchmark import diagnostics, measure, others, report, run, studies, summary, timing
+from jaxlab.benchmark import (
+    contest,
+    diagnostics,
+    others,
+    processes,
+    report,
+    rows,
+    run,
+    studies,
+    summary,
+    timing,
+    work,
+)
 from jaxlab.benchmark.awkward import awkward
-from jaxlab.benchmark.cells import CELLS, Cell
+from jaxlab.benchmark.budget import SAFETY, Budget, process_age
+from jaxlab.benchmark.cells import AWKWARD, CELLS, Cell
 from jaxlab.benchmark.check import disagreement
 from jaxlab.benchmark.contenders import CONTENDERS, Contender, Prepared
 from jaxlab.benchmark.contenders import torch_network as net
+from jaxlab.benchmark.contenders.fused import fused
 from jaxlab.benchmark.environment import device_name
 from jaxlab.benchmark.flops import layers_of, sizes_of, step_flops
+from jaxlab.benchmark.guesses import Guesses
 from jaxlab.benchmark.main import main, options_from
+from jaxlab.benchmark.matmul import Matmul
 from jaxlab.benchmark.problem import CHECKED_STEPS, epoch_steps, make_problem
 from jaxlab.errors import InputError
 
@@ -24,9 +44,9 @@ SIGNALS = Cell("signals", (12, 1), 8, (3, 4), (5, 3), 2, 1, 1)
 
 @pytest.fixture(scope="module", params=[IMAGES, SIGNALS], ids=lambda cell: cell.name)
 def trained(request):
-    """Three trials of a tiny cell, and jaxlab's losses over two epochs."""
+    """Three trials of a tiny cell, and jaxlab's losses over two epochs; the width of one cell is chosen."""
     problem = make_problem(request.param, 3, 4)
-    ours = CONTENDERS["jaxlab"].prepare(problem, 4)
+    ours = fused(problem, 4, width=2 if request.param == IMAGES else None)
     return problem, np.concatenate([ours.run(1), ours.run(1)], axis=1)
 
 
@@ -58,7 +78,7 @@ def test_one_call_of_several_is_several_calls(trained):
 @pytest.mark.parametrize("width", [1, 5])
 def test_jaxlab_trains_the_same_at_every_width(trained, width):
     problem, reference = trained
-    made = run.fused(problem, problem.steps, width=width)
+    made = fused(problem, problem.steps, width=width)
     assert made.about == f"{len(jax.devices())} × width {width}"
     np.testing.assert_allclose(made.run(2), reference, rtol=1e-4)
 
@@ -141,14 +161,14 @@ def test_wrong_losses_are_refused_before_timing(change, trial, step):
 
     calls, matmuls = [], []
     contenders = {"jaxlab": fake(right, []), "other": fake(wrong, calls), "good": fake(right, [])}
-    matmul = measure.Matmul(1, matmuls.append, 1e-3)
-    (rows,) = measure.measure_cell(SIGNALS, [2], contenders, matmul, measure.Plan(1, 1e-3))
-    found = {row["contender"]: row for row in rows}
+    matmul = Matmul(1, matmuls.append, 1e-3)
+    found = contest.contested(SIGNALS, 2, contenders, matmul, timing.Plan(1, 1e-3))
+    assert run.wrong({"rows": found}) == ["other"]
+    found = {row["contender"]: row for row in found}
     assert found["other"]["wrong"]
     assert f"trial {trial}, step {step + 1}" in found["other"]["absent"]
     assert calls == [1] * -(-CHECKED_STEPS // make_problem(SIGNALS, 2).steps)
     assert "rate" in found["good"]
-    assert run.wrong({"rows": rows}) == ["other"]
 
 
 def test_nobody_is_timed_without_a_reference():
@@ -156,12 +176,41 @@ def test_nobody_is_timed_without_a_reference():
         raise MemoryError("RESOURCE_EXHAUSTED: no room")
 
     contenders = {"jaxlab": fake(out_of_memory, []), "good": fake(right, [])}
-    matmul = measure.Matmul(1, lambda calls: None, 1e-3)
-    (rows,) = measure.measure_cell(SIGNALS, [2], contenders, matmul, measure.Plan(1, 1e-3))
-    assert [row.get("absent") for row in rows[1:]] == [
+    matmul = Matmul(1, lambda calls: None, 1e-3)
+    found = contest.contested(SIGNALS, 2, contenders, matmul, timing.Plan(1, 1e-3))
+    assert [row.get("absent") for row in found[1:]] == [
         "out of memory",
         "jaxlab has no losses to check it against",
     ]
+
+
+def test_what_takes_one_trial_after_the_other_is_prepared_once_for_several_numbers_of_trials():
+    made = []
+
+    def counted(name, enough):
+        def prepare(problem, steps):
+            made.append((name, problem.trials))
+            return Prepared(lambda calls: right(problem, min(calls, 4) * steps), problem.trials, steps)
+
+        return Contender("fake", prepare, enough)
+
+    contenders = {name: counted(name, enough) for name, enough in (("jaxlab", None), ("a", 4), ("b", None))}
+    matmul = Matmul(1, lambda calls: None, 1e-3)
+    earlier = contest.Earlier()
+    for trials in (16, 2, 8):
+        found = contest.contested(SIGNALS, trials, contenders, matmul, timing.Plan(1, 1e-4), earlier)
+        assert [(row["trials"], row["contender"]) for row in found[1:]] == [
+            (trials, name) for name in contenders
+        ]
+        assert all(len(row["seconds"]) == 1 for row in found)
+    assert made == [
+        ("jaxlab", 16), ("a", 4), ("b", 16),
+        ("jaxlab", 2), ("a", 2), ("b", 2),
+        ("jaxlab", 8), ("a", 4), ("b", 8),
+    ]  # fmt: skip
+    made.clear()
+    contest.contested(SIGNALS, 8, contenders, matmul, timing.Plan(1, 1e-4), earlier)
+    assert made == [("jaxlab", 8), ("b", 8)]
 
 
 def test_other_errors_are_not_swallowed():
@@ -169,7 +218,7 @@ def test_other_errors_are_not_swallowed():
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        measure.prepared(fake(broken, []), make_problem(SIGNALS, 1), None)
+        contest.prepared(fake(broken, []), make_problem(SIGNALS, 1), None)
 
 
 @pytest.mark.parametrize("shape", [(2, CHECKED_STEPS - 1), (3, CHECKED_STEPS)])
@@ -187,13 +236,13 @@ def test_epsilon_outside_the_root_is_found_out(monkeypatch, trained):
             w.add_(minus_eta * g / (torch.sqrt(v) + 1e-3))
 
     monkeypatch.setattr(net, "update", outside)
-    found, _ = measure.prepared(CONTENDERS["torch-loop"], problem, reference)
-    assert isinstance(found, measure.Refused)
+    found, _ = contest.prepared(CONTENDERS["torch-loop"], problem, reference)
+    assert isinstance(found, contest.Refused)
     assert found.wrong
 
 
 def ready(trials, steps, per_call):
-    return measure.Ready(Prepared(lambda calls: np.zeros((1, 1)), trials, steps), per_call)
+    return contest.Ready(Prepared(lambda calls: np.zeros((1, 1)), trials, steps), per_call)
 
 
 @pytest.mark.parametrize(
@@ -206,20 +255,27 @@ def ready(trials, steps, per_call):
     ],
 )
 def test_how_many_trials_are_timed(enough, count, last, expected):
-    assert measure.trials_for(CONTENDERS["loop"]._replace(enough=enough), count, last) == expected
+    loop = CONTENDERS["loop"]._replace(enough=enough)
+    assert contest.trials_for(loop, SIGNALS, count, last) == expected
+
+
+def test_few_trials_are_timed_where_each_takes_long():
+    # Two steps of a trial are 15 GFLOP: five seconds' worth of 0.97 trials at 3 GFLOP/s.
+    assert contest.trials_for(CONTENDERS["scan"], CELLS["32x32"], 64, None) == 1
+    assert contest.trials_for(CONTENDERS["loop"], CELLS["32x32"], 64, None) == 4
 
 
 def test_what_takes_too_long_side_by_side_has_no_row():
-    problem = make_problem(SIGNALS, 2)
-    assert measure._too_slow(CONTENDERS["vmap"], problem, ready(1, 2, 4.0)) == ""
-    assert measure._too_slow(CONTENDERS["vmap"], problem, ready(1, 2, 20.0)).endswith("about 20 s")
-    assert measure._too_slow(CONTENDERS["loop"], problem, ready(1, 2, 20.0)) == ""
+    assert contest.too_slow(CONTENDERS["vmap"], SIGNALS, 2, 0.5) == ""
+    assert contest.too_slow(CONTENDERS["vmap"], SIGNALS, 2, 0.1).endswith("about 20 s")
+    assert contest.too_slow(CONTENDERS["loop"], SIGNALS, 2, 0.1) == ""
+    assert contest.too_slow(CONTENDERS["vmap"], CELLS["32x32"], 16, None).endswith("about 62 s")
 
 
 def test_median_and_quartiles():
     assert timing.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == timing.Spread(3.0, 2.0, 4.0)
     assert timing.spread([2.0]) == timing.Spread(2.0, 2.0, 2.0)
-    row = measure.rate_columns(100, [1.0, 4.0, 2.0])
+    row = rows.rate_columns(100, [1.0, 4.0, 2.0])
     assert (row["rate"], row["rate_lower"], row["rate_upper"]) == (50.0, 37.5, 75.0)
     assert row["seconds"] == [1.0, 4.0, 2.0]
 
@@ -235,6 +291,19 @@ def test_rounds_take_turns_in_alternating_order():
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3, "c": 1}
 
 
+def test_rounds_end_when_there_is_no_time_for_another():
+    asked = []
+
+    def more(seconds):
+        asked.append(seconds)
+        return len(asked) < 2
+
+    entries = {"a": timing.Timed(print, 1, 7), "b": timing.Timed(print, 1, 2)}
+    seconds = timing.interleaved(entries, lambda run, calls: 2.0, more)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 2}
+    assert asked == [4.0, 4.0]
+
+
 @pytest.mark.parametrize(
     ("per_call", "calls", "rounds"), [(0.1, 5, 7), (0.5, 1, 7), (4.0, 1, 3), (100.0, 1, 2), (1e-9, 500000, 7)]
 )
@@ -245,7 +314,7 @@ def test_calls_and_rounds_fit_the_time(per_call, calls, rounds):
 
 def row(cell, trials, name, seconds, **more):
     """Of 60 trial-steps a call."""
-    return {"cell": cell, "trials": trials, "contender": name} | measure.rate_columns(60, seconds) | more
+    return {"cell": cell, "trials": trials, "contender": name} | rows.rate_columns(60, seconds) | more
 
 
 def matmul_row(cell, trials, flops_per_second, others_share=0.01):
@@ -316,11 +385,11 @@ def test_ratios_are_paired_by_round():
 
 
 def test_goals_are_computed_from_the_rows():
-    rows = summary.with_shares(ROWS, {"a": 5, "b": 10})
+    shared = summary.with_shares(ROWS, {"a": 5, "b": 10})
     whole = [{"cell": "a", "trials": 64, "steps": 9, "processes_seconds": 90, "processes_run": 4}]
     whole[0]["jaxlab_seconds"] = 9.0
     costs = [{"cell": "a", "epoch_ratio": 1.1, "evaluation_ratio": 1.25}]
-    measured = {"rows": rows, "from_nothing": whole, "diagnostics": costs}
+    measured = {"rows": shared, "from_nothing": whole, "diagnostics": costs}
     found = {each["goal"]: each for each in summary.summarise(measured)}
     assert found["worst ratio against the best other"]["value"] == pytest.approx(0.5)
     assert found["worst ratio against the best other"]["detail"] == "b, 16 trials, loop"
@@ -333,7 +402,22 @@ def test_goals_are_computed_from_the_rows():
     assert found["share of the matmul rate, b"]["value"] == pytest.approx(30)
     assert found["an epoch with diagnostics takes longer by, a"]["value"] == pytest.approx(10)
     assert "by 25 %" in found["an epoch with diagnostics takes longer by, a"]["detail"]
-    assert summary.disturbed(rows) == [("b", 16)]
+    assert summary.disturbed(shared) == [("b", 16)]
+    assert loop["detail"] == "0.50 (b) to 4.00 (a)"
+    assert not [goal for goal in found if "awkward" in goal]
+
+
+def test_the_goals_of_awkward_cells_stand_in_rows_of_their_own():
+    measured = [*ROWS, *({**each, "cell": "awkward-1"} for each in ROWS[:4])]
+    measured = summary.with_shares(measured, {"a": 5, "b": 10, "awkward-1": 2})
+    found = {each["goal"]: each for each in summary.summarise({"rows": measured})}
+    assert found["worst ratio against the best other"]["detail"] == "b, 16 trials, loop"
+    assert found["worst ratio against the best other, awkward cells"]["value"] == pytest.approx(4)
+    means = [each["value"] for goal, each in found.items() if "jitted loop, geometric mean" in goal]
+    assert means == pytest.approx([(4 * 0.5 * 4) ** (1 / 3), 4])
+    share = found["least share of the matmul rate, awkward cells"]
+    assert (share["value"], share["detail"]) == (pytest.approx(4), "by cell: awkward-1: 4 %")
+    assert "share of the matmul rate, awkward-1" not in found
 
 
 @pytest.mark.parametrize(("busy", "own", "share"), [(3.0, 3.0, 0.0), (3.0, 1.0, 0.5), (2.9, 3.0, 0.0)])
@@ -355,15 +439,21 @@ def test_the_clock_counts_our_own_work():
 
 @pytest.fixture
 def found():
-    rows = summary.with_shares(ROWS, {"a": 5, "b": 10})
+    shared = summary.with_shares(ROWS, {"a": 5, "b": 10})
     where = {"platform": "cpu", "device_kind": "cpu", "devices": 2, "processor": "chip", "cores": 2}
     return {
         "environment": where | {"versions": {"jax": "1.2"}, "date": "2026-01-02"},
         "command": "python scripts/benchmark.py",
         "contenders": {"jaxlab": "ours", "loop": "theirs"},
         "cells": {"a": {"words": "About a."}, "b": {"words": "About b."}},
-        "rows": rows,
-        "summary": summary.summarise({"rows": rows, "stopping": STOPPING, "saving": SAVING}),
+        "rows": shared,
+        "budget": 60.0,
+        "dropped": [
+            {"cell": "b", "trials": 16, "what": "scan"},
+            {"cell": "b", "trials": 16, "what": "map"},
+            {"cell": "a", "trials": None, "what": "stopping"},
+        ],
+        "summary": summary.summarise({"rows": shared, "stopping": STOPPING, "saving": SAVING}),
         "stopping": [*STOPPING, ABSENT],
         "saving": [*SAVING, ABSENT],
     }
@@ -382,6 +472,7 @@ def test_the_files_hold_every_row_and_every_second(found, tmp_path):
     assert "something else as well** in the rounds of b with 16 trials:" in text
     assert "other processes took 30 % of the cores" in text
     assert "Studies are absent of c (a study takes about 180 s)." in text
+    assert "**Not measured, for want of time** (60 s): scan, map of b with 16 trials; stopping of a." in text
     widths = {line.count("|") for line in text.split("## a")[1].splitlines() if line.startswith("|")}
     assert widths == {9}
 
@@ -406,6 +497,14 @@ def test_a_file_is_named_after_the_device():
         (["--trials", ","], "--trials = []"),
         (["--rounds", "0"], "--rounds = 0"),
         (["--width", "-1"], "--width = -1"),
+        (["--budget", "soon"], "--budget = 'soon': give seconds"),
+        (["--budget", "0"], "--budget = 0.0: give seconds"),
+        (["--budget", "nan"], "--budget = nan: give seconds"),
+        (["--budget", "inf"], "--budget = inf: give seconds"),
+        (
+            ["--cells", "awkward-2", "--parts", "stopping,saving"],
+            "--parts = 'stopping,saving': the awkward cells",
+        ),
         (["--out", __file__], "give a folder"),
     ],
 )
@@ -437,37 +536,104 @@ def test_the_silent_network_counts_no_units():
     assert loud.coordinates["layer"] == ("conv_0", "conv_1")
 
 
-def test_the_whole_benchmark_of_a_tiny_cell(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(CELLS, "images", IMAGES)
-    options = options_from(
-        cells="images", trials="2", contenders="loop", rounds=1, out=tmp_path, width=1, quick=True
-    )
-    found = run.benchmark(options, "the command")
-    rows = [(row["trials"], row["contender"]) for row in found["rows"]]
-    assert rows == [(2, name) for name in ("matmul", "jaxlab", "loop")]
-    assert all(row["rate"] > 0 and len(row["seconds"]) == 1 for row in found["rows"][1:])
-    assert not run.wrong(found)
-    written = sorted(path.name for path in tmp_path.iterdir())
-    assert [name.partition("-quick")[1:] for name in written] == [("-quick", ".json"), ("-quick", ".md")]
-    assert "the command" in (tmp_path / written[1]).read_text()
-    assert f"wrote {tmp_path / written[1]}" in capsys.readouterr().err
-
-
 STUDIES = Cell("study", (8, 8, 1), 4, (2,), (3,))
 
 
-def test_studies_of_a_tiny_cell(monkeypatch, tmp_path):
-    monkeypatch.setattr(studies, "SAVED_SECONDS", 0.2)
-    found = studies.measure_studies(STUDIES, None, 2, ["stopping", "saving"])
-    (stopping,), (saving,) = found["stopping"], found["saving"]
-    assert stopping["trials"] == saving["trials"] == 64
-    assert set(stopping["widths"]) == {"full", "stopping"}
-    assert [len(each) for each in (*stopping["seconds"].values(), *saving["seconds"].values())] == [2] * 4
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Everything of a tiny cell, really measured: what the function returns, the folder, standard error."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+        patch.setitem(CELLS, "study", STUDIES)
+        patch.setattr(studies, "EPOCHS", 10)
+        patch.setattr(studies, "STOPPED_EPOCH", 1)
+        patch.setattr(studies, "SAVED_SECONDS", 0.1)
+        patch.setattr(studies, "many", lambda: 4)
+        options = options_from(
+            cells="study",
+            trials="2",
+            contenders="loop",
+            parts="contenders,diagnostics,stopping,saving",
+            rounds=1,
+            out=folder,
+            width=1,
+            quick=True,
+            budget="1e6",
+        )
+        found = run.benchmark(options, "the command")
+    return found, folder, said.getvalue()
+
+
+def test_the_whole_benchmark_of_a_tiny_cell(measured):
+    found, folder, said = measured
+    names = [(row["trials"], row["contender"]) for row in found["rows"]]
+    assert names == [(2, name) for name in ("matmul", "jaxlab", "loop")]
+    assert all(row["rate"] > 0 and len(row["seconds"]) == 1 for row in found["rows"][1:])
+    assert not run.wrong(found)
+    assert found["dropped"] == []
+    written = sorted(path.name for path in folder.iterdir())
+    assert [name.partition("-quick")[1:] for name in written] == [("-quick", ".json"), ("-quick", ".md")]
+    assert "the command" in (folder / written[1]).read_text()
+    assert json.loads((folder / written[0]).read_text()) == json.loads(json.dumps(found))
+    assert f"wrote {folder / written[1]}" in said
+    assert "study, 2 trials, jaxlab: " in said
+    assert "Not measured" not in said
+
+
+def test_studies_of_a_tiny_cell(measured):
+    found, _, said = measured
+    (stopping,), (saving,), (costs,) = found["stopping"], found["saving"], found["diagnostics"]
+    assert stopping["trials"] == saving["trials"] == 4
+    assert stopping["widths"] == {"full": 1, "stopping": 1}
+    assert set(saving["widths"]) == {"with", "without"}
+    assert [len(each) for each in (*stopping["seconds"].values(), *saving["seconds"].values())] == [1] * 4
+    assert min(min(each) for each in stopping["seconds"].values()) > 0
     assert stopping["ideal"] == pytest.approx(0.325)
-    ratios = np.divide(stopping["seconds"]["stopping"], stopping["seconds"]["full"])
-    assert stopping["share"] == pytest.approx(np.median(ratios))
-    ratios = np.divide(saving["seconds"]["with"], saving["seconds"]["without"])
-    assert saving["ratio"] == pytest.approx(np.median(ratios))
+    assert costs["epoch_ratio"] > 0
+    assert "a run folder costs, study: " in said
+
+
+class FakeStudy:
+    """Takes the next of the given seconds, a tenth of it for the compiler, on a clock of its own."""
+
+    def __init__(self, clock, seconds, outs):
+        self.clock, self.seconds, self.outs = clock, iter(seconds), outs
+
+    def run(self, out, width, width_cache):
+        self.outs.append(out)
+        seconds = next(self.seconds)
+        self.clock[0] += seconds
+        about = {"compile_seconds": seconds / 10, "probe_seconds": seconds / 10, "width": 3}
+        return types.SimpleNamespace(attrs=about)
+
+
+def faked_studies(monkeypatch, *seconds):
+    """Every study that `studies` makes takes these seconds, one list a study, in the order of making them."""
+    clock, outs, lists = [0.0], [], iter(seconds)
+    monkeypatch.setattr(studies, "study_of", lambda *given: FakeStudy(clock, next(lists), outs))
+    monkeypatch.setattr(studies, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
+    return outs
+
+
+def test_a_share_is_the_median_of_ratios_within_rounds_without_compilation(monkeypatch, tmp_path):
+    outs = faked_studies(monkeypatch, [50.0, 10.0, 20.0, 40.0], [4.0, 6.0, 20.0])
+    found = studies.measure_stopping(STUDIES, 2, 3, tmp_path / "widths.json")
+    assert found["seconds"] == {"full": pytest.approx([8, 16, 32]), "stopping": pytest.approx([3.2, 4.8, 16])}
+    assert found["share"] == pytest.approx(0.4)
+    assert found["widths"] == {"full": 3, "stopping": 3}
+    assert outs == [None] * 7
+
+
+def test_what_saving_costs_is_the_median_of_ratios_within_rounds(monkeypatch, tmp_path):
+    monkeypatch.setattr(studies, "SAVED_SECONDS", 24.0)
+    outs = faked_studies(monkeypatch, [2.0], [12.0], [50.0, 10.0, 20.0, 40.0], [11.0, 24.0, 42.0])
+    found = studies.measure_saving(STUDIES, 2, 3, tmp_path / "widths.json")
+    assert found["epochs"] == 30  # ten epochs more take 8 of these seconds
+    assert found["ratio"] == pytest.approx(1.1)
+    folders = [out for out in outs if out is not None]
+    assert len(set(folders)) == 3
+    assert not any(out.parent.exists() for out in folders)
 
 
 def test_three_trials_in_four_stop_after_a_tenth_of_the_epochs():
@@ -488,23 +654,24 @@ def test_the_studys_trials_are_those_of_the_contenders():
 def test_studies_that_cannot_be_measured_say_why(monkeypatch, cell):
     if cell == "8x8":
         monkeypatch.setattr("jaxlab.store.folder._LIBRARIES", ("zarr", "no_such_library"))
-    found = studies.measure_studies(CELLS[cell], None, 1, ["stopping", "contenders"])
-    assert found["saving"] == []
-    (row,) = found["stopping"]
+    row = studies.absent(CELLS[cell])
     assert row["absent"] in ("a study takes about 790 s", "no_such_library is not installed")
-    assert summary.summarise(found) == []
+    assert summary.summarise({"stopping": [row]}) == []
+    monkeypatch.setattr(run, "fastest_matmul", lambda: Matmul(1, lambda calls: None, 1e-3))
+    measuring = run.Measuring(options_from(cells=cell, parts="stopping", trials="2").filled(), Budget(1e6))
+    assert [None for _ in measuring.all()] == [None]
+    assert measuring.found["stopping"] == [row]
+    assert measuring.found["dropped"] == []
 
 
 @pytest.mark.slow
 def test_processes_have_the_losses_of_the_trials_they_train(monkeypatch):
-    from jaxlab.benchmark import processes
-
     monkeypatch.setattr(processes, "SHORT_TRIALS", 2)
     cell = CELLS["mnist1d"]
-    rows, whole = processes.measure_processes(cell, [1, 5], 1)
-    assert [row["trials"] for row in rows] == [1, 5]
+    found, whole = processes.measure_processes(cell, [1, 5], 1)
+    assert [row["trials"] for row in found] == [1, 5]
     width = processes.at_once()
-    assert rows[1]["seconds"][0] == pytest.approx(-(-5 // width) * rows[0]["batch_seconds"][0])
+    assert found[1]["seconds"][0] == pytest.approx(-(-5 // width) * found[0]["batch_seconds"][0])
     assert whole["jaxlab_seconds"] > 0
 
 
@@ -518,3 +685,287 @@ def test_awkward_cells_are_drawn_by_their_seed_within_their_bounds():
         assert any(each % 8 for each in cell.features)
         assert all(5 <= each <= 40 for each in cell.features)
         assert min(size for _, pooled in sizes_of(cell) for size in pooled) >= 1
+
+
+def test_the_awkward_cells_of_the_table_are_the_first_five_of_seed_0():
+    assert [CELLS[name] for name in AWKWARD] == awkward(0, 5)
+    assert tuple(f"awkward-{number}" for number in range(1, 6)) == AWKWARD
+
+
+# The budget.
+
+
+class Hands:
+    """A clock that somebody moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_budget_sets_time_to_write_aside_and_counts_what_is_spent():
+    clock = Hands()
+    budget = Budget(200.0, 30.0, clock)
+    assert budget.left() == pytest.approx(160)
+    clock.now += 100
+    assert budget.left() == pytest.approx(60)
+    assert budget.allows(60 / SAFETY - 1e-6)
+    assert not budget.allows(60)
+    assert Budget(10.0, 0.0, clock).left() == pytest.approx(7)
+    assert Budget(None, 1e9, clock).allows(1e9)
+
+
+def test_what_a_piece_will_take_is_learned_from_its_kind_or_from_all():
+    clock = Hands()
+    budget = Budget(200.0, 0.0, clock)
+    assert budget.expected("loop", 2.0) == pytest.approx(2)
+    with budget.piece("loop", 2.0):
+        clock.now += 6.0
+    budget.took("loop", 4.0, 4.0)
+    assert budget.expected("loop", 1.0) == pytest.approx(3)  # the worst of the kind
+    assert budget.expected("vmap", 11.0) == pytest.approx(15)  # (5 + 6 + 4) s instead of (5 + 2 + 4) s
+
+
+def test_the_age_of_the_process_is_the_systems():
+    psutil = pytest.importorskip("psutil")
+    assert process_age() == pytest.approx(time.time() - psutil.Process().create_time(), abs=5)
+    assert process_age() > 0
+
+
+ALL = work.in_order(tuple(CELLS), (1, 4, 16, 64), work.NAMES, work.PARTS)
+
+
+def test_every_work_stands_once_in_the_order_of_importance():
+    expected = {
+        work.Work("contenders", cell, trials, name)
+        for cell in CELLS
+        for trials in (1, 4, 16, 64)
+        for name in CONTENDERS
+    }
+    expected |= {work.Work("contenders", cell, 0, "processes") for cell in CELLS}
+    own = [cell for cell in CELLS if cell not in AWKWARD]
+    expected |= {work.Work(part, cell) for part in work.PARTS[1:] for cell in own}
+    assert len(ALL) == len(expected)
+    assert set(ALL) == expected
+
+
+def test_the_goals_come_first():
+    own = [cell for cell in CELLS if cell not in AWKWARD]
+    pairs = [(cell, name) for cell in own for name in ("jaxlab", "loop")]
+    assert [(each.cell, each.contender) for each in ALL[:8]] == pairs
+    assert {each.trials for each in ALL[:20]} == {16}
+    assert [each.contender for each in ALL[8:12]] == ["vmap"] * 4
+    rank = {each: number for number, each in enumerate(ALL)}
+
+    def last(part, contender=""):
+        return max(rank[each] for each in ALL if (each.part, each.contender) == (part, contender))
+
+    assert last("contenders", "jaxlab") > last("stopping") > last("diagnostics")
+    assert rank[work.Work("contenders", "awkward-1", 16, "loop")] > last("diagnostics")
+    assert (
+        rank[work.Work("contenders", "8x8", 64, "jaxlab")] < rank[work.Work("contenders", "8x8", 1, "jaxlab")]
+    )
+    assert [each.part for each in ALL[-4:]] == ["saving"] * 4
+    for each in ALL:
+        if each.trials:
+            assert rank[each._replace(contender="jaxlab")] <= rank[each]
+
+
+def test_only_what_is_chosen_is_to_be_done():
+    found = work.in_order(["8x8"], [2, 4], ("jaxlab", "vmap"), ("contenders",))
+    assert found == [work.Work("contenders", "8x8", n, name) for n in (2, 4) for name in ("jaxlab", "vmap")]
+
+
+def test_the_works_of_a_contest_are_next_together():
+    agenda = work.Agenda(ALL)
+    contest = agenda.next()
+    assert [each.contender for each in contest] == [
+        "jaxlab", "loop", "vmap", "torch-loop", "torch-ensemble", "scan", "map",
+    ]  # fmt: skip
+    assert {each.contest for each in contest} == {("8x8", 16)}
+    for each in contest:
+        agenda.remove(each)
+    assert agenda.next()[0] == work.Work("contenders", "28x28", 16, "jaxlab")
+    assert work.Agenda([work.Work("saving", "8x8")]).next() == [work.Work("saving", "8x8")]
+
+
+def test_time_is_kept_for_what_is_more_important_and_fits():
+    a, b, c = (
+        work.Work("contenders", cell, 16, name)
+        for cell, name in (("a", "jaxlab"), ("a", "loop"), ("b", "jaxlab"))
+    )
+    diagnosed, saved = work.Work("diagnostics", "a"), work.Work("saving", "a")
+    agenda = work.Agenda([a, b, c, diagnosed, saved])
+    seconds = {a: 10.0, b: 1.0, c: 100.0, diagnosed: 5.0, saved: 2.0}
+    assert agenda.left_for(a, seconds.get, 30.0) == 30
+    assert agenda.left_for(saved, seconds.get, 30.0) == 30 - 10 - 1 - 5
+    assert agenda.left_for(saved, seconds.get, 8.0) == 3  # without its first the second is nothing
+    agenda.remove(a)
+    assert agenda.left_for(saved, seconds.get, 8.0) == 8 - 1 - 5
+    assert agenda.has_time(saved, seconds.get, 6 + 2 * SAFETY + 0.01)
+    assert not agenda.has_time(saved, seconds.get, 6 + 2 * SAFETY - 0.01)
+
+
+class Machine:
+    """A machine on which every piece of work takes ``slowness`` times its guess, by a clock that only work moves."""
+
+    def __init__(self, monkeypatch, slowness):
+        self.clock, self.did, self.call = Hands(), [], 0.01 * slowness
+        self.guesses = Guesses(Budget(), timing.Plan(1, 0.25), 4e11, 1, {})
+        matmul = Matmul(1000, lambda calls: None, 5e-3)
+        monkeypatch.setattr(run, "fastest_matmul", lambda: matmul)
+        monkeypatch.setattr(contest, "time", types.SimpleNamespace(perf_counter=self.clock))
+        monkeypatch.setattr(contest, "seconds_of", self.seconds_of)
+        for name, contender in CONTENDERS.items():
+            prepare = self.contender(name, slowness * contender.seconds, self.call)
+            monkeypatch.setitem(CONTENDERS, name, contender._replace(prepare=prepare, missing=str))
+        monkeypatch.setattr(run, "fused", CONTENDERS["jaxlab"].prepare)
+
+        def alone(part, cell, contender=""):
+            each = work.Work(part, cell.name, 0, contender)
+            self.work(each, slowness * self.guesses.first(each))
+            return {"cell": cell.name, "trials": 4, "epoch_ratio": 1.0, "evaluation_ratio": 1.0}
+
+        def processes(cell, *_):
+            alone("contenders", cell, "processes")
+            return [], None
+
+        monkeypatch.setattr(run, "measure_processes", processes)
+        monkeypatch.setattr(run, "measure_diagnostics", lambda cell, *_: alone("diagnostics", cell))
+        monkeypatch.setattr(run, "measure_study", lambda part, cell, *_: alone(part, cell))
+
+    def contender(self, name, seconds, call):
+        """What prepares a contender that takes so many seconds to compile, and so many for each call."""
+
+        def prepare(problem, steps, width=None):
+            def run(calls):
+                self.clock.now += calls * call
+                return right(problem, min(calls, 4) * steps)
+
+            self.work(work.Work("contenders", problem.cell.name, 0, name), seconds)
+            return Prepared(run, problem.trials, steps)
+
+        return prepare
+
+    def seconds_of(self, run, calls):
+        began = self.clock.now
+        run(calls)
+        return self.clock.now - began
+
+    def work(self, each, seconds):
+        self.did.append(each)
+        self.clock.now += seconds
+
+    def measure(self, seconds, **options):
+        """What was found within a budget of so many seconds, and how many seconds it took."""
+        measuring = run.Measuring(options_from(**options).filled(), Budget(seconds, 0.0, self.clock))
+        began = self.clock.now
+        for _ in measuring.all():
+            pass
+        return measuring.found, self.clock.now - began
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Two cells and an awkward one, all tiny: only the names and the guesses matter."""
+    for name in ("8x8", "mnist1d", "awkward-1"):
+        monkeypatch.setitem(CELLS, name, SIGNALS._replace(name=name, from_nothing=False))
+
+
+@pytest.mark.parametrize("seconds", [20, 60, 120, 250, 1000])
+@pytest.mark.parametrize("slowness", [0.5, 1, 4])
+def test_a_budget_is_kept_on_every_machine_and_what_is_dropped_is_named(monkeypatch, tiny, seconds, slowness):
+    machine = Machine(monkeypatch, slowness)
+    cells = "8x8,mnist1d,awkward-1"
+    found, took = machine.measure(seconds, cells=cells, trials="4,16", rounds=1)
+    # Nothing is known of the machine before its first piece of work, which takes up to 4 × 8 s.
+    assert took <= max(seconds, 8.1 * slowness)
+    rated = [(row["cell"], row["trials"], row["contender"]) for row in found["rows"] if "rate" in row]
+    rated = [each for each in rated if each[2] != "matmul"]
+    dropped = [(row["cell"], row["trials"], row["what"]) for row in found["dropped"]]
+    assert len(set(dropped)) == len(dropped)
+    assert not set(rated) & set(dropped)
+    every = work.in_order(cells.split(","), [4, 16], work.NAMES, work.PARTS)
+    contests = {(each.cell, each.trials, each.contender) for each in every if each.trials}
+    assert {each for each in (*rated, *dropped) if each[1]} == contests
+    alone = {(each.cell, None, each.contender or each.part) for each in every if not each.trials}
+    done = {(each.cell, None, each.contender or each.part) for each in machine.did} & alone
+    assert done | set(dropped) & alone == alone
+    assert not done & set(dropped)
+    if seconds == 1000 and slowness < 4:
+        assert dropped == []
+    if seconds == 60 and slowness == 1:
+        assert ("8x8", 16, "loop") in rated
+        assert ("mnist1d", 16, "loop") in rated
+        assert ("8x8", None, "saving") in dropped
+
+
+def test_a_dropped_contender_has_a_row_that_says_so(monkeypatch, tiny):
+    machine = Machine(monkeypatch, 1)
+    found, _ = machine.measure(24, cells="8x8", trials="16", rounds=1, parts="contenders")
+    assert [row["what"] for row in found["dropped"]]
+    for dropped in found["dropped"]:
+        absent = [row["absent"] for row in found["rows"] if row["contender"] == dropped["what"]]
+        assert absent == ([run.NO_TIME] if dropped["what"] != "processes" else [])
+
+
+def test_a_contender_that_turns_out_slow_is_not_timed(monkeypatch, tiny):
+    machine = Machine(monkeypatch, 1)
+    slow = CONTENDERS["loop"]._replace(prepare=machine.contender("loop", 2.5, 30.0))
+    monkeypatch.setitem(CONTENDERS, "loop", slow)
+    chosen = {"cells": "8x8", "trials": "16", "rounds": 1, "parts": "contenders", "contenders": "loop"}
+    found, took = machine.measure(70, **chosen)
+    absent = {row["contender"]: row.get("absent") for row in found["rows"]}
+    assert absent == {"matmul": None, "jaxlab": None, "loop": run.NO_TIME}
+    assert found["dropped"] == [{"cell": "8x8", "trials": 16, "what": "loop"}]
+    assert took <= 70
+    found, _ = machine.measure(1000, **chosen)
+    assert found["dropped"] == []
+
+
+@pytest.fixture
+def nothing_begins(monkeypatch):
+    """The first thing that would be measured fails the test."""
+    monkeypatch.setattr(run, "fastest_matmul", lambda: pytest.fail("something is measured"))
+
+
+def test_without_time_for_anything_the_files_name_everything(monkeypatch, tmp_path, capsys, nothing_begins):
+    names = "loop,scan,processes"
+    absent = CONTENDERS["scan"]._replace(missing=lambda: "it is not installed")
+    monkeypatch.setitem(CONTENDERS, "scan", absent)
+    options = options_from(cells="8x8", trials="16", out=tmp_path, budget="2", contenders=names)
+    found = run.benchmark(options, "the command")
+    assert found["rows"] == found["summary"] == []
+    (text,) = (path.read_text() for path in tmp_path.glob("*.md"))
+    said = "jaxlab, loop of 8x8 with 16 trials; processes, diagnostics, stopping, saving of 8x8"
+    assert f"**Not measured, for want of time** (2 s): {said}." in text
+    assert f"Not measured, for want of time: {said}" in capsys.readouterr().err
+
+
+def test_time_spent_before_counts(tmp_path, nothing_begins):
+    options = options_from(cells="8x8", trials="16", out=tmp_path, budget="1000", parts="contenders")
+    assert run.benchmark(options, "the command", spent=999.0)["rows"] == []
+
+
+def test_quick_has_a_budget_unless_another_is_given():
+    assert options_from(quick=True).filled().budget == 180
+    assert options_from(quick=True, budget="90").filled().budget == 90
+    assert options_from().filled().budget is None
+
+
+def test_processes_are_killed_when_their_time_is_over(monkeypatch):
+    started = []
+    popen = processes.subprocess.Popen
+
+    def starting(*given, **more):
+        started.append(popen(*given, **more))
+        return started[-1]
+
+    monkeypatch.setattr(processes.subprocess, "Popen", starting)
+    monkeypatch.setitem(CELLS, "signals", SIGNALS)
+    with pytest.raises(processes.TooLong):
+        processes.measure_processes(SIGNALS, [4], 1, lambda: 0.0)
+    assert len(started) == processes.at_once()
+    assert all(each.returncode == -9 for each in started)

@@ -6,7 +6,8 @@ from jaxlab.benchmark.cells import CELLS
 from jaxlab.benchmark.contenders import CONTENDERS
 from jaxlab.benchmark.devices import one_device_per_core
 from jaxlab.benchmark.main import exit_status, options_from
-from jaxlab.benchmark.run import Options, benchmark
+from jaxlab.benchmark.options import Options
+from jaxlab.benchmark.run import benchmark
 
 __all__ = [
     "CELLS",

@@ -1,4 +1,4 @@
-"""What is trained: small networks of the sizes at which whole studies are run."""
+"""What is trained: small networks of the sizes at which whole studies are run, and five of arbitrary sizes."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ class Cell(NamedTuple):
         at_once: examples that go through the network at once where both sides of a comparison must do the same.
         short_trial: steps of a trial that is short enough for starting a process to matter.
         from_nothing: whether 64 short trials are also timed in processes of their own, start-up included.
+        studied: whether diagnostics and whole studies are measured too; the awkward cells only have contenders.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Cell(NamedTuple):
     at_once: int = 16
     short_trial: int = 224
     from_nothing: bool = False
+    studied: bool = True
 
     @property
     def short_call(self) -> int:
@@ -57,8 +59,17 @@ CELLS: dict[str, Cell] = {
         Cell("28x28", (28, 28, 1), 128, (16, 32), short_trial=48),
         Cell("32x32", (32, 32, 3), 128, (32, 64, 128), (3, 3, 3), at_once=4, short_trial=4),
         Cell("mnist1d", (40, 1), 100, (25, 25, 25), (5, 3, 3), 2, 1, 1, at_once=100, from_nothing=True),
+        # The first five that `jaxlab.benchmark.awkward.awkward` draws with seed 0.
+        Cell("awkward-1", (19, 17, 3), 58, (6, 7), (3, 3), 2, 2, 2, at_once=58, studied=False),
+        Cell("awkward-2", (53, 4), 126, (27, 24, 25), (5, 3, 5), 2, 1, 1, at_once=126, studied=False),
+        Cell("awkward-3", (13, 13, 1), 32, (5, 29), (5, 5), 1, "SAME", 2, at_once=32, studied=False),
+        Cell("awkward-4", (72, 3), 66, (25, 14, 16), (5, 5, 5), 1, 1, 3, at_once=66, studied=False),
+        Cell("awkward-5", (13, 15, 3), 124, (22, 6), (3, 5), 2, 2, 2, at_once=124, studied=False),
     )
 }
+
+#: Those of arbitrary sizes, which only have contenders.
+AWKWARD = tuple(name for name, cell in CELLS.items() if not cell.studied)
 
 
 def chosen(field: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import jax
 
 from jaxlab.benchmark.cells import Cell
 from jaxlab.benchmark.contenders.fused import Running, trial_of
-from jaxlab.benchmark.measure import Plan, Row
 from jaxlab.benchmark.problem import Problem, make_problem
-from jaxlab.benchmark.timing import interleaved, plan, seconds_of, spread
+from jaxlab.benchmark.rows import Row
+from jaxlab.benchmark.timing import Plan, interleaved, plan, seconds_of, spread
 from jaxlab.engine import Pack, compile_programs, default_width, make_pack
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays
@@ -26,8 +26,13 @@ class OutputsOnly(CNN):
         return super().__call__(x)[0]
 
 
-def measure_diagnostics(cell: Cell, width: int | None, how: Plan) -> Row:
-    """Seconds of an epoch of training and evaluation, and of the evaluation alone, with and without, for one pack."""
+def measure_diagnostics(
+    cell: Cell, width: int | None, how: Plan, more: Callable[[float], bool] = lambda seconds: True
+) -> Row:
+    """Seconds of an epoch of training and evaluation, and of the evaluation alone, with and without, for one pack.
+
+    ``more`` as in `interleaved`.
+    """
     trials = min(_pack(MOST_TRIALS, width).lanes, MOST_TRIALS)
     problem = make_problem(cell, trials)
     entries = {}
@@ -36,7 +41,7 @@ def measure_diagnostics(cell: Cell, width: int | None, how: Plan) -> Row:
         for name, run in ((f"epoch_{words}", epoch), (f"evaluation_{words}", evaluation)):
             run(1)
             entries[name] = plan(run, seconds_of(run, 1), how.rounds, how.target)
-    seconds = interleaved(entries)
+    seconds = interleaved(entries, more=more)
     per_call = {name: [each / entries[name].calls for each in values] for name, values in seconds.items()}
     row: Row = {"cell": cell.name, "trials": trials, "steps": problem.steps, "seconds": per_call}
     for name in ("epoch", "evaluation"):

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxlab.benchmark.budget import process_age
 from jaxlab.benchmark.cells import CELLS
 from jaxlab.benchmark.devices import one_device_per_core
-from jaxlab.benchmark.run import NAMES, PARTS, Options, benchmark, wrong
+from jaxlab.benchmark.options import QUICK_SECONDS, Options
+from jaxlab.benchmark.run import benchmark, wrong
+from jaxlab.benchmark.work import NAMES, PARTS
 from jaxlab.errors import InputError
 
 
@@ -23,6 +26,7 @@ def options_from(
     out: Path | None = None,
     width: int | None = None,
     quick: bool = False,
+    budget: str | None = None,
 ) -> Options:
     """Options from what a person writes: lists are separated by commas.
 
@@ -38,6 +42,7 @@ def options_from(
         out=Path("docs/benchmarks") if out is None else out,
         width=width,
         quick=quick,
+        budget=None if budget is None else seconds("--budget", budget),
     )
 
 
@@ -54,9 +59,20 @@ def whole(field: str, text: str) -> int:
         raise InputError(field, text, "give whole numbers >= 1, separated by commas") from None
 
 
+def seconds(field: str, text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(field, text, "give seconds, a finite number > 0") from None
+
+
 def exit_status(options: Options) -> int:
-    """Measure and write; exit status 1 if a contender was refused because its losses were wrong."""
-    refused = wrong(benchmark(options))
+    """Measure and write; exit status 1 if a contender was refused because its losses were wrong.
+
+    The budget counts from the start of the process.
+    """
+    refused = wrong(benchmark(options, spent=process_age()))
     if refused:
         print(f"other losses than the rest: {', '.join(refused)}", file=sys.stderr)
     return 1 if refused else 0
@@ -67,7 +83,14 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a few cells and numbers of trials: minutes")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"a few cells and numbers of trials, and a budget of {QUICK_SECONDS:.0f} s",
+    )
+    parser.add_argument(
+        "--budget", metavar="SECONDS", help="time for everything; the least important rows are dropped"
+    )
     parser.add_argument("--cells", metavar="LIST", help=f"of {', '.join(CELLS)}")
     parser.add_argument("--trials", metavar="LIST", help="numbers of trials, e.g. 1,4,16,64")
     parser.add_argument("--contenders", metavar="LIST", help=f"of {', '.join(NAMES)}")

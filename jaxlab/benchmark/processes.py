@@ -8,8 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -17,8 +16,8 @@ import numpy as np
 from jaxlab.benchmark.cells import Cell
 from jaxlab.benchmark.check import disagreement
 from jaxlab.benchmark.contenders.loops import loop
-from jaxlab.benchmark.measure import OURS, Row, rate_columns
 from jaxlab.benchmark.problem import CHECKED_STEPS, make_problem
+from jaxlab.benchmark.rows import OURS, Row, rate_columns
 from jaxlab.benchmark.timing import spread
 from jaxlab.devices import cores
 
@@ -35,11 +34,20 @@ def at_once() -> int:
     return cores() if jax.default_backend() == "cpu" else min(cores(), ON_ONE_ACCELERATOR)
 
 
-def measure_processes(cell: Cell, trials: Sequence[int], batches: int) -> tuple[list[Row], Row | None]:
+class TooLong(RuntimeError):
+    """Processes that had to be ended because their time was over."""
+
+
+def measure_processes(
+    cell: Cell, trials: Sequence[int], batches: int, left: Callable[[], float] = lambda: math.inf
+) -> tuple[list[Row], Row | None]:
     """Rows of one process per trial for each number of trials, and 64 short trials from nothing.
 
     A few batches of real processes are timed, one process per core; a number of trials takes as many batches as it
-    has cores full of them.
+    has cores full of them. Processes that still run when no seconds are ``left()`` are killed.
+
+    Raises:
+        TooLong: so many were killed that there is no row.
     """
     width, steps = at_once(), cell.short_trial
     problem = make_problem(cell, width, cell.short_call)
@@ -49,15 +57,22 @@ def measure_processes(cell: Cell, trials: Sequence[int], batches: int) -> tuple[
     walls, fused = [], None
     for number in range(batches):
         try:
-            wall, losses = _batch(cell, width)
-        except RuntimeError as error:
+            wall, losses = _batch(cell, width, left)
+        except TooLong:
+            if not walls:
+                raise
+            break
+        except RuntimeError as error:  # a process that failed
             return _absent(cell, trials, str(error)), None
         wrong = disagreement(losses, reference)
         if wrong:
             return _absent(cell, trials, wrong), None
         walls.append(wall)
         if number == 0 and cell.from_nothing:
-            fused, losses = _ours(cell)
+            try:
+                fused, losses = _ours(cell, left)
+            except TooLong:  # what is measured is kept
+                break
             wrong = disagreement(losses[:width], reference)
             if wrong:
                 raise RuntimeError(f"{OURS} in a process of its own has {wrong}")
@@ -98,23 +113,30 @@ def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], fused:
     }
 
 
-def _batch(cell: Cell, width: int) -> tuple[float, np.ndarray]:
+def _batch(cell: Cell, width: int, left: Callable[[], float]) -> tuple[float, np.ndarray]:
     """Wall seconds until the last of ``width`` processes has ended, and their losses."""
     pins = hasattr(os, "sched_getaffinity") and jax.default_backend() == "cpu"
     pinned = sorted(os.sched_getaffinity(0)) if pins else [None] * width
     began = time.perf_counter()
     running = [_start("loop", cell, first, 1, pinned[first]) for first in range(width)]
-    losses = [_finish(process) for process in running]
+    try:
+        losses = [_finish(process, left) for process in running]
+    finally:
+        _end(running)
     return time.perf_counter() - began, np.concatenate(losses)
 
 
-def _ours(cell: Cell) -> tuple[float, np.ndarray]:
+def _ours(cell: Cell, left: Callable[[], float]) -> tuple[float, np.ndarray]:
     began = time.perf_counter()
-    losses = _finish(_start(OURS, cell, 0, SHORT_TRIALS, None))
+    process = _start(OURS, cell, 0, SHORT_TRIALS, None)
+    try:
+        losses = _finish(process, left)
+    finally:
+        _end([process])
     return time.perf_counter() - began, losses
 
 
-def _start(contender: str, cell: Cell, first: int, count: int, core: int | None) -> Any:
+def _start(contender: str, cell: Cell, first: int, count: int, core: int | None) -> subprocess.Popen:
     job = {"contender": contender, "cell": cell.name, "first": first, "count": count}
     command = [sys.executable, "-m", "jaxlab.benchmark.worker", json.dumps(job | {"core": core})]
     # Several processes on one accelerator cannot each take most of its memory.
@@ -122,8 +144,20 @@ def _start(contender: str, cell: Cell, first: int, count: int, core: int | None)
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def _finish(process: subprocess.Popen) -> np.ndarray:
-    output, _ = process.communicate()
+def _finish(process: subprocess.Popen, left: Callable[[], float]) -> np.ndarray:
+    seconds = left()
+    try:
+        output, _ = process.communicate(timeout=max(0.0, seconds) if math.isfinite(seconds) else None)
+    except subprocess.TimeoutExpired:
+        raise TooLong(f"one process per trial took longer than {seconds:.0f} s") from None
     if process.returncode:
         raise RuntimeError(f"a process of one trial ended with exit status {process.returncode}")
     return np.array(json.loads(output.splitlines()[-1]))
+
+
+def _end(processes: Sequence[subprocess.Popen]) -> None:
+    """Kill those that still run, and wait for them."""
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlab.benchmark.measure import OURS, Row
 from jaxlab.benchmark.others import MOST
+from jaxlab.benchmark.rows import OURS, Row
 from jaxlab.benchmark.summary import disturbed, ratios
 
 _COLUMNS = (
@@ -27,7 +27,8 @@ and learning rates (one per trial, 1e-4 to 1e-2); the losses of the first steps 
 anything was timed. Rates are medians over rounds in which all contenders take turns, with the quartiles; compilation is
 left out. *jaxlab is faster by*: the median over rounds of the ratio within a round; below 1 jaxlab is slower.
 Contenders that take one trial after the other are timed with at most 4 trials, since their rate does not depend on how
-many; the row says so. What needs more than 12 s for a step of all trials is absent.
+many; the row says so. What needs more than 12 s for a step of all trials is absent. The awkward cells are networks of
+odd sizes, drawn by a seed.
 
 The rows of processes are no warm rates: import and compilation are in them, they took no turns with the others, and are
 scaled up from the few real processes that were run, so many at once.
@@ -74,6 +75,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         *(f"- **{name}**: {words}" for name, words in found["contenders"].items()),
         *_left_out(found),
+        *_dropped(found),
     ]
     measured = {row["cell"] for row in found["rows"]}
     for cell, about in found["cells"].items():
@@ -98,6 +100,24 @@ def _warning(rows: Sequence[Row]) -> list[str]:
         f"{100 * MOST:.0f} % of the cores. These rows are no measurement of anything."
     )
     return [words, ""] if where else []
+
+
+def _dropped(found: Mapping[str, Any]) -> list[str]:
+    """What there was no time for."""
+    dropped = found.get("dropped")
+    if not dropped:
+        return []
+    words = f"**Not measured, for want of time** ({found['budget']:.0f} s): {dropped_words(dropped)}."
+    return ["", words]
+
+
+def dropped_words(dropped: Sequence[Row]) -> str:
+    """What there was no time for, by cell and number of trials."""
+    together: dict[str, list[str]] = {}
+    for row in dropped:
+        where = row["cell"] if row["trials"] is None else f"{row['cell']} with {row['trials']} trials"
+        together.setdefault(where, []).append(row["what"])
+    return "; ".join(f"{', '.join(what)} of {where}" for where, what in together.items())
 
 
 def _left_out(found: Mapping[str, Any]) -> list[str]:

@@ -1,167 +1,238 @@
-"""The whole benchmark: all cells, then the summary, then the files."""
+"""The whole benchmark: everything in order of importance, as long as there is time, then the summary and the files."""
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import jax
-
-from jaxlab.benchmark.cells import CELLS, Cell, chosen
+from jaxlab.benchmark.budget import SAFETY, Budget
+from jaxlab.benchmark.cells import CELLS, Cell
 from jaxlab.benchmark.contenders import CONTENDERS, Contender
 from jaxlab.benchmark.contenders.fused import fused
+from jaxlab.benchmark.contest import Contest, Earlier, in_table_order
 from jaxlab.benchmark.diagnostics import measure_diagnostics
 from jaxlab.benchmark.environment import device_name, environment, peak_bytes
 from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.matmul import Matmul, fastest_matmul
-from jaxlab.benchmark.measure import OURS, Plan, Row, measure_cell
+from jaxlab.benchmark.guesses import Guesses, kind_of, warm_calls
+from jaxlab.benchmark.matmul import fastest_matmul
+from jaxlab.benchmark.options import Options
 from jaxlab.benchmark.processes import NAME as PROCESSES
+from jaxlab.benchmark.processes import SHORT_TRIALS, TooLong, measure_processes
 from jaxlab.benchmark.processes import WORDS as PROCESSES_IN_WORDS
-from jaxlab.benchmark.processes import measure_processes
-from jaxlab.benchmark.report import number, write
-from jaxlab.benchmark.studies import measure_studies
+from jaxlab.benchmark.report import dropped_words, number, write
+from jaxlab.benchmark.rows import OURS, Row
+from jaxlab.benchmark.studies import absent, measure_study
 from jaxlab.benchmark.summary import disturbed, summarise, with_shares
-from jaxlab.errors import InputError
+from jaxlab.benchmark.timing import FEWEST_ROUNDS, Plan
+from jaxlab.benchmark.work import Agenda, Work, in_order
 
-NAMES = (*CONTENDERS, PROCESSES)
-#: What there is to measure: the contenders, the diagnostics, studies that stop early, studies that are saved.
-PARTS = ("contenders", "diagnostics", "stopping", "saving")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure.
-
-    Args:
-        cells: names in `CELLS`.
-        trials: numbers of trials N; by default 1, 4, 16, 64, and 256, 1024, 4096 as well on an accelerator.
-        contenders: names in `NAMES`; ours is always among them.
-        parts: names in `PARTS`; by default all, without the last if ``quick``.
-        rounds: timed calls of each contender.
-        out: folder of the two files that are written.
-        width: trials side by side on each device in our packs; by default as a study chooses it.
-        quick: a few cells and numbers of trials and short calls: minutes on two cores. Its files say so in their name.
-
-    Raises:
-        InputError: an unknown cell or contender, a number that is not a whole number >= 1.
-    """
-
-    cells: Sequence[str] | None = None
-    trials: Sequence[int] | None = None
-    contenders: Sequence[str] | None = None
-    parts: Sequence[str] | None = None
-    rounds: int | None = None
-    out: Path = Path("docs/benchmarks")
-    width: int | None = None
-    quick: bool = False
-
-    def __post_init__(self):
-        chosen("--cells", ("8x8",) if self.cells is None else self.cells, CELLS)
-        chosen("--contenders", NAMES if self.contenders is None else self.contenders, NAMES)
-        chosen("--parts", PARTS if self.parts is None else self.parts, PARTS)
-        if self.trials is not None and not self.trials:
-            raise InputError("--trials", self.trials, "give whole numbers >= 1, separated by commas")
-        for field, values in (("trials", self.trials), ("rounds", [self.rounds]), ("width", [self.width])):
-            for value in values or ():
-                if value is not None and (type(value) is not int or value < 1):
-                    raise InputError(f"--{field}", value, "give whole numbers >= 1")
-        if self.out.exists() and not self.out.is_dir():
-            raise InputError("--out", str(self.out), "give a folder")
-
-    def filled(self) -> Options:
-        """With the defaults of this device; starts JAX."""
-        few = self.quick
-        many = (1, 4, 16, 64) if jax.default_backend() == "cpu" else (1, 4, 16, 64, 256, 1024, 4096)
-        cells = ("8x8", "mnist1d") if few else tuple(CELLS)
-        contenders = dict.fromkeys((OURS, *(self.contenders or NAMES)))
-        return dataclasses.replace(
-            self,
-            cells=chosen("--cells", self.cells or cells, CELLS),
-            trials=sorted(set(self.trials or ((4, 16) if few else many))),
-            contenders=tuple(contenders),
-            parts=tuple(self.parts or (PARTS[:-1] if few else PARTS)),
-            rounds=self.rounds or (3 if few else 5),
-        )
+WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PROCESSES: PROCESSES_IN_WORDS}
+#: Seconds of finding the fastest matrix product, compilation included.
+MATMUL = 3.0
+#: In a row, of a contender that has none for want of time.
+NO_TIME = "no time was left"
 
 
-def benchmark(options: Options, command: str | None = None) -> dict[str, Any]:
+def benchmark(options: Options, command: str | None = None, spent: float = 0.0) -> dict[str, Any]:
     """Measure, write ``{device}.json`` and ``{device}.md`` into ``options.out``, and return what the JSON holds.
+
+    The files are replaced whenever something has been measured, so that an interruption loses nothing.
 
     Args:
         options: what to measure.
         command: how it was called, for the record; by default the process' arguments.
+        spent: seconds of the budget that are over already.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - spent
     options = options.filled()
-    how = Plan(options.rounds, 0.25 if options.quick else 0.5)
-    ours = CONTENDERS[OURS]._replace(prepare=partial(fused, width=options.width))
-    contenders = {
-        name: ours if name == OURS else CONTENDERS[name] for name in options.contenders if name != PROCESSES
-    }
-    found: dict[str, Any] = {
+    budget = Budget(options.budget, spent)
+    about: dict[str, Any] = {
         "environment": environment(),
         "command": command or shlex.join(["python", *sys.argv]),
+        "budget": options.budget,
         "contenders": {name: WORDS[name] for name in options.contenders},
         "cells": {name: _about(CELLS[name]) for name in options.cells},
     }
-    found |= _measured(options, contenders, how)
-    found["rows"] = with_shares(
-        found["rows"], {name: about["step_flops"] for name, about in found["cells"].items()}
-    )
+    name = device_name(about["environment"]) + "-quick" * options.quick
+    measuring = Measuring(options, budget)
+    for _ in measuring.all():
+        found = _finished(about, measuring.found, time.perf_counter() - began)
+        paths = write(options.out, name, found)
     for cell, trials in disturbed(found["rows"]):
         say(f"other processes were busy during {cell}, {trials} trials")
-    found["summary"] = summarise(found)
-    found |= {"peak_bytes_in_use": peak_bytes(), "seconds": time.perf_counter() - began}
-    name = device_name(found["environment"]) + "-quick" * options.quick
-    for path in write(options.out, name, found):
+    if found["dropped"]:
+        say(f"Not measured, for want of time: {dropped_words(found['dropped'])}")
+    for path in paths:
         say(f"wrote {path}")
     return found
 
 
-WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PROCESSES: PROCESSES_IN_WORDS}
-
-
-def _measured(options: Options, contenders: dict[str, Contender], how: Plan) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {
-        name: [] for name in ("rows", "from_nothing", "diagnostics", "stopping", "saving")
+def _finished(about: dict[str, Any], found: Mapping[str, list[Row]], seconds: float) -> dict[str, Any]:
+    """What the JSON holds: the measurements so far in the order of the table, and the goals computed from them."""
+    rows = [
+        row
+        for cell in about["cells"]
+        for row in in_table_order(
+            [row for row in found["rows"] if row["cell"] == cell], list(about["contenders"])
+        )
+    ]
+    whole = about | found
+    whole["rows"] = with_shares(rows, {name: cell["step_flops"] for name, cell in about["cells"].items()})
+    return whole | {
+        "summary": summarise(whole),
+        "peak_bytes_in_use": peak_bytes(),
+        "seconds": seconds,
     }
 
-    def add(more: dict[str, list[Row]]) -> None:
-        for name, rows in more.items():
-            found[name] += rows
 
-    for name in options.cells:
-        if "diagnostics" in options.parts:
-            add({"diagnostics": [measure_diagnostics(CELLS[name], options.width, how)]})
-        add(studies := measure_studies(CELLS[name], options.width, how.rounds, options.parts))
-        for goal in summarise(studies):
+class Measuring:
+    """The measurements of one call of the benchmark, in progress.
+
+    Attributes:
+        found: rows by kind: ``rows``, ``from_nothing``, ``diagnostics``, ``stopping``, ``saving``, and ``dropped``:
+            what there was no time for.
+    """
+
+    def __init__(self, options: Options, budget: Budget):
+        self._options, self._budget = options, budget
+        self._how = Plan(options.rounds, 0.25 if options.quick else 0.5)
+        self._batches = 1 if options.quick else 2
+        self._earlier = {name: Earlier() for name in options.cells}
+        works = in_order(options.cells, options.trials, options.contenders, options.parts)
+        self._agenda = Agenda(works)
+        self._dropped: set[Work] = set()
+        kinds = ("rows", "from_nothing", "diagnostics", "stopping", "saving", "dropped")
+        self.found: dict[str, list[Row]] = {kind: [] for kind in kinds}
+
+    def all(self) -> Iterator[None]:
+        """Measure all there is time for; pauses after each contest and each other work, and at least once."""
+        if not self._budget.allows(MATMUL):
+            for work in list(self._agenda.pending):
+                self._drop(work)
+            yield
+            return
+        self._matmul = fastest_matmul()
+        say(f"matmul n = {self._matmul.size}: {self._matmul.rate / 1e9:,.0f} GFLOP/s")
+        self._guesses = Guesses(self._budget, self._how, self._matmul.rate, self._batches, self._earlier)
+        while self._agenda.pending:
+            works = self._agenda.next()
+            if works[0].contest is not None:
+                self._contest(works)
+            elif self._begins(works[0]):
+                self._alone(works[0])
+            yield
+
+    def _contest(self, works: Sequence[Work]) -> None:
+        """Contenders of one cell and number of trials, of which ours is the most important."""
+        ours, *others = works
+        if not self._begins(ours):
+            for work in others:
+                self._drop(work)
+            return
+        contest = Contest(CELLS[ours.cell], ours.trials, self._earlier[ours.cell])
+        self._prepare(contest, ours)
+        for work in others:
+            if self._begins(work, contest.seconds(self._matmul, self._how)):
+                self._prepare(contest, work)
+            else:
+                contest.drop(work.contender, NO_TIME)
+        few = self._how._replace(rounds=min(FEWEST_ROUNDS, self._how.rounds))
+        for work in reversed(works):
+            enough = self._budget.allows(contest.seconds(self._matmul, few))
+            if work.contender in contest.ready and not enough:
+                contest.drop(work.contender, NO_TIME)
+                self._drop(work)
+        if ours not in self._dropped:
+            last = [work for work in works if work.contender in contest.ready or work == ours][-1]
+            contest.time(self._matmul, self._how, self._more(last))
+            self._add(rows=in_table_order(contest.rows(self._matmul), self._options.contenders))
+
+    def _prepare(self, contest: Contest, work: Work) -> None:
+        contender: Contender = CONTENDERS[work.contender]
+        if work.contender == OURS:
+            contender = contender._replace(prepare=partial(fused, width=self._options.width))
+        earlier = self._earlier[work.cell].reusable.get(work.contender)
+        began = self._budget.clock()
+        contest.prepare(work.contender, contender)
+        ready = contest.ready.get(work.contender)
+        if ready is not None and ready is not earlier:
+            # How fast it trains is known by its rate; the rest of the time is much the same for all cells.
+            training = warm_calls(work, ready.prepared.steps) * ready.per_call
+            seconds = max(0.0, self._budget.clock() - began - training)
+            self._budget.took(kind_of(work), self._guesses.first(work), seconds)
+
+    def _alone(self, work: Work) -> None:
+        """What takes no turns with the contenders."""
+        cell, width = CELLS[work.cell], self._options.width
+        if work.part in ("stopping", "saving") and (row := absent(cell)):
+            self._add(**{work.part: [row]})
+            return
+        more = self._more(work)
+        with self._budget.piece(kind_of(work), self._guesses.first(work)):
+            if work.contender == PROCESSES:
+                self._processes(work)
+            elif work.part == "diagnostics":
+                self._add(diagnostics=[measure_diagnostics(cell, width, self._how, more)])
+            else:
+                row = measure_study(work.part, cell, width, self._options.rounds, more)
+                self._add(**{work.part: [row]})
+
+    def _processes(self, work: Work) -> None:
+        cell = CELLS[work.cell]
+        try:
+            rows, whole = measure_processes(cell, self._options.trials, self._batches, self._budget.left)
+        except TooLong:
+            self._drop(work)
+            return
+        self._add(rows=rows, from_nothing=[] if whole is None else [whole])
+        if whole is None and cell.from_nothing and "rate" in rows[0]:
+            self._drop(work, f"{SHORT_TRIALS} trials from nothing")
+
+    def _begins(self, work: Work, committed: float = 0.0) -> bool:
+        """Whether there is time for ``work`` besides ``committed`` seconds; if not, it is dropped."""
+        if self._budget.limited:
+            left = self._budget.left() - committed
+            if not self._agenda.has_time(work, self._guesses.seconds, left):
+                self._drop(work)
+                return False
+        self._agenda.remove(work)
+        return True
+
+    def _more(self, work: Work) -> Callable[[float], bool]:
+        """Whether a round of so many seconds leaves enough time for what is more important than ``work``."""
+
+        def more(seconds: float) -> bool:
+            left = self._budget.left()
+            if self._budget.limited:
+                left = self._agenda.left_for(work, self._guesses.seconds, left)
+            return SAFETY * seconds <= left
+
+        return more
+
+    def _drop(self, work: Work, what: str = "") -> None:
+        """Leave ``work`` out for want of time, or ``what`` is left of it; what is not installed lacks no time."""
+        self._agenda.remove(work)
+        self._dropped.add(work)
+        if work.contender in CONTENDERS and CONTENDERS[work.contender].missing():
+            return
+        what = what or work.contender or work.part
+        self.found["dropped"].append({"cell": work.cell, "trials": work.trials or None, "what": what})
+
+    def _add(self, **found: list[Row]) -> None:
+        """Keep the rows, and say what they say."""
+        for kind, rows in found.items():
+            self.found[kind] += rows
+        for row in found.get("rows", ()):
+            what = row.get("absent") or (f"{number(row['rate'])} trial-steps/s" if "rate" in row else "")
+            if what:
+                say(f"{row['cell']}, {row['trials']} trials, {row['contender']}: {what}")
+        others = {kind: rows for kind, rows in found.items() if kind != "rows"}
+        for goal in summarise(others):
             say(f"{goal['goal']}: {goal['value']:.1f} {goal['unit']}")
-    if "contenders" in options.parts:
-        matmul = fastest_matmul()
-        say(f"matmul n = {matmul.size}: {matmul.flops / matmul.seconds / 1e9:,.0f} GFLOP/s")
-        for name in options.cells:
-            add(_contended(CELLS[name], options, contenders, matmul, how))
-    found["rows"].sort(key=lambda row: (options.cells.index(row["cell"]), row["trials"]))
-    return found
-
-
-def _contended(
-    cell: Cell, options: Options, contenders: dict[str, Contender], matmul: Matmul, how: Plan
-) -> dict[str, list[Row]]:
-    rows: list[Row] = []
-    for found in measure_cell(cell, options.trials, contenders, matmul, how):
-        rows += _said(found)
-    if PROCESSES not in options.contenders:
-        return {"rows": rows}
-    found, whole = measure_processes(cell, options.trials, 1 if options.quick else 2)
-    return {"rows": rows + _said(found), "from_nothing": [] if whole is None else [whole]}
 
 
 def _about(cell: Cell) -> dict[str, Any]:
@@ -176,15 +247,6 @@ def _about(cell: Cell) -> dict[str, Any]:
         f"{cell.padding}, ReLU{pool}; dense to 10. {step_flops(cell) / 1e6:,.0f} MFLOP a trial-step."
     )
     return {"words": words, "step_flops": step_flops(cell)} | cell._asdict()
-
-
-def _said(rows: list[Row]) -> list[Row]:
-    """The rows, after a line about each."""
-    for row in rows:
-        what = row.get("absent") or (f"{number(row['rate'])} trial-steps/s" if "rate" in row else "")
-        if what:
-            say(f"{row['cell']}, {row['trials']} trials, {row['contender']}: {what}")
-    return rows
 
 
 def say(line: str) -> None:

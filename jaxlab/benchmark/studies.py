@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxlab.benchmark.cells import Cell, model_options
 from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.measure import Row
 from jaxlab.benchmark.others import clock, others_share
 from jaxlab.benchmark.problem import epoch_steps, make_problem
+from jaxlab.benchmark.rows import Row
 from jaxlab.benchmark.timing import Timed, interleaved
 
 #: Of a study; three trials in four stop after a tenth of them.
@@ -32,24 +32,27 @@ SAVED_SECONDS = 45.0
 MOST_SECONDS = 90.0
 
 
-def measure_studies(cell: Cell, width: int | None, rounds: int, parts: Sequence[str]) -> dict[str, list[Row]]:
-    """Rows of ``stopping`` and of ``saving``, as far as they are among ``parts`` and can be measured."""
-    found: dict[str, list[Row]] = {"stopping": [], "saving": []}
-    wanted = [name for name in found if name in parts]
+#: Asked before a round with the seconds of the first: whether there is time for it.
+More = Callable[[float], bool]
+
+
+def absent(cell: Cell) -> Row | None:
+    """The row of a cell whose studies cannot be measured, or would take too long."""
     reason = _missing() or _too_long(cell)
-    if reason or not wanted:
-        row = {"cell": cell.name, "trials": many(), "absent": reason}
-        return found | {name: [row] for name in wanted}
+    return {"cell": cell.name, "trials": many(), "absent": reason} if reason else None
+
+
+def measure_study(part: str, cell: Cell, width: int | None, rounds: int, more: More = lambda _: True) -> Row:
+    """The row of ``stopping`` or of ``saving``; ``more`` as in `interleaved`."""
+    measure = {"stopping": measure_stopping, "saving": measure_saving}[part]
     with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) / "widths.json"  # the engine chooses once, as for a user's second run
-        if "stopping" in wanted:
-            found["stopping"] = [measure_stopping(cell, width, rounds, cache)]
-        if "saving" in wanted:
-            found["saving"] = [measure_saving(cell, width, rounds, cache)]
-    return found
+        # The engine chooses the width once, as for a user's second run.
+        return measure(cell, width, rounds, Path(folder) / "widths.json", more)
 
 
-def measure_stopping(cell: Cell, width: int | None, rounds: int, cache: Path) -> Row:
+def measure_stopping(
+    cell: Cell, width: int | None, rounds: int, cache: Path, more: More = lambda _: True
+) -> Row:
     """The time of a study of which three trials in four stop after a tenth of the epochs, over that of the full one.
 
     Both at the widths that the engine chooses by itself: that of the full study is the fastest.
@@ -58,7 +61,7 @@ def measure_stopping(cell: Cell, width: int | None, rounds: int, cache: Path) ->
         "full": _Runs(cell, EPOCHS, width, cache),
         "stopping": _Runs(cell, EPOCHS, width, cache, (three_in_four,)),
     }
-    row = _in_turns(cell, runs, rounds)
+    row = _in_turns(cell, runs, rounds, more)
     return row | {
         "epochs": EPOCHS,
         "stopped_epoch": STOPPED_EPOCH,
@@ -67,7 +70,9 @@ def measure_stopping(cell: Cell, width: int | None, rounds: int, cache: Path) ->
     }
 
 
-def measure_saving(cell: Cell, width: int | None, rounds: int, cache: Path) -> Row:
+def measure_saving(
+    cell: Cell, width: int | None, rounds: int, cache: Path, more: More = lambda _: True
+) -> Row:
     """The time of a study with a run folder (its pieces, states and results), over that of one without."""
     short, longer = (_Runs(cell, epochs, width, cache)(1) for epochs in (2, 12))
     epochs = int(np.ceil(SAVED_SECONDS / max((longer - short) / 10, 1e-3)))
@@ -75,7 +80,7 @@ def measure_saving(cell: Cell, width: int | None, rounds: int, cache: Path) -> R
         "without": _Runs(cell, epochs, width, cache),
         "with": _Runs(cell, epochs, width, cache, folder=cache.parent),
     }
-    row = _in_turns(cell, runs, rounds)
+    row = _in_turns(cell, runs, rounds, more)
     return row | {"epochs": epochs, "ratio": _ratio(row["seconds"], "with", "without")}
 
 
@@ -139,11 +144,11 @@ def many() -> int:
     return 64 if jax.default_backend() == "cpu" else 1024
 
 
-def _in_turns(cell: Cell, runs: dict[str, _Runs], rounds: int) -> Row:
+def _in_turns(cell: Cell, runs: dict[str, _Runs], rounds: int, more: More) -> Row:
     next(iter(runs.values()))(1)  # compiles the verdicts, once for all
     before = clock()
     entries = {name: Timed(each, 1, rounds) for name, each in runs.items()}
-    seconds = interleaved(entries, lambda run, calls: run(calls))
+    seconds = interleaved(entries, lambda run, calls: run(calls), more)
     return {
         "cell": cell.name,
         "trials": many(),

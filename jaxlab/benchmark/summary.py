@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.benchmark.measure import OURS, Row
+from jaxlab.benchmark.cells import AWKWARD
 from jaxlab.benchmark.others import MOST
 from jaxlab.benchmark.processes import NAME as PROCESSES
-
-#: From this number of trials on, the means over cells are taken.
-MANY = 16
+from jaxlab.benchmark.rows import MANY, OURS, Row
 
 
 def ratios(rows: Iterable[Row]) -> dict[tuple[str, int, str], float]:
@@ -77,12 +75,11 @@ def summarise(measured: Mapping[str, Any]) -> list[Row]:
     measured = defaultdict(tuple, measured)
     rows = measured["rows"]
     found = ratios(rows)
-    summary = _worst({key: value for key, value in found.items() if key[2] != PROCESSES})
+    awkward = {key: value for key, value in found.items() if key[0] in AWKWARD}
+    summary = _worst(found, "") + _worst(awkward, ", awkward cells")
     for name, words in (("loop", "the warm jitted loop"), ("vmap", "plain vmap")):
-        values = [value for (_, trials, other), value in found.items() if other == name and trials >= MANY]
-        if values:
-            words = f"faster than {words}, geometric mean over cells and trials >= {MANY}"
-            summary.append(_row(words, geometric_mean(values), f"{min(values):.2f} to {max(values):.2f}"))
+        summary += _mean(found, name, f"faster than {words}, geometric mean over cells")
+        summary += _mean(awkward, name, f"faster than {words}, geometric mean over awkward cells")
     for row in measured["from_nothing"]:
         ratio = row["processes_seconds"] / row[f"{OURS}_seconds"]
         words = (
@@ -101,28 +98,44 @@ def _row(words: str, value: float, detail: str, unit: str = "×") -> Row:
     return {"goal": words, "value": value, "unit": unit, "detail": detail}
 
 
-def _worst(found: dict[tuple[str, int, str], float]) -> list[Row]:
-    """The cell and number of trials in which the best other comes closest, or is ahead."""
-    if not found:
+def _worst(found: Mapping[tuple[str, int, str], float], where: str) -> list[Row]:
+    """The cell and number of trials in which the best other comes closest, or is ahead; processes take no part."""
+    warm = {key: value for key, value in found.items() if key[2] != PROCESSES}
+    if not warm:
         return []
-    (cell, trials, name), value = min(found.items(), key=lambda item: item[1])
-    return [_row("worst ratio against the best other", value, f"{cell}, {trials} trials, {name}")]
+    (cell, trials, name), value = min(warm.items(), key=lambda item: item[1])
+    return [_row(f"worst ratio against the best other{where}", value, f"{cell}, {trials} trials, {name}")]
+
+
+def _mean(found: Mapping[tuple[str, int, str], float], name: str, words: str) -> list[Row]:
+    """Of the ratios to one contender, from `MANY` trials on; the smallest and the largest with their cells."""
+    values = [
+        (value, cell) for (cell, trials, other), value in found.items() if other == name and trials >= MANY
+    ]
+    if not values:
+        return []
+    detail = " to ".join(f"{value:.2f} ({cell})" for value, cell in (min(values), max(values)))
+    mean = geometric_mean([value for value, _ in values])
+    return [_row(f"{words} and trials >= {MANY}", mean, detail)]
 
 
 def _shares(rows: Sequence[Row]) -> list[Row]:
-    ours = {
-        (row["cell"], row["trials"]): row["share_of_matmul"]
-        for row in rows
-        if row["contender"] == OURS and "share_of_matmul" in row and row["trials"] >= MANY
-    }
-    cells = dict.fromkeys(cell for cell, _ in ours)
+    """The largest share of each cell; of the awkward cells together the smallest of these."""
+    ours: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if row["contender"] == OURS and "share_of_matmul" in row and row["trials"] >= MANY:
+            ours[row["cell"]][row["trials"]] = 100 * row["share_of_matmul"]
     found = []
-    for cell in cells:
-        shares = {trials: 100 * share for (own, trials), share in ours.items() if own == cell}
-        detail = ", ".join(f"{trials}: {share:.0f} %" for trials, share in shares.items())
-        found.append(
-            _row(f"share of the matmul rate, {cell}", max(shares.values()), f"by trials: {detail}", "%")
-        )
+    for cell, shares in ours.items():
+        if cell not in AWKWARD:
+            detail = ", ".join(f"{trials}: {share:.0f} %" for trials, share in shares.items())
+            words = f"share of the matmul rate, {cell}"
+            found.append(_row(words, max(shares.values()), f"by trials: {detail}", "%"))
+    awkward = {cell: max(shares.values()) for cell, shares in ours.items() if cell in AWKWARD}
+    if awkward:
+        detail = ", ".join(f"{cell}: {share:.0f} %" for cell, share in awkward.items())
+        words = "least share of the matmul rate, awkward cells"
+        found.append(_row(words, min(awkward.values()), f"by cell: {detail}", "%"))
     return found
 
 

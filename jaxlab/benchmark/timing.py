@@ -11,6 +11,13 @@ SECONDS_OF_ROUNDS = 12.0
 FEWEST_ROUNDS = 2
 
 
+class Plan(NamedTuple):
+    """How thoroughly to time: rounds, and seconds of one timed call."""
+
+    rounds: int
+    target: float
+
+
 class Timed(NamedTuple):
     """What to time: a blocking ``run(calls)``, how many calls at a time, and in how many of the rounds."""
 
@@ -42,11 +49,22 @@ def plan(run: Callable[[int], Any], per_call: float, rounds: int, target: float)
 
 
 def interleaved(
-    entries: Mapping[str, Timed], timed: Callable[[Callable[[int], Any], int], float] = seconds_of
+    entries: Mapping[str, Timed],
+    timed: Callable[[Callable[[int], Any], int], float] = seconds_of,
+    more: Callable[[float], bool] = lambda seconds: True,
 ) -> dict[str, list[float]]:
-    """Seconds of each round: every round times all entries, every other one in the opposite order."""
+    """Seconds of each round: every round times all entries, every other one in the opposite order.
+
+    Args:
+        entries: by name.
+        timed: ``(run, calls) -> seconds``.
+        more: asked before each round but the first `FEWEST_ROUNDS`, with the seconds of the first round, which is the
+            longest: whether there is time for another.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in entries}
     for number in range(max((each.rounds for each in entries.values()), default=0)):
+        if number >= FEWEST_ROUNDS and not more(sum(each[0] for each in seconds.values())):
+            break
         for name in list(entries)[:: -1 if number % 2 else 1]:
             if number < entries[name].rounds:
                 seconds[name].append(timed(entries[name].run, entries[name].calls))

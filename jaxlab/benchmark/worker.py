@@ -23,8 +23,8 @@ def main(argument: str) -> None:
     from jaxlab.benchmark.cells import CELLS
     from jaxlab.benchmark.contenders import CONTENDERS
     from jaxlab.benchmark.contenders.fused import fused
-    from jaxlab.benchmark.measure import OURS
     from jaxlab.benchmark.problem import CHECKED_STEPS, make_problem
+    from jaxlab.benchmark.rows import OURS
 
     cell = CELLS[job["cell"]]
     per_call = cell.short_call

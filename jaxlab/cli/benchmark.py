@@ -10,10 +10,17 @@ import typer
 
 def benchmark(
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few cells and numbers of trials: minutes.")
+        bool, typer.Option("--quick", help="A few cells and numbers of trials, and a budget of 180 s.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="SECONDS", help="Time for everything; the least important rows are dropped."),
+    ] = None,
     cells: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Of 8x8, 28x28, 32x32, mnist1d; separated by commas.")
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Of 8x8, 28x28, 32x32, mnist1d, awkward-1 to -5; separated by commas."
+        ),
     ] = None,
     trials: Annotated[
         str | None, typer.Option(metavar="LIST", help="Numbers of trials, e.g. 1,4,16,64.")
@@ -46,6 +53,7 @@ def benchmark(
         out=out,
         width=width,
         quick=quick,
+        budget=budget,
     )
     one_device_per_core()
     raise typer.Exit(exit_status(options))

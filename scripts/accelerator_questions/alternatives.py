@@ -14,12 +14,14 @@ from accelerator_questions.widths import best_width
 from jaxlab.benchmark.cells import CELLS, Cell
 from jaxlab.benchmark.contenders import CONTENDERS, Prepared
 from jaxlab.benchmark.contenders.fused import fused
+from jaxlab.benchmark.contest import Earlier, contested
 from jaxlab.benchmark.flops import step_flops
 from jaxlab.benchmark.matmul import Matmul, fastest_matmul
-from jaxlab.benchmark.measure import OURS, Plan, measure_cell
 from jaxlab.benchmark.problem import Problem
 from jaxlab.benchmark.report import cell_table
+from jaxlab.benchmark.rows import OURS
 from jaxlab.benchmark.summary import ratios, with_shares
+from jaxlab.benchmark.timing import Plan
 
 NAMES = (OURS, "loop", "scan", "vmap", "torch-loop", "torch-ensemble")
 #: Trials side by side where `widths` has not been asked.
@@ -62,8 +64,9 @@ def _measure(asking: Asking, cell: Cell, counts: Sequence[int], precision: str, 
     contenders = {name: ours if name == OURS else CONTENDERS[name] for name in NAMES}
     how = Plan(1, 0.01) if asking.small else Plan(ROUNDS, TARGET_SECONDS)
     with _float32() if precision == _EXACT else contextlib.nullcontext():
-        for rows in measure_cell(cell, counts, contenders, matmul, how):
-            for row in rows:
+        earlier = Earlier()
+        for count in counts:
+            for row in contested(cell, count, contenders, matmul, how, earlier):
                 asking.row(precision=precision, **row)
 
 

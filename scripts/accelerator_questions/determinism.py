@@ -32,9 +32,9 @@ from accelerator_questions.measuring import (
 )
 from jaxlab.benchmark.cells import CELLS, Cell
 from jaxlab.benchmark.contenders.fused import Running, trial_of, without_evaluation
-from jaxlab.benchmark.measure import rate_columns
 from jaxlab.benchmark.problem import make_problem
 from jaxlab.benchmark.report import number, size
+from jaxlab.benchmark.rows import rate_columns
 from jaxlab.engine import compile_programs
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays

@@ -22,9 +22,9 @@ from accelerator_questions.measuring import (
 from jaxlab.benchmark.cells import Cell
 from jaxlab.benchmark.contenders.fused import LONG, Running, trial_of, without_evaluation
 from jaxlab.benchmark.environment import peak_bytes
-from jaxlab.benchmark.measure import rate_columns
 from jaxlab.benchmark.problem import Problem, make_problem
 from jaxlab.benchmark.report import number, size
+from jaxlab.benchmark.rows import rate_columns
 from jaxlab.engine import compile_group, default_width
 from jaxlab.trial import shared_arrays
 

@@ -38,6 +38,7 @@ class Contender(NamedTuple):
         prepare: ``(problem, steps) -> Prepared``.
         enough: trials after which its rate no longer depends on N, because it takes one after the other.
         cpu_flops: a first guess of the FLOP/s that it reaches on a CPU, where calls of many steps would take minutes.
+        seconds: a first guess of what compiling and checking it takes.
         missing: why it cannot run here; nothing where it can.
     """
 
@@ -45,4 +46,5 @@ class Contender(NamedTuple):
     prepare: Callable[[Problem, int], Prepared]
     enough: int | None = None
     cpu_flops: float = math.inf
+    seconds: float = 2.0
     missing: Callable[[], str] = str
