@@ -3,10 +3,12 @@
     python scripts/measure_layouts.py
     python scripts/measure_layouts.py --shapes 5 --seed 7 --rounds 3
 
-Draws networks whose sizes nobody chose (one and two spatial axes, odd sizes, 5 to 40 channels) by a seed, and trains 16
-trials of each in two ways that take turns: as a study does by default on a CPU, and with channels last (the field
-``convolution`` set to ``product``). Prints a Markdown table of trial-steps per second, medians over the rounds, and of
-ratios within a round. 20 shapes take about 20 minutes on two CPU cores.
+Draws networks whose sizes nobody chose (one and two spatial axes, odd sizes, 5 to 40 channels) by a seed, and trains
+16 trials of each in four ways that take turns: as a study does by default on a CPU; with channels last (the field
+``convolution`` set to ``product``); as by default, but with all numbers of channels rounded up to multiples of 8, which
+is more work; and by a loop of a jitted step that measures nothing, one trial after the other. Prints a Markdown table
+of trial-steps per second, medians over the rounds, and of medians of ratios within a round. 20 shapes take five minutes
+on two CPU cores.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import numpy as np
 
 from jaxlab.benchmark import one_device_per_core
 from jaxlab.benchmark.awkward import awkward
+from jaxlab.benchmark.contenders import CONTENDERS
 from jaxlab.benchmark.contenders.fused import Running, trial_of, without_evaluation
 from jaxlab.benchmark.flops import step_flops
 from jaxlab.benchmark.problem import make_problem
@@ -25,36 +28,47 @@ from jaxlab.engine.group import rows
 from jaxlab.trial import shared_arrays
 
 TRIALS, WIDTH, STEPS, SECONDS = 16, 2, 8, 0.3
-WAYS = {"channels last": "product", "examples last": "auto"}
+OURS = "examples last"
+OTHERS = ("channels last", "rounded up", "loop")
 
 
-def runs_of(problem, evaluation):
-    """``calls -> losses`` of whole epochs, by layout."""
+def studied(problem, convolution, evaluation):
+    """``calls -> losses`` of whole epochs of all trials, as a study trains them."""
+    trial = trial_of(problem, convolution=convolution)
+    if not evaluation:
+        trial = without_evaluation(trial)
     shared = shared_arrays(problem.data)
-    found = {}
-    for name, convolution in WAYS.items():
-        trial = trial_of(problem, convolution=convolution)
-        if not evaluation:
-            trial = without_evaluation(trial)
-        programs = compile_programs(trial, rows(problem.hyperparameters, 0), shared, make_pack(WIDTH))
-        found[name] = Running(programs, problem.hyperparameters, shared).train
-    return found
+    programs = compile_programs(trial, rows(problem.hyperparameters, 0), shared, make_pack(WIDTH))
+    return Running(programs, problem.hyperparameters, shared).train
+
+
+def runs_of(cell, evaluation):
+    """What takes turns, by name: ``calls -> losses`` and the number of trials that one call trains."""
+    problem = make_problem(cell, TRIALS, STEPS)
+    rounded = cell._replace(features=tuple(-(-each // 8) * 8 for each in cell.features))
+    few = CONTENDERS["loop"].prepare(problem.first(4), STEPS)
+    return {
+        OURS: (studied(problem, "auto", evaluation), TRIALS),
+        "channels last": (studied(problem, "product", evaluation), TRIALS),
+        "rounded up": (studied(make_problem(rounded, TRIALS, STEPS), "auto", evaluation), TRIALS),
+        "loop": (few.run, few.trials),
+    }
 
 
 def measure(cell, rounds, evaluation):
-    """Median rates by layout, and the median over rounds of their ratio."""
-    problem = make_problem(cell, TRIALS, STEPS)
-    runs = runs_of(problem, evaluation)
-    losses = [run(1) for run in runs.values()]
-    np.testing.assert_allclose(*losses, rtol=2e-3)
-    entries = {name: plan(run, seconds_of(run, 1), rounds, SECONDS) for name, run in runs.items()}
+    """Median rates by name, and the medians over rounds of our rate over each other's."""
+    runs = runs_of(cell, evaluation)
+    losses = {name: run(1) for name, (run, _) in runs.items()}
+    np.testing.assert_allclose(losses[OURS], losses["channels last"], rtol=2e-3)
+    np.testing.assert_allclose(losses[OURS][:4], losses["loop"], rtol=2e-3)
+    entries = {name: plan(run, seconds_of(run, 1), rounds, SECONDS) for name, (run, _) in runs.items()}
     seconds = interleaved(entries)
     rates = {
-        name: [TRIALS * STEPS * entries[name].calls / each for each in values]
+        name: np.array([runs[name][1] * STEPS * entries[name].calls / each for each in values])
         for name, values in seconds.items()
     }
-    ratios = np.divide(rates["examples last"], rates["channels last"])
-    return {name: spread(values).median for name, values in rates.items()}, float(np.median(ratios))
+    ratios = {name: float(np.median(rates[OURS] / rates[name])) for name in OTHERS}
+    return {name: spread(values).median for name, values in rates.items()}, ratios
 
 
 def words(cell):
@@ -74,18 +88,23 @@ def main():
     parser.add_argument("--evaluation", action="store_true", help="with evaluation and diagnostics")
     given = parser.parse_args()
     one_device_per_core()
-    print(
-        "| input | batch | channels | kernels | stride | pool | MFLOP | channels last | examples last | ratio |"
-    )
-    print("| --- |" + " --: |" * 9)
-    ratios = []
+    columns = ("input", "batch", "channels", "kernels", "stride", "pool", "MFLOP", OURS)
+    columns += tuple(f"against {name}" for name in OTHERS)
+    print("| " + " | ".join(columns) + " |")
+    print("| --- |" + " --: |" * (len(columns) - 1))
+    found = []
     for cell in awkward(given.seed, given.shapes):
-        rates, ratio = measure(cell, given.rounds, given.evaluation)
-        ratios.append(ratio)
-        numbers = " | ".join(f"{rates[name]:,.0f}" for name in WAYS)
-        print(f"| {words(cell)} | {step_flops(cell) / 1e6:.0f} | {numbers} | {ratio:.2f} |", flush=True)
-    mean = np.exp(np.mean(np.log(ratios)))
-    print(f"\nratios: {min(ratios):.2f} to {max(ratios):.2f}, geometric mean {mean:.2f}")
+        rates, ratios = measure(cell, given.rounds, given.evaluation)
+        found.append(ratios)
+        numbers = " | ".join(f"{ratios[name]:.2f}" for name in OTHERS)
+        print(
+            f"| {words(cell)} | {step_flops(cell) / 1e6:.0f} | {rates[OURS]:,.0f} | {numbers} |", flush=True
+        )
+    print()
+    for name in OTHERS:
+        values = [ratios[name] for ratios in found]
+        mean = np.exp(np.mean(np.log(values)))
+        print(f"against {name}: {min(values):.2f} to {max(values):.2f}, geometric mean {mean:.2f}")
 
 
 if __name__ == "__main__":

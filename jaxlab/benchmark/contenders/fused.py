@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlab.benchmark.contenders.protocol import Prepared
 from jaxlab.benchmark.problem import DATA_SEED, Problem, build
-from jaxlab.engine import Programs, compile_group, packs_of, placed
+from jaxlab.engine import Programs, clear_programs, compile_group, packs_of, placed
 from jaxlab.engine.group import rows
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
@@ -98,6 +98,7 @@ def fused(problem: Problem, steps: int, width: int | None = None, epochs: int = 
     """An epoch of the problem's S steps a call, whatever ``steps`` says; the width as for ``epochs`` epochs."""
     trial = without_evaluation(trial_of(problem))
     shared = shared_arrays(problem.data)
+    clear_programs()  # the seconds to compile are those of a process that has compiled nothing like it
     programs = compile_group(trial, problem.hyperparameters, shared, epochs, width).programs
     running = Running(programs, problem.hyperparameters, shared)
     devices = programs.pack.mesh.size
