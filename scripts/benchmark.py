@@ -9,7 +9,7 @@ Trains the same trials with jaxlab, a Python loop around a jitted step, lax.scan
 installed: a loop and torch.func) and one process per trial. All of them must give the same losses before anything is
 timed; then they take turns. Writes DEVICE.json, with the seconds of every round, and DEVICE.md.
 
-Takes about an hour on two CPU cores. ``--quick`` takes 180 seconds at most, and ``--budget SECONDS`` at most as many,
+Takes about an hour on two CPU cores. ``--quick`` has a budget of 180 seconds, ``--budget SECONDS`` of as many,
 counted from the start of the process: what there is no time for is dropped, the least important first, and named in
 the files and on standard error.
 """

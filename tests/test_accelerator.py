@@ -382,6 +382,30 @@ def test_bits_that_differ_are_named():
     assert found["other process"]["reference"] == ["loss at epoch 1", "state.w"]
 
 
+def test_every_job_is_compared_with_the_same_job_of_the_second_process(monkeypatch, tmp_path):
+    """Bits that depend on options and width, as on a device where kernels are chosen by timing."""
+
+    def found(job, runs):
+        own = bits(**{"state.w": f"{job['letter']} at {job['width']}"})
+        return {"bits": dict.fromkeys(runs, own), "diverged": 3}
+
+    monkeypatch.setattr(neighbours, "found", found)
+    script = tmp_path / "second.py"
+    script.write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    job = json.loads(line)\n"
+        "    own = {'loss at epoch 1': 'a', 'state.w': f\"{job['letter']} at {job['width']}\"}\n"
+        f"    print(json.dumps([job, {{name: own for name in {list(neighbours.OTHER_PROCESS)}}}]), flush=True)\n"
+    )
+    monkeypatch.setattr(neighbours.SecondProcess, "command", [sys.executable, str(script)])
+    asked = Asking(tmp_path / "rows", time.time() + 600, False, {}, neighbours.answer)
+    neighbours.ask(asked)
+    assert len(asked.rows) == 9
+    for row in asked.rows:
+        assert not any(row["other process"].values()), row
+
+
 def neighbour_row(options="a", width=8, diverged=7, **changed):
     here = {name: bits() for name in neighbours.RUNS} | {
         name: bits(**value) for name, value in changed.items()
@@ -770,7 +794,7 @@ def test_every_question_has_an_answer_with_tiny_sizes(tmp_path):
     assert kinds["study"] == {"run", "difference"}
     assert kinds["neighbours"] == {"a", "b", "c"}
     assert kinds["determinism"] == {"rate", "model", "tuning"}
-    assert kinds["lowerings"] == {"product", "native", "sum", "taps"}
+    assert kinds["lowerings"] == {"product", "remat", "native", "sum", "taps"}
     assert kinds["widths"] == {"width", "automatic"}
     assert kinds["alternatives"] == {"matmul", *alternatives.NAMES}
     assert kinds["kernels"] == {"segment", "kernel"}

@@ -30,10 +30,10 @@ from jaxlab.benchmark.check import disagreement
 from jaxlab.benchmark.contenders import CONTENDERS, Contender, Prepared
 from jaxlab.benchmark.contenders import torch_network as net
 from jaxlab.benchmark.contenders.fused import fused
-from jaxlab.benchmark.environment import device_name
+from jaxlab.benchmark.environment import device_name, environment
 from jaxlab.benchmark.flops import layers_of, sizes_of, step_flops
 from jaxlab.benchmark.guesses import Guesses
-from jaxlab.benchmark.main import main, options_from
+from jaxlab.benchmark.main import exit_status, main, options_from
 from jaxlab.benchmark.matmul import Matmul
 from jaxlab.benchmark.problem import CHECKED_STEPS, epoch_steps, make_problem
 from jaxlab.errors import InputError
@@ -931,17 +931,46 @@ def nothing_begins(monkeypatch):
     monkeypatch.setattr(run, "fastest_matmul", lambda: pytest.fail("something is measured"))
 
 
-def test_without_time_for_anything_the_files_name_everything(monkeypatch, tmp_path, capsys, nothing_begins):
+def test_without_time_for_anything_everything_is_named_and_no_file_replaced(
+    monkeypatch, tmp_path, capsys, nothing_begins
+):
     names = "loop,scan,processes"
     absent = CONTENDERS["scan"]._replace(missing=lambda: "it is not installed")
     monkeypatch.setitem(CONTENDERS, "scan", absent)
     options = options_from(cells="8x8", trials="16", out=tmp_path, budget="2", contenders=names)
     found = run.benchmark(options, "the command")
     assert found["rows"] == found["summary"] == []
-    (text,) = (path.read_text() for path in tmp_path.glob("*.md"))
+    assert not list(tmp_path.iterdir())
+    text = report.markdown(found)
     said = "jaxlab, loop of 8x8 with 16 trials; processes, diagnostics, stopping, saving of 8x8"
     assert f"**Not measured, for want of time** (2 s): {said}." in text
     assert f"Not measured, for want of time: {said}" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"--budget = 2\.0: nothing can be measured in that time"):
+        exit_status(options)
+
+
+def test_an_interruption_leaves_earlier_files_alone_and_keeps_what_was_measured(monkeypatch, tmp_path, tiny):
+    machine = Machine(monkeypatch, 1)
+    options = options_from(cells="8x8", trials="16", rounds=1, out=tmp_path, contenders="loop")
+    name = device_name(environment())
+    (tmp_path / f"{name}.md").write_text("an earlier table")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    diagnosed = run.measure_diagnostics
+    monkeypatch.setattr(run, "measure_diagnostics", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.benchmark(options, "the command")
+    assert (tmp_path / f"{name}.md").read_text() == "an earlier table"
+    text = (tmp_path / f"{name}-unfinished.md").read_text()
+    assert "**Unfinished**" in text
+    assert "| loop |" in text
+    monkeypatch.setattr(run, "measure_diagnostics", diagnosed)
+    run.benchmark(options, "the command")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.json", f"{name}.md"]
+    assert "**Unfinished**" not in (tmp_path / f"{name}.md").read_text()
+    assert machine.did
 
 
 def test_time_spent_before_counts(tmp_path, nothing_begins):

@@ -245,7 +245,7 @@ def test_a_run_in_which_nothing_was_recorded_is_shown(folder, tmp_path):
 def test_what_goes_on_says_from_where(folder, tmp_path):
     out = ["run", "tiny.toml", "--width", "6", "--out", str(tmp_path / "run"), "--set"]
     assert jaxlab(folder, *out, "epochs=1").returncode == 0
-    extended = jaxlab(folder, *out, "epochs=2")
+    extended = started(folder, *out, "epochs=2")  # by another process
     assert extended.returncode == 0
     assert extended.stderr.startswith("tiny: compiling; goes on from epoch 1.0\n")
     added = jaxlab(folder, *out, "epochs=2", "--set", "space.grid.seed=[0,1]")

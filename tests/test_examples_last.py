@@ -11,7 +11,9 @@ from jaxlab import space
 from jaxlab.convolution import conv_examples_last, conv_general_dilated, transposed
 from jaxlab.diagnostics import units
 from jaxlab.engine import compile_programs, make_pack, train
-from jaxlab.models import CNN, use_fast_convolutions
+from jaxlab.errors import InputError
+from jaxlab.models import CNN, MLP, use_fast_convolutions
+from jaxlab.models.layers import Block
 from jaxlab.study.resolve import hyperparameters_in
 
 NUMBERS = {3: ("NWC", "WIO", "NWC"), 4: ("NHWC", "HWIO", "NHWC")}
@@ -121,6 +123,89 @@ def test_bfloat16_stays_bfloat16():
     assert {h.dtype for h in (*ours.values(), *plain.values())} == {jnp.dtype("bfloat16")}
     for name in plain:
         np.testing.assert_allclose(ours[name].astype(float), plain[name].astype(float), atol=0.1)
+
+
+def conv(features_in, features, **options):
+    return nnx.Conv(features_in, features, (3, 3), rngs=nnx.Rngs(3), **options)
+
+
+def masked(features_in, features):
+    mask = jnp.asarray(np.random.default_rng(0).integers(0, 2, (3, 3, features_in, features)))
+    return conv(features_in, features, mask=mask)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: conv(5, 6, kernel_dilation=2),
+        lambda: conv(5, 6, input_dilation=2, padding=((1, 1), (1, 1))),
+        lambda: conv(5, 6, use_bias=False),
+        lambda: conv(5, 10, feature_group_count=5),
+        lambda: conv(5, 6, padding="CIRCULAR"),
+        lambda: conv(5, 6, padding="REFLECT"),
+        lambda: conv(5, 6, padding=1),
+        lambda: conv(5, 6),
+        lambda: conv(5, 6, precision="highest"),
+        lambda: conv(5, 6, preferred_element_type=jnp.float32),
+        lambda: masked(5, 6),
+    ],
+)
+def test_a_convolution_put_in_by_a_user_is_computed_by_flax(make):
+    """Where the network's own path would not compute all that it says; either way with the same numbers."""
+    model, own = CNN((9, 7, 2), 4, features=(5, 6), pool_sizes=1, rngs=nnx.Rngs(0)), make()
+    model.conv[1].layer = own
+    use_fast_convolutions(model, "auto")
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 9, 7, 2)), jnp.float32)
+    first = jax.nn.relu(model.conv[0].layer(x))
+    second = jax.nn.relu(own(first))
+    model.head = MLP(second.shape[1:], 4, features=(), rngs=nnx.Rngs(1))
+    found = model(x)[1]["conv_1"]
+    np.testing.assert_allclose(found, second, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_or_head_put_in_by_a_user_is_called():
+    class Halved(Block):
+        def __call__(self, x):
+            return super().__call__(x) / 2
+
+    class Cooled(MLP):
+        def __call__(self, x):
+            outputs, activations = super().__call__(x)
+            return outputs / 10, activations
+
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 9, 7, 2)), jnp.float32)
+    model = CNN((9, 7, 2), 4, features=(5,), dense=(8,), rngs=nnx.Rngs(0))
+    outputs, activations = model(x)
+    model.head.__class__ = Cooled
+    np.testing.assert_allclose(model(x)[0], outputs / 10, rtol=1e-4, atol=1e-6)
+    model.head.__class__ = MLP
+    model.head.dense[0].__class__ = Halved
+    np.testing.assert_allclose(model(x)[1]["dense_0"], activations["dense_0"] / 2, rtol=1e-4, atol=1e-6)
+    model.head.dense[0].__class__ = Block
+    model.conv[0].__class__ = Halved
+    np.testing.assert_allclose(model(x)[1]["conv_0"], activations["conv_0"] / 2, rtol=1e-4, atol=1e-6)
+    model.conv[0] = nnx.Conv(2, 5, (3, 3), rngs=nnx.Rngs(1))  # no block at all
+    np.testing.assert_allclose(model(x)[1]["conv_0"], model.conv[0](x), rtol=1e-4, atol=1e-6)
+
+
+def doubled(*arguments, **options):
+    return 2 * jax.lax.dot_general(*arguments, **options)
+
+
+@pytest.mark.parametrize("options", [{"use_bias": False}, {"dot_general": doubled}])
+def test_a_linear_layer_put_in_by_a_user_is_computed_by_flax(options):
+    model = CNN((9, 7, 2), 4, features=(5,), rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 9, 7, 2)), jnp.float32)
+    flat = model.head.output.kernel[...].shape[0]
+    model.head.output = nnx.Linear(flat, 4, rngs=nnx.Rngs(1), **options)
+    found = model(x)[0]
+    hidden = model.pool(model(x)[1]["conv_0"], (2, 2), strides=(2, 2)).reshape(4, -1)
+    np.testing.assert_allclose(found, model.head.output(hidden), rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_that_fits_nowhere_is_bad_input():
+    with pytest.raises(InputError, match="a kernel that spans"):
+        conv_examples_last(jnp.ones((2, 3, 3, 8)), jnp.ones((5, 5, 2, 4)), (1, 1), "VALID")
 
 
 def test_a_layer_put_in_by_a_user_is_called_as_ever():

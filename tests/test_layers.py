@@ -48,6 +48,7 @@ MODULES = sorted(
 
 
 def test_imports_go_one_way():
+    assert {part_of(path) for path in MODULES} == set(LEVEL)
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in MODULES

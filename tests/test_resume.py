@@ -11,6 +11,7 @@ import pytest
 from small import digits, grid, study
 
 from jaxlab import InputError, RunInterrupted, Study, pruning, read_results, verify
+from jaxlab.engine import clear_programs
 from jaxlab.store import only_writer, read_log
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], seed=[0, 1])
@@ -62,6 +63,7 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bits(whole, rules, tim
     starts = 0
     while True:
         starts += 1
+        clear_programs()  # as a process of its own compiles anew
         try:
             stop = After(times * (starts - 1))
             found = its(rules=rules).run(tmp_path / "run", width=2, stop=stop, checkpoint_seconds=0.0)

@@ -11,13 +11,19 @@ import warnings
 import numpy as np
 import pytest
 import xarray as xr
-from small import digits, grid, study
+from small import digits, grid
+from small import study as tiny
 
 from jaxlab import pruning, read_results
 from jaxlab.errors import InputError
 from jaxlab.store import RunFolder
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], l2=[0.0, 1e-3])
+
+
+def study(space, epochs, data=None, **configuration):
+    """Of two layers, whose order on the axis matters."""
+    return tiny(space, epochs, data, **{"features": [3, 5]} | configuration)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def test_every_variable_has_a_long_name_and_units(finished):
 
 def test_dimensions_coordinates_and_attributes(finished):
     _, results = finished
-    assert dict(results.sizes) == {"trial": 6, "epoch": 3, "layer": 1}
+    assert dict(results.sizes) == {"trial": 6, "epoch": 3, "layer": 2}
     assert {"trial_id", "learning_rate", "l2", "seed", "decay", "eps"} <= set(results.coords)
     assert "batch_size" not in results.coords
     assert {"specification", "versions", "device_kind", "width", "compile_seconds", "train_seconds"} <= set(

@@ -1,4 +1,4 @@
-"""Networks that nobody chose: their sizes come from a seed, so that no lowering is tuned to them."""
+"""Networks of random sizes, drawn by a seed, so that no lowering is tuned to them."""
 
 from __future__ import annotations
 

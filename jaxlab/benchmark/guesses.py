@@ -1,6 +1,6 @@
 """What a piece of work will take, before it begins: guesses for two CPU cores, corrected by what was measured.
 
-They decide what a budget has time for and nothing else; without a budget nobody asks.
+They decide what a budget has time for and nothing else; without a budget they are not used.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from jaxlab.benchmark.budget import process_age
 from jaxlab.benchmark.cells import CELLS
 from jaxlab.benchmark.devices import one_device_per_core
 from jaxlab.benchmark.options import QUICK_SECONDS, Options
-from jaxlab.benchmark.run import benchmark, wrong
+from jaxlab.benchmark.run import benchmark, measured, wrong
 from jaxlab.benchmark.work import NAMES, PARTS
 from jaxlab.errors import InputError
 
@@ -71,8 +71,16 @@ def exit_status(options: Options) -> int:
     """Measure and write; exit status 1 if a contender was refused because its losses were wrong.
 
     The budget counts from the start of the process.
+
+    Raises:
+        InputError: the budget is too short to measure anything.
     """
-    refused = wrong(benchmark(options, spent=process_age()))
+    found = benchmark(options, spent=process_age())
+    if not measured(found):
+        raise InputError(
+            "--budget", found["budget"], "nothing can be measured in that time: give more seconds"
+        )
+    refused = wrong(found)
     if refused:
         print(f"other losses than the rest: {', '.join(refused)}", file=sys.stderr)
     return 1 if refused else 0

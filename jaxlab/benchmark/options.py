@@ -36,7 +36,8 @@ class Options:
             `QUICK_SECONDS` if ``quick``, and no limit otherwise.
 
     Raises:
-        InputError: an unknown cell or contender, a number that is not a whole number >= 1, a budget that is none.
+        InputError: an unknown cell or contender, a number that is not a whole number >= 1, a budget that is
+            not a positive number.
     """
 
     cells: Sequence[str] | None = None

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jaxlab.benchmark.budget import SAFETY, Budget
@@ -31,6 +32,8 @@ from jaxlab.benchmark.timing import FEWEST_ROUNDS, Plan
 from jaxlab.benchmark.work import Agenda, Work, in_order
 
 WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PROCESSES: PROCESSES_IN_WORDS}
+#: What is measured: contenders, trials from nothing, diagnostics, studies that stop early, studies that are saved.
+KINDS = ("rows", "from_nothing", "diagnostics", "stopping", "saving")
 #: Seconds of finding the fastest matrix product, compilation included.
 MATMUL = 3.0
 #: In a row, of a contender that has none for want of time.
@@ -40,7 +43,9 @@ NO_TIME = "no time was left"
 def benchmark(options: Options, command: str | None = None, spent: float = 0.0) -> dict[str, Any]:
     """Measure, write ``{device}.json`` and ``{device}.md`` into ``options.out``, and return what the JSON holds.
 
-    The files are replaced whenever something has been measured, so that an interruption loses nothing.
+    Until the end both files have ``-unfinished`` in their names and are replaced whenever something has been measured,
+    so that an interruption loses nothing, earlier files included. Where there is no time for anything, no file is
+    written.
 
     Args:
         options: what to measure.
@@ -59,8 +64,14 @@ def benchmark(options: Options, command: str | None = None, spent: float = 0.0) 
     }
     name = device_name(about["environment"]) + "-quick" * options.quick
     measuring = Measuring(options, budget)
+    paths: list[Path] = []
     for _ in measuring.all():
         found = _finished(about, measuring.found, time.perf_counter() - began)
+        if measured(found):
+            paths = write(options.out, f"{name}-unfinished", found | {"unfinished": True})
+    if measured(found):
+        for path in paths:
+            path.unlink()
         paths = write(options.out, name, found)
     for cell, trials in disturbed(found["rows"]):
         say(f"other processes were busy during {cell}, {trials} trials")
@@ -93,8 +104,7 @@ class Measuring:
     """The measurements of one call of the benchmark, in progress.
 
     Attributes:
-        found: rows by kind: ``rows``, ``from_nothing``, ``diagnostics``, ``stopping``, ``saving``, and ``dropped``:
-            what there was no time for.
+        found: rows by kind, of `KINDS`, and ``dropped``: what there was no time for.
     """
 
     def __init__(self, options: Options, budget: Budget):
@@ -105,8 +115,7 @@ class Measuring:
         works = in_order(options.cells, options.trials, options.contenders, options.parts)
         self._agenda = Agenda(works)
         self._dropped: set[Work] = set()
-        kinds = ("rows", "from_nothing", "diagnostics", "stopping", "saving", "dropped")
-        self.found: dict[str, list[Row]] = {kind: [] for kind in kinds}
+        self.found: dict[str, list[Row]] = {kind: [] for kind in (*KINDS, "dropped")}
 
     def all(self) -> Iterator[None]:
         """Measure all there is time for; pauses after each contest and each other work, and at least once."""
@@ -252,6 +261,11 @@ def _about(cell: Cell) -> dict[str, Any]:
 def say(line: str) -> None:
     """Progress, on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def measured(found: Mapping[str, Any]) -> bool:
+    """Whether there is any figure."""
+    return any(found[kind] for kind in KINDS)
 
 
 def wrong(found: dict[str, Any]) -> list[str]:

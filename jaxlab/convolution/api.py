@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxlab.convolution.geometry import Geometry, geometry_of
+from jaxlab.convolution.geometry import check_window, geometry_of
 from jaxlab.convolution.rules import check_lowering, lowering_of
-from jaxlab.errors import InputError
 
 
 def conv_general_dilated(
@@ -50,7 +49,8 @@ def conv_general_dilated(
     lhs and rhs of one dtype. Handed to ``jax.lax`` unchanged, with its speed and its error messages: every other
     layout (``None`` means channels first, as in ``jax.lax``), three spatial axes, ``lhs_dilation`` or
     ``batch_group_count`` other than 1, an ``out_sharding``, inputs on a mesh with explicit axes, arguments that do not
-    fit each other. Reverse mode keeps the patches, about K·L times the input's size, for the backward pass.
+    fit each other. Reverse mode keeps the patches, about K·L times the input's size, for the backward pass, except with
+    ``"remat"``.
 
     Args:
         lhs: the input x, [B, *spatial, C].
@@ -64,8 +64,10 @@ def conv_general_dilated(
         feature_group_count: G.
         precision: of the matrix product, as in ``jax.lax.dot_general``.
         preferred_element_type: dtype in which to accumulate and return.
-        lowering: ``"auto"``, or forced: ``"product"`` (im2col and a matrix product), ``"sum"`` (of products with
-            shifted inputs: depthwise with one output per channel, by default then) or ``"native"`` (``jax.lax``'s own).
+        lowering: ``"auto"``, or forced: ``"product"`` (im2col and a matrix product), ``"remat"`` (the same for a few
+            examples after the other, whose patches the backward pass computes again, for less memory), ``"sum"`` (of
+            products with shifted inputs: depthwise with one output per channel, by default then) or ``"native"``
+            (``jax.lax``'s own).
 
     Returns:
         y, [B, *spatial, F].
@@ -82,7 +84,7 @@ def conv_general_dilated(
     if plain and lowering != "native" and _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
         x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
         geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
-        _check_window(x, geometry)
+        check_window(x.shape, geometry)
         function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
         return function(x, kernel, geometry, precision, preferred_element_type)
     return lax.conv_general_dilated(
@@ -124,9 +126,3 @@ def _lowers(
     fits = positive and x.shape[-1] == c * groups and f % groups == 0 and x.dtype == k.dtype
     pairs = isinstance(padding, str) or (len(padding) == n and all(len(pair) == 2 for pair in padding))
     return fits and pairs and not (x.sharding.mesh.explicit_axes or k.sharding.mesh.explicit_axes)
-
-
-def _check_window(x: jax.Array, geometry: Geometry) -> None:
-    if any(n < k for n, k in zip(geometry.padded, geometry.span, strict=True)):
-        remedy = f"pad it or give a larger one: a kernel that spans {geometry.span} fits nowhere in {geometry.padded}"
-        raise InputError("lhs.shape", x.shape, remedy)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlab.convolution.geometry import geometry_of
+from jaxlab.convolution.geometry import check_window, geometry_of
 from jaxlab.convolution.lowerings import taps
 
 #: Examples along the last axis that fill a CPU's vectors.
@@ -42,9 +42,13 @@ def conv_examples_last(
 
     Returns:
         y, [F, *spatial of the output, B].
+
+    Raises:
+        InputError: the window fits nowhere in the padded input.
     """
     *window, _, features = kernel.shape
     geometry = geometry_of(x.shape[1:-1], window, strides, padding, (1,) * len(window), 1)
+    check_window(x.shape, geometry)
     patches = jnp.concatenate(taps(x, geometry), axis=0)
     rows = kernel.reshape(-1, features)
     columns = patches.reshape(len(rows), math.prod(patches.shape[1:]))

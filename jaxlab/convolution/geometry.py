@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from jax import lax
 
+from jaxlab.errors import InputError
+
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -41,6 +43,13 @@ class Geometry(NamedTuple):
     def places(self) -> tuple[int, ...]:
         """Of the output."""
         return tuple((n - k) // s + 1 for n, k, s in zip(self.padded, self.span, self.strides, strict=True))
+
+
+def check_window(shape: Sequence[int], geometry: Geometry) -> None:
+    """Raise an InputError where the window fits nowhere in the padded input of some shape."""
+    if any(n < k for n, k in zip(geometry.padded, geometry.span, strict=True)):
+        remedy = f"pad it or give a larger one: a kernel that spans {geometry.span} fits nowhere in {geometry.padded}"
+        raise InputError("lhs.shape", tuple(shape), remedy)
 
 
 def geometry_of(

@@ -5,6 +5,7 @@ All are plain slices, products and sums, so every transformation of JAX holds fo
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -14,6 +15,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlab.convolution.geometry import Geometry
+
+# From so many taps with a stride on, their gradient is added up faster by phases; the evidence is in
+# docs/convolution.md.
+_MANY_TAPS = 16
 
 
 def as_product(
@@ -81,6 +86,10 @@ def as_sum(
 def taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
     """What each tap of the window sees at every place, in the kernel's order.
 
+    Where many taps have a stride s, the padded input is first split into its s phases per axis, the positions a, a + s,
+    a + 2s, …; a tap is then a slice without a stride of one of them. So the gradient is a sum of slices without a
+    stride, which a CPU adds up faster than as many strided ones.
+
     Args:
         x: [first, *spatial, last]: examples and channels, or the other way round.
         g: its geometry.
@@ -90,12 +99,18 @@ def taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
     """
     pads = [(0, 0, 0), *((low, high, 0) for low, high in g.pads), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-    # The reach of one tap: from its first to its last place, both included.
-    reach = [(n - 1) * s + 1 for n, s in zip(g.places, g.strides, strict=True)]
+    split = max(g.strides) > 1 and math.prod(g.window) >= _MANY_TAPS
+    phases, steps = (g.strides, (1,) * len(g.strides)) if split else ((1,) * len(g.strides), g.strides)
+
+    @functools.cache
+    def phase(first: tuple[int, ...]) -> jax.Array:
+        return lax.slice(x, (0, *first, 0), x.shape, (1, *phases, 1))
 
     def tap(index: tuple[int, ...]) -> jax.Array:
-        start = [i * d for i, d in zip(index, g.dilation, strict=True)]
-        stop = [i + r for i, r in zip(start, reach, strict=True)]
-        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *g.strides, 1))
+        position = [i * d for i, d in zip(index, g.dilation, strict=True)]
+        own = phase(tuple(p % n for p, n in zip(position, phases, strict=True)))
+        start = [p // n for p, n in zip(position, phases, strict=True)]
+        stop = [i + (n - 1) * step + 1 for i, n, step in zip(start, g.places, steps, strict=True)]
+        return lax.slice(own, (0, *start, 0), (own.shape[0], *stop, own.shape[-1]), (1, *steps, 1))
 
     return [tap(index) for index in itertools.product(*map(range, g.window))]

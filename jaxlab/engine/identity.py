@@ -1,16 +1,19 @@
-"""What a traced program computes, as a digest: the same in every process, another one for other numbers."""
+"""What a traced program computes, as a digest: equal in every process, different wherever numbers could differ."""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 # Parameters that change nothing: rules for derivatives, since what differentiates is traced too; the functions of a
 # generator of random numbers, since the type of its keys names it.
@@ -20,7 +23,21 @@ _LEFT_OUT = {
     "random_seed": {"impl"},
     "random_wrap": {"impl"},
 }
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+#: Their text holds all that they are.
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, enum.Enum, slice, range)
+#: Likewise, by the names of types that JAX does not export.
+_PLAIN_OF_JAX = {
+    "AbstractMesh",
+    "FTPyTree",
+    "FTTuple",
+    "P",
+    "PartitionSpec",
+    "PyTreeDef",
+    "ShapedArray",
+    "UnspecifiedValue",
+}
+_CONTEXT = ("compute_type", "threefry_partitionable", "cur_abstract_mesh", "xla_metadata")
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 class Identity(NamedTuple):
@@ -28,19 +45,22 @@ class Identity(NamedTuple):
 
     Attributes:
         digest: of its operations, shapes, dtypes and the arrays that it closes over.
-        complete: whether nothing is missing from the digest. A function that the program calls back (or an operation
-            with an effect, or a parameter of an unknown kind) is known by its name alone.
+        complete: whether two programs of the same digest compute the same for certain. It is False where the program
+            calls Python back, has an effect, or has a parameter of a type that is not known here; such a parameter
+            is in the digest with the name of its type and its text.
+        constant_bytes: of the arrays that it closes over.
     """
 
     digest: str
     complete: bool
+    constant_bytes: int
 
 
 def identity(program: ClosedJaxpr) -> Identity:
-    """The identity of a traced program, names of variables and addresses in memory apart."""
+    """The identity of a traced program; names of variables and addresses in memory are no part of it."""
     reader = _Reader()
     reader.program(program)
-    return Identity(reader.hash.hexdigest(), reader.complete)
+    return Identity(reader.hash.hexdigest(), reader.complete, reader.constant_bytes)
 
 
 class _Reader:
@@ -49,9 +69,10 @@ class _Reader:
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
         self.complete = True
+        self.constant_bytes = 0
 
     def say(self, *words: object) -> None:
-        """Texts, apart from one another."""
+        """Add texts, each with its length, so that none runs into the next."""
         for word in words:
             encoded = str(word).encode()
             self.hash.update(b"%d:" % len(encoded) + encoded)
@@ -73,55 +94,84 @@ class _Reader:
         self.say("equation", name)
         self.read(numbers, equation.invars)
         left_out = _LEFT_OUT.get(name, ())
-        for key, value in sorted(equation.params.items()):
-            if key not in left_out:
-                self.say(key)
-                self.value(value)
-        context = equation.ctx
-        self.say(context.compute_type, context.threefry_partitionable)
+        self.mapping({key: value for key, value in equation.params.items() if key not in left_out})
+        self.mapping({key: getattr(equation.ctx, key, None) for key in _CONTEXT})
         self.complete &= not equation.effects
         self.bind(numbers, equation.outvars)
 
     def bind(self, numbers: dict[Var, int], variables: Iterable[Var]) -> None:
         for variable in variables:
             numbers[variable] = len(numbers)
-            self.say("variable", variable.aval.str_short(), getattr(variable.aval, "weak_type", False))
+            self.say("variable", *_type(variable.aval))
 
     def read(self, numbers: Mapping[Var, int], atoms: Sequence[Var | Literal]) -> None:
         self.say(len(atoms))
         for atom in atoms:
             if isinstance(atom, Literal):
-                self.say("literal", atom.aval.str_short(), getattr(atom.aval, "weak_type", False))
+                self.say("literal", *_type(atom.aval))
                 self.array(atom.val)
             else:
                 self.say(numbers[atom])
 
     def value(self, value: Any) -> None:
         """A parameter of an operation."""
+        self.say(type(value).__qualname__)
         if isinstance(value, ClosedJaxpr):
             self.program(value)
         elif isinstance(value, Jaxpr):
             self.jaxpr(value)
-        elif isinstance(value, (np.ndarray, jax.Array)):
+        elif isinstance(value, (np.ndarray, np.generic, jax.Array)):
             self.array(value)
-        elif isinstance(value, Mesh):
-            devices = [getattr(each, "id", None) for each in value.devices.flat]
-            self.say("mesh", value.axis_names, value.axis_sizes, devices)
         elif isinstance(value, Mapping):
-            self.value(sorted(value.items()))
+            self.mapping(value)
+        elif isinstance(value, AbstractSet):
+            self.say(*sorted(map(_digest, value)))
         elif isinstance(value, (tuple, list)):
-            self.say(type(value).__name__, len(value))
+            self.say(len(value))
             for each in value:
                 self.value(each)
         else:
-            text = repr(value)
-            self.complete &= not (callable(value) or " at 0x" in text)
-            self.say(type(value).__name__, _ADDRESS.sub("", text))
+            self.single(value)
+
+    def single(self, value: Any) -> None:
+        """A parameter that is no container."""
+        if isinstance(value, Mesh):
+            devices = [getattr(each, "id", None) for each in value.devices.flat]
+            self.say(value.axis_names, value.devices.shape, devices)
+        elif isinstance(value, NamedSharding):
+            self.value((value.mesh, value.spec, value.memory_kind))
+        elif type(value).__name__ == "HashableArray":
+            self.array(value.val)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            self.mapping({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+        else:
+            plain = isinstance(value, _PLAIN) or type(value).__name__ in _PLAIN_OF_JAX
+            plain = plain or (isinstance(value, type) and issubclass(value, np.generic))
+            self.complete &= plain
+            self.say(_ADDRESS.sub("", repr(value)))
+
+    def mapping(self, values: Mapping[Any, Any]) -> None:
+        self.say(len(values))
+        for key, value in sorted(values.items(), key=lambda item: str(item[0])):
+            self.value(key)
+            self.value(value)
 
     def array(self, values: Any) -> None:
         if jax.dtypes.issubdtype(getattr(values, "dtype", None), jax.dtypes.prng_key):
             self.say(values.dtype)
             values = jax.random.key_data(values)
         values = np.asarray(values)
+        self.complete &= values.dtype != object
         self.say(values.dtype, values.shape)
         self.hash.update(values.tobytes())
+        self.constant_bytes += values.nbytes
+
+
+def _type(aval: Any) -> tuple[str, Any]:
+    return aval.str_short(), getattr(aval, "weak_type", False)
+
+
+def _digest(value: Any) -> str:
+    reader = _Reader()
+    reader.value(value)
+    return f"{reader.hash.hexdigest()} {reader.complete}"

@@ -15,6 +15,7 @@ import numpy as np
 from jaxlab.devices import cores
 from jaxlab.engine.group import packs_of, rows
 from jaxlab.engine.memory import fits, is_out_of_memory, waiting_packs
+from jaxlab.engine.program_cache import clear_programs
 from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_stages, compile_traced, make_pack
 from jaxlab.engine.remembered import recall, remember
 from jaxlab.engine.traced import Traced, on_device, trace
@@ -166,6 +167,7 @@ def _largest_that_fits(job: _Job, widths: Sequence[int], estimate: bool) -> tupl
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+            clear_programs()  # those of earlier studies lie in the same memory
     raise _no_memory()
 
 

@@ -1,10 +1,10 @@
 """The compiled programs of one group: the only place that maps and shards over trials."""
 
+import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from jaxlab.engine.determinism import (
     refused_operation,
     without_guarantee,
 )
-from jaxlab.engine.kept import Kept, keep, recall
+from jaxlab.engine.program_cache import Compiled, add_program, find_program, loading
 from jaxlab.engine.traced import Stage, Traced, trace
 from jaxlab.trial import Trial
 
@@ -28,6 +28,8 @@ _OPTIONS_OF_START = {"cpu": {"xla_backend_optimization_level": 0}}
 # The states of a pack are overwritten, not copied.
 _DONATED = {"measure": (1,), "segment": (1,)}
 _LONGEST = ("segment", "measure", "start", "finish")
+# Bytes of closed-over arrays with which a program is not held: they would lie in the device's memory.
+_MOST_CONSTANTS = 1 << 24
 
 
 class Pack(NamedTuple):
@@ -182,6 +184,7 @@ def compile_traced(
     Raises:
         InputError: determinism is demanded, and an operation has no deterministic form.
     """
+    check_deterministic(deterministic)
     began = time.perf_counter()
     names = ("start", "measure", "segment", "finish")
     why = ""
@@ -196,7 +199,7 @@ def compile_traced(
         why = without_guarantee(operation)
         warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
         programs, saved = compile_stages(traced, pack, names, False, options)
-    if check_deterministic(deterministic) is False and deterministic_options(_backend(pack)):
+    if deterministic is False and deterministic_options(_backend(pack)):
         why = "as asked"
     return Programs(
         *programs,
@@ -221,41 +224,52 @@ def compile_stages(
     """Some of the programs, in order, and the seconds saved by each that was compiled before."""
     backend = _backend(pack)
     common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
-    found: dict[str, Kept] = {}
-    jobs: dict[str, tuple[Hashable, Future[Kept]]] = {}
-    with _saved_seconds() as saved, ThreadPoolExecutor() as pool:
+    found: dict[str, Compiled] = {}
+    jobs: dict[str, tuple[Hashable, Future[Compiled]]] = {}
+    saved: list[float] = []
+    with loading(saved) as last, ThreadPoolExecutor() as pool:
         # Compiling leaves the interpreter lock to the others; what takes longest begins first.
         for name in sorted(names, key=_LONGEST.index):
             stage, donated = getattr(traced, name), _DONATED.get(name, ())
             own = common | (_OPTIONS_OF_START.get(backend, {}) if name == "start" else {})
             key = _key(stage, pack, donated, own)
-            kept = recall(key)
-            if kept is None:
-                jobs[name] = key, pool.submit(_compiled, _lower(stage, pack, donated), own)
+            held = None if key is None else find_program(key)
+            if held is None:
+                jobs[name] = key, pool.submit(_compiled, _lower(stage, pack, donated), own, last)
             else:
-                found[name] = kept
-                saved.append(kept.seconds)
+                found[name] = held
+                saved.append(held.seconds)
         for name, (key, job) in jobs.items():
             found[name] = job.result()
             if key is not None:
-                keep(key, found[name])
-        return [found[name].program for name in names], saved
+                add_program(key, found[name])
+    return [found[name].program for name in names], saved
 
 
 def _key(stage: Stage, pack: Pack, donated: tuple[int, ...], options: Mapping[str, Any]) -> Hashable:
-    """What a compiled program is kept under; None where what it computes cannot be told for certain."""
-    structure = jax.tree.structure((stage.arguments, stage.result))
-    how = (tuple(stage.mapped), pack, donated, tuple(sorted(options.items())))
-    try:
-        hash(structure)
-    except TypeError:  # a custom container with static parts that have no hash
+    """What a compiled program is found by; None for one that is not to be held."""
+    if not stage.identity.complete or stage.identity.constant_bytes > _MOST_CONSTANTS:
         return None
-    return (stage.identity.digest, structure, *how) if stage.identity.complete else None
+    structure = jax.tree.structure((stage.arguments, stage.result))
+    config = tuple(
+        repr(getattr(jax.config, name, value)) for name, value in sorted(jax.config.values.items())
+    )
+    return (
+        stage.identity.digest,
+        structure,
+        tuple(stage.mapped),
+        pack,
+        donated,
+        tuple(sorted(options.items())),
+        config,
+    )
 
 
-def _compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any]) -> Kept:
+def _compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dict[int, float]) -> Compiled:
+    """Compiled in this thread; what JAX's persistent cache saved counts as time to compile."""
     began = time.perf_counter()
-    return Kept(lowered.compile(dict(options) or None), time.perf_counter() - began)
+    program = lowered.compile(dict(options) or None)
+    return Compiled(program, time.perf_counter() - began + last.pop(threading.get_ident(), 0.0))
 
 
 def _backend(pack: Pack) -> str:
@@ -276,19 +290,3 @@ def _over_pack(pack: Pack, own: bool, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDt
     if own:
         return jax.ShapeDtypeStruct((pack.lanes, *leaf.shape), leaf.dtype, sharding=pack.over_trials)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=pack.replicated)
-
-
-@contextmanager
-def _saved_seconds() -> Iterator[list[float]]:
-    """One entry for each program that JAX loads from its persistent cache: what compiling it took, less loading it."""
-    found: list[float] = []
-
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        if event == "/jax/compilation_cache/compile_time_saved_sec":
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)

@@ -1,4 +1,4 @@
-"""One trial's functions traced once, unbatched: what is compiled at any width, and told apart by a digest."""
+"""One trial's functions traced once, unbatched: what is compiled at any width, and identified by a digest."""
 
 import hashlib
 import time

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -113,7 +114,7 @@ class CNN(nnx.Module):
 
         Their post-activations are returned transposed, with the channels last as everywhere.
         """
-        ours = jax.default_backend() == "cpu" and all(_is_plain(block.layer) for block in self.conv)
+        ours = jax.default_backend() == "cpu" and type(self.head) is MLP and all(map(_is_plain, self.conv))
         return tuple(f"conv_{i}" for i in range(len(self.conv))) if ours else ()
 
     def _channels_last(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -141,9 +142,21 @@ class CNN(nnx.Module):
         return outputs, activations | dense_activations
 
 
-def _is_plain(layer: nnx.Module) -> bool:
-    """Whether a layer is a convolution as built here, lowered as this package likes."""
-    return type(layer) is nnx.Conv and layer.conv_general_dilated is conv_general_dilated
+def _is_plain(block: nnx.Module) -> bool:
+    """Whether a block's convolution is as built here, and not one that a user put in or changed."""
+    if type(block) is not Block or type(block.layer) is not nnx.Conv:
+        return False
+    layer = block.layer
+    return (
+        layer.conv_general_dilated is conv_general_dilated
+        and layer.use_bias
+        and layer.mask is None
+        and layer.feature_group_count == 1
+        and all(np.all(np.equal(each, 1)) for each in (layer.input_dilation, layer.kernel_dilation))
+        and isinstance(layer.strides, tuple)
+        and (layer.padding in ("SAME", "VALID") or isinstance(layer.padding, tuple))
+        and layer.precision is layer.preferred_element_type is None
+    )
 
 
 def _convolved(layer: nnx.Conv, x_CxSPATIALxB: jax.Array) -> jax.Array:

@@ -88,25 +88,43 @@ class MLP(nnx.Module):
         return self._behind(partial(_applied_examples_last, x_CxSPATIALxB))
 
     def _behind(self, first: Callable[[nnx.Module], jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The whole network, given what its first trainable layer makes of the inputs."""
+        """The whole network, given what its first module makes of the inputs."""
         apply, activations = first, {}
         for i, block in enumerate(self.dense):
-            x = activations[f"dense_{i}"] = block.activate(apply(block.layer))
+            x = activations[f"dense_{i}"] = apply(block)
             if self.dropout is not None:
                 x = self.dropout(x)
             apply = partial(_applied, x)
         return apply(self.output), activations
 
 
-def _applied(x: jax.Array, layer: nnx.Module) -> jax.Array:
-    return layer(x)
+def _applied(x: jax.Array, module: nnx.Module) -> jax.Array:
+    return module(x)
 
 
-def _applied_examples_last(x_CxSPATIALxB: jax.Array, layer: nnx.Module) -> jax.Array:
-    """[B, outputs]. The kernel's rows are reordered instead of x, which has more numbers."""
-    channels, *spatial, examples = x_CxSPATIALxB.shape
-    if type(layer) is not nnx.Linear:
-        return layer(transposed(x_CxSPATIALxB).reshape(examples, math.prod((channels, *spatial))))
+def _applied_examples_last(x_CxSPATIALxB: jax.Array, module: nnx.Module) -> jax.Array:
+    """[B, outputs] of a block, a linear layer, or any other module, which is given [B, inputs]."""
+    if type(module) is Block and _is_plain(module.layer):
+        return module.activate(_product(x_CxSPATIALxB, module.layer))
+    if _is_plain(module):
+        return _product(x_CxSPATIALxB, module)
+    x = transposed(x_CxSPATIALxB)
+    return module(x.reshape(x.shape[0], math.prod(x.shape[1:])))
+
+
+def _is_plain(layer: nnx.Module) -> bool:
+    """Whether a linear layer is as built here, and not one that a user put in or changed."""
+    return (
+        type(layer) is nnx.Linear
+        and layer.use_bias
+        and layer.dot_general is jax.lax.dot_general
+        and layer.precision is layer.preferred_element_type is None
+    )
+
+
+def _product(x_CxSPATIALxB: jax.Array, layer: nnx.Linear) -> jax.Array:
+    """A linear layer's outputs. The kernel's rows are reordered instead of x, which has more numbers."""
+    channels, *_, examples = x_CxSPATIALxB.shape
     given = (x_CxSPATIALxB, layer.kernel[...], layer.bias[...])
     x, kernel, bias = layer.promote_dtype(given, dtype=layer.dtype)
     kernel = jnp.moveaxis(kernel.reshape(-1, channels, kernel.shape[-1]), 1, 0)

@@ -91,7 +91,10 @@ def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
         "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start",
     }
     whys = dict.fromkeys(group["nondeterministic"] for group in description["groups"])
-    flat["deterministic"] = f"no: {'; '.join(filter(None, whys))}" if any(whys) else "yes"
+    if any(whys):
+        flat["deterministic"] = f"no: {'; '.join(filter(None, whys))}"
+    else:
+        flat["deterministic"] = "unknown: not every group is compiled yet" if None in whys else "yes"
     precisions = dict.fromkeys(group["configuration"].get("precision") for group in description["groups"])
     if None not in precisions:
         flat["precision"] = ", ".join(precisions)

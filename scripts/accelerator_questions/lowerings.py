@@ -198,9 +198,9 @@ def taps(x: jax.Array, k: jax.Array, layer: Layer) -> jax.Array:
     return y
 
 
-LOWERINGS: Mapping[str, Callable] = {name: _lowered(name) for name in ("product", "native", "sum")} | {
-    "taps": taps
-}
+LOWERINGS: Mapping[str, Callable] = {
+    name: _lowered(name) for name in ("product", "remat", "native", "sum")
+} | {"taps": taps}
 _LIMITED: Mapping[str, Callable[[Layer], bool]] = {
     "sum": lambda layer: layer.depthwise,
     "taps": lambda layer: layer.groups == 1,
@@ -219,8 +219,8 @@ def traffic(case: Case, lowering: str) -> int:
     """Bytes that one step of all trials reads and writes at least, kernels left out.
 
     Every array is read and written once for each product that needs it. ``product`` also writes the patches, reads them
-    twice (forward and for the gradient of the kernel), and writes and reads their cotangent; ``taps`` reads the inputs
-    and adds to the outputs once for every tap.
+    twice (forward and for the gradient of the kernel), and writes and reads their cotangent; ``remat`` writes the
+    patches once more instead of keeping them; ``taps`` reads the inputs and adds to the outputs once for every tap.
     """
     layer = case.layer
     window = layer.kernel ** len(layer.spatial)
@@ -229,8 +229,8 @@ def traffic(case: Case, lowering: str) -> int:
     patches = layer.batch * places * window * layer.channels * (case.trials if case.own else 1)
     outputs = layer.batch * places * layer.features * case.trials
     cotangent = layer.batch * math.prod(layer.spatial) * layer.channels * case.trials
-    if lowering == "product":
-        count = inputs + 3 * patches + 2 * outputs
+    if lowering in ("product", "remat"):
+        count = inputs + (3 + (lowering == "remat")) * patches + 2 * outputs + (lowering == "remat") * inputs
         back = outputs + 2 * patches * (1 if case.own else case.trials) + cotangent
     elif lowering == "taps":
         count = window * (2 * inputs + 3 * outputs)

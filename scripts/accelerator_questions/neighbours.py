@@ -47,19 +47,18 @@ def ask(asking: Asking) -> None:
     """Every set of options at every width; the widest that matters first."""
     widths = (4,) if asking.small else (64, 256, 8)
     plan = [(chosen, width) for width in widths for chosen in option_sets()]
-    with _Other() as other:
+    with SecondProcess() as other:
         for chosen, width in asking.in_time(plan, lambda each: f"({each[0].letter}) at width {each[1]}"):
             job = {"letter": chosen.letter, "width": width, "small": asking.small}
-            other.begin(job)
             other.begin(job)
             row: Row = {"options": chosen.letter, "words": chosen.words, "width": width}
             try:
                 here = found(job, tuple(RUNS))
             except FAILURES as error:
-                other.found()
+                other.found(job)
                 asking.row(**row, refused=reason(error))
                 continue
-            there = other.found()
+            there = other.found(job)
             asking.row(**row, **comparisons(here["bits"], there), diverged=here["diverged"])
 
 
@@ -136,15 +135,18 @@ def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
-class _Other:
+class SecondProcess:
     """A second process that trains the same at the same time, one line of JSON for each job.
 
     So kernels are tuned on a busy device: what is chosen differently then may be chosen differently at any time.
     """
 
-    def __enter__(self) -> _Other:
-        command = [sys.executable, "-m", __name__]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = (sys.executable, "-m", __name__)
+
+    def __enter__(self) -> SecondProcess:
+        self._process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -157,42 +159,26 @@ class _Other:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
 
-    def found(self) -> dict[str, Bits] | str:
-        """The bits of some runs, or why there are none."""
+    def found(self, job: Mapping[str, Any]) -> dict[str, Bits] | str:
+        """The bits of some runs of the job begun last, or why there are none."""
         line = self._process.stdout.readline()
         if not line:
             return f"it ended with exit status {self._process.wait()}"
-        return json.loads(line)
+        done, bits = json.loads(line)
+        if done != job:
+            raise RuntimeError(f"the second process answered {done} where {job} was asked")
+        return bits
 
 
 def _answer_jobs() -> None:
     """The second process: jobs from standard input, their bits to standard output."""
     for line in sys.stdin:
+        job = json.loads(line)
         try:
-            result: Any = found(json.loads(line), OTHER_PROCESS)["bits"]
+            result: Any = found(job, OTHER_PROCESS)["bits"]
         except FAILURES as error:
             result = reason(error)
-        print(json.dumps(result), flush=True)
-
-
-def _compared(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Every comparison of one set of options: where, and what differs."""
-    return [
-        (f"{name} at width {row['width']}", names)
-        for row in rows
-        for name, names in (
-            *row["differs"].items(),
-            *((f"other process, {name}", each) for name, each in _processes(row).items()),
-        )
-    ]
-
-
-def _share(rows: Sequence[Row]) -> str:
-    """How many comparisons of one set of options are equal."""
-    compared = _compared(rows)
-    equal = sum(not names for _, names in compared)
-    count = f"all {equal}" if equal == len(compared) else f"**{equal} of {len(compared)}**"
-    return f"in {count} comparisons under ({rows[0]['options']})"
+        print(json.dumps([job, result]), flush=True)
 
 
 def _compared(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:

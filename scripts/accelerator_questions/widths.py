@@ -25,7 +25,7 @@ from jaxlab.benchmark.environment import peak_bytes
 from jaxlab.benchmark.problem import Problem, make_problem
 from jaxlab.benchmark.report import number, size
 from jaxlab.benchmark.rows import rate_columns
-from jaxlab.engine import compile_group, default_width
+from jaxlab.engine import clear_programs, compile_group, default_width
 from jaxlab.trial import shared_arrays
 
 #: Steps of one call, whatever the width.
@@ -90,6 +90,7 @@ def _automatic(asking: Asking, problem: Problem) -> None:
     row: Row = {"kind": "automatic", "cell": cell.name, "trials": problem.trials}
     row["rule_of_thumb"] = default_width(jax.devices()[0], problem.trials)
     trial = without_evaluation(trial_of(problem))
+    clear_programs()  # as in a user's process, which has compiled none of the widths
     began = time.perf_counter()
     try:
         choice = compile_group(

@@ -1,6 +1,12 @@
 """What a program computes is told apart, and a process compiles the same only once."""
 
+import ast
+import os
+import subprocess
+import sys
+
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,10 +14,13 @@ from flax import nnx
 from small import Plain, digits, grid, study
 
 from jaxlab import Study
-from jaxlab.engine import clear_programs, kept
+from jaxlab.engine import clear_programs, compile_programs, fingerprint, make_pack, program_cache
 from jaxlab.engine.identity import identity
-from jaxlab.trial import Trial
+from jaxlab.study.resolve import hyperparameters_in
+from jaxlab.trial import Hyperparameters, Trial
 
+something = jax.extend.core.Primitive("something")
+something.def_abstract_eval(lambda x, **parameters: x)
 X = jnp.arange(6.0).reshape(2, 3)
 LONG = np.linspace(0, 1, 3000, dtype=np.float32)
 
@@ -95,6 +104,29 @@ def test_what_is_called_back_is_not_known():
     assert of(shuffled(0)).complete
 
 
+def test_arrays_among_an_operations_parameters():
+    """Compared by their numbers, of which their text shows only a few."""
+
+    def calling(table):
+        out = jax.ShapeDtypeStruct(X.shape, X.dtype)
+        return lambda x: jax.ffi.ffi_call("none", out)(x, table=table)
+
+    other = np.where(LONG[1500] == LONG, 7, LONG)
+    assert of(calling(LONG)).digest != of(calling(other)).digest
+    assert of(calling(np.float64(0.123456789))).digest != of(calling(np.float64(0.1234567891))).digest
+
+
+def test_a_parameter_of_an_unknown_type_is_not_known():
+    for value, complete in (
+        (object(), False),
+        (object, False),
+        (np.float32, True),
+        (frozenset({1, 2}), True),
+    ):
+        found = of(lambda x, value=value: something.bind(x, thing=value))
+        assert found.complete == complete, value
+
+
 @pytest.fixture
 def compiled(monkeypatch):
     """The programs that JAX compiles, beginning with nothing kept."""
@@ -117,7 +149,6 @@ def tiny(space, epochs=1, **configuration):
 def test_the_same_again_compiles_nothing_and_gives_the_same_bits(compiled):
     first = tiny(grid(learning_rate=[1e-2, 1e-3])).run(width=2)
     assert len(compiled) == 4
-    assert first.attrs["programs_from_cache"] <= 4
     again = tiny(grid(learning_rate=[1e-2, 1e-3])).run(width=2)
     assert len(compiled) == 4
     assert again.attrs["programs_from_cache"] == 4
@@ -197,15 +228,126 @@ def test_functions_of_the_same_name_that_differ_in_a_number(compiled):
     assert len(compiled) == 5  # only the one that trains differs
 
 
-def test_those_used_last_are_kept(monkeypatch):
+def test_the_programs_used_last_are_held(monkeypatch):
     clear_programs()
-    monkeypatch.setattr(kept, "MOST", 2)
-    program = jax.jit(jnp.sin).lower(X).compile()
+    monkeypatch.setattr(program_cache, "MOST", 2)
+    one = program_cache.Compiled(jax.jit(jnp.sin).lower(X).compile(), 1.0)
     for key in ("a", "b"):
-        kept.keep(key, kept.Kept(program, 1.0))
-    assert kept.recall("a").seconds == 1.0
-    kept.keep("c", kept.Kept(program, 1.0))
-    assert kept.recall("b") is None
-    assert kept.recall("a") is not None
+        program_cache.add_program(key, one)
+    assert program_cache.find_program("a") is one
+    program_cache.add_program("c", one)
+    assert program_cache.find_program("b") is None
+    assert program_cache.find_program("a") is one
     clear_programs()
-    assert kept.recall("a") is None
+    assert program_cache.find_program("a") is None
+
+
+def count_down_programs(trial=None, pack=None, **given):
+    values = Hyperparameters(start=3.0)
+    return compile_programs(trial or count_down(1.0), values, np.float32(1), pack or make_pack(1), **given)
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": {"xla_cpu_enable_fast_math": True}}, {"width": 2}, {"segment_epochs": 2}]
+)
+def test_how_a_program_is_compiled_tells_it_apart(compiled, change):
+    count_down_programs()
+    assert len(compiled) == 4
+    count_down_programs()
+    assert len(compiled) == 4
+    change = {"pack": make_pack(2)} if "width" in change else change
+    count_down_programs(**change)
+    assert len(compiled) > 4
+
+
+def test_jaxs_settings_tell_programs_apart(compiled):
+    count_down_programs()
+    before = jax.config.values["jax_disable_most_optimizations"]
+    try:
+        jax.config.update("jax_disable_most_optimizations", not before)
+        count_down_programs()
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    assert len(compiled) == 8
+
+
+def test_large_arrays_that_a_program_closes_over_are_not_held(compiled):
+    table = np.zeros(5_000_000, np.float32)
+
+    def trial():
+        return count_down(1.0)._replace(init=lambda h, shared: h.start + jnp.sum(table))
+
+    for _ in range(2):
+        count_down_programs(trial())
+    assert len(compiled) == 5  # the one that draws the start, twice
+
+
+class Box:
+    """A custom container with a static part that has no hash."""
+
+    def __init__(self, value, static):
+        self.value, self.static = value, static
+
+
+jax.tree_util.register_pytree_node(
+    Box, lambda box: ((box.value,), box.static), lambda static, leaves: Box(*leaves, static)
+)
+
+
+def test_the_static_part_of_a_container_tells_programs_apart(compiled):
+    def evaluate(h, state, shared, final):
+        return state, {"at_the_end" if final else "value": state.value}
+
+    def train(h, state, shared, epoch):
+        return Box(state.value - 1, state.static), {}
+
+    for static, programs in ((["a"], 4), (["a"], 4), (["b"], 8)):
+        count_down_programs(Trial(lambda h, shared, static=static: Box(h.start, static), train, evaluate))
+        assert len(compiled) == programs
+
+
+def in_a_fresh_process(code, **environment):
+    command = [sys.executable, "-c", f'import sys; sys.path.insert(0, "tests")\n{code}']
+    run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    return ast.literal_eval(run.stdout)
+
+
+def test_what_compiling_takes_is_known_wherever_a_program_comes_from(tmp_path):
+    """Compiled, found in the process, loaded from JAX's cache: it decides which widths are tried."""
+    code = """
+from small import grid, study
+from jaxlab.study.resolve import hyperparameters_in
+from jaxlab.engine import clear_programs, compile_group
+its = study(grid(), model="mlp")
+(group,) = its.groups
+def programs():
+    return compile_group(its.trial_of(group), hyperparameters_in(group), its.arrays, 1).programs
+found = programs(), programs(), clear_programs() or programs(), programs()
+print([(len(each.saved_seconds), each.cold_seconds) for each in found])
+"""
+    cold, held, loaded, again = in_a_fresh_process(
+        code,
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        XLA_FLAGS="",
+    )
+    assert (cold[0], held[0], loaded[0], again[0]) == (0, 4, 4, 4)
+    assert min(held[1], loaded[1], again[1]) > 0.2 * cold[1]
+
+
+def test_digests_are_equal_in_every_process():
+    """With other hashes of strings and other addresses."""
+    code = "from test_program_cache import digests\nprint(digests())"
+    assert in_a_fresh_process(code, PYTHONHASHSEED="1") == in_a_fresh_process(code, PYTHONHASHSEED="2")
+
+
+def digests():
+    """Of a network with everything, and of sets among an operation's parameters."""
+    its = study(grid(), features=[3], batch_norm=True, dropout=True, augment=["shift"], activation="gelu")
+    (group,) = its.groups
+    names = frozenset(f"name {i}" for i in range(9))
+    return [
+        fingerprint(its.trial_of(group), hyperparameters_in(group), its.arrays),
+        of(lambda x: something.bind(x, thing=names)).digest,
+        of(lambda x: something.bind(x, thing=object())).digest,
+    ]
