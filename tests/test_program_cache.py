@@ -1,4 +1,4 @@
-"""What a program computes is told apart, and a process compiles the same only once."""
+"""Programs are identified by what they compute, and a process compiles the same only once."""
 
 import ast
 import os
