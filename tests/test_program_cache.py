@@ -323,7 +323,7 @@ its = study(grid(), model="mlp")
 def programs():
     return compile_group(its.trial_of(group), hyperparameters_in(group), its.arrays, 1).programs
 found = programs(), programs(), clear_programs() or programs(), programs()
-print([(len(each.saved_seconds), each.cold_seconds) for each in found])
+print([each.saved_seconds for each in found])
 """
     cold, held, loaded, again = in_a_fresh_process(
         code,
@@ -331,8 +331,9 @@ print([(len(each.saved_seconds), each.cold_seconds) for each in found])
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
         XLA_FLAGS="",
     )
-    assert (cold[0], held[0], loaded[0], again[0]) == (0, 4, 4, 4)
-    assert min(held[1], loaded[1], again[1]) > 0.2 * cold[1]
+    assert [len(each) for each in (cold, held, loaded, again)] == [0, 4, 4, 4]
+    assert min(held) > 0
+    assert max(again) > max(loaded)  # loading included, whatever it took
 
 
 def test_digests_are_equal_in_every_process():

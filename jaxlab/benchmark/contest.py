@@ -24,7 +24,7 @@ SECONDS_OF_A_STEP = 12.0
 LONG = 2.0
 #: Nor where, by the first guess, a call of the fewest steps would last longer than this.
 LONGEST_CALL = 5.0
-#: A scan of one step is no loop to a compiler, and a different program.
+#: A compiler unrolls a scan of one step into a different program.
 FEWEST_STEPS = 2
 
 

@@ -134,7 +134,7 @@ class _Reader:
             self.single(value)
 
     def single(self, value: Any) -> None:
-        """A parameter that is no container."""
+        """A parameter that is not a container."""
         if isinstance(value, Mesh):
             devices = [getattr(each, "id", None) for each in value.devices.flat]
             self.say(value.axis_names, value.devices.shape, devices)
@@ -145,9 +145,9 @@ class _Reader:
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             self.mapping({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
         else:
-            plain = isinstance(value, _PLAIN) or type(value).__name__ in _PLAIN_OF_JAX
-            plain = plain or (isinstance(value, type) and issubclass(value, np.generic))
-            self.complete &= plain
+            of_jax = type(value).__module__.split(".")[0] in ("jax", "jaxlib")
+            plain = isinstance(value, _PLAIN) or (of_jax and type(value).__name__ in _PLAIN_OF_JAX)
+            self.complete &= plain or (isinstance(value, type) and issubclass(value, np.generic))
             self.say(_ADDRESS.sub("", repr(value)))
 
     def mapping(self, values: Mapping[Any, Any]) -> None:
