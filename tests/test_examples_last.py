@@ -8,7 +8,7 @@ from flax import nnx
 from small import study
 
 from jaxlab import space
-from jaxlab.convolution import conv_examples_last, conv_general_dilated, transposed
+from jaxlab.convolution import conv_examples_last, conv_general_dilated, materialize, transposed
 from jaxlab.diagnostics import units
 from jaxlab.engine import compile_programs, make_pack, train
 from jaxlab.errors import InputError
@@ -316,3 +316,61 @@ def test_lanes_do_not_matter_with_awkward_channels(width, features):
     for name, values in found.items():
         assert len(values) == len(lanes)
         assert len({values[trial] for trial in np.flatnonzero(lanes == 0)}) == 1, name
+
+
+def stored(x):
+    return materialize(jnp.sin(x) + 1)
+
+
+def test_a_materialized_array_and_its_derivatives_are_unchanged(x64):
+    x, moved = arrays((3, 4), (3, 4))
+    for found, expected in (
+        (stored(x), jnp.sin(x) + 1),
+        (jax.jit(stored)(x), jnp.sin(x) + 1),
+        (jax.jit(jax.vmap(stored, in_axes=1, out_axes=1))(x), jnp.sin(x) + 1),
+        (jax.jit(lambda x: jax.jvp(stored, (x,), (moved,))[1])(x), jnp.cos(x) * moved),
+        (jax.jit(jax.grad(lambda x: jnp.sum(stored(x) ** 2)))(x), 2 * (jnp.sin(x) + 1) * jnp.cos(x)),
+        (jax.jit(jax.hessian(lambda x: jnp.sum(materialize(x) ** 3)))(x[0]), jnp.diag(6 * x[0])),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "value", [np.zeros((0, 3)), np.array([np.nan, np.inf, -0.0]), np.array([True]), 7, 1j]
+)
+def test_any_array_can_be_materialized(value):
+    found = jax.jit(materialize)(jnp.asarray(value))
+    assert found.dtype == jnp.asarray(value).dtype
+    np.testing.assert_array_equal(found, value)
+    np.testing.assert_array_equal(np.signbit(np.real(found)), np.signbit(np.real(value)))
+
+
+@pytest.mark.usefixtures("optimised")
+def test_xla_keeps_what_stores_an_array_and_its_cotangent():
+    for function, count in (
+        (stored, 1),
+        (jax.vmap(stored), 1),
+        (jax.grad(lambda x: jnp.sum(stored(x) ** 2)), 2),
+    ):
+        text = jax.jit(function).lower(jnp.ones((3, 4))).compile().as_text()
+        assert text.count(" conditional(") == count
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({}, 1),  # after the first of two layers
+        ({"features": (3,)}, 0),
+        ({"pool_sizes": 1}, 0),
+        ({"kernel_sizes": (3, 2)}, 0),
+        ({"kernel_sizes": (1, 3), "dropout_rate": 0.5}, 1),
+        ({"input_shape": (20, 2), "kernel_sizes": (3, 9)}, 1),
+        ({"input_shape": (20, 2), "kernel_sizes": 5}, 0),
+    ],
+)
+def test_pooled_arrays_are_stored_for_convolutions_of_many_taps(options, count):
+    model = CNN(**{"input_shape": (9, 7, 2), "outputs": 4, "features": (5, 6)} | options, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(model)
+    x = jnp.ones((2, *model.input_shape))
+    jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x)[0])(state, x)
+    assert str(jaxpr).count("materialize[") + str(jaxpr).count("materialize ") == count

@@ -14,6 +14,7 @@ from flax import nnx
 from small import Plain, digits, grid, study
 
 from jaxlab import Study
+from jaxlab.convolution import materialize
 from jaxlab.engine import clear_programs, compile_programs, fingerprint, make_pack, program_cache
 from jaxlab.engine.identity import identity
 from jaxlab.study.resolve import hyperparameters_in
@@ -352,3 +353,8 @@ def digests():
         of(lambda x: something.bind(x, thing=names)).digest,
         of(lambda x: something.bind(x, thing=object())).digest,
     ]
+
+
+def test_a_program_that_materializes_an_array_is_known_whole():
+    assert of(materialize) != of(lambda x: x + 0)
+    assert of(materialize).complete

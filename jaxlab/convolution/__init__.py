@@ -2,6 +2,7 @@
 
 from jaxlab.convolution.api import conv_general_dilated
 from jaxlab.convolution.examples_last import FULL_VECTORS, conv_examples_last, transposed
+from jaxlab.convolution.materialized import materialize
 from jaxlab.convolution.rules import LOWERINGS, check_lowering
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "check_lowering",
     "conv_examples_last",
     "conv_general_dilated",
+    "materialize",
     "transposed",
 ]

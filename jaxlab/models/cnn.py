@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from jaxlab.convolution import conv_examples_last, conv_general_dilated, transposed
+from jaxlab.convolution import conv_examples_last, conv_general_dilated, materialize, transposed
 from jaxlab.errors import InputError
 from jaxlab.models import checks
 from jaxlab.models.initializers import Initializer
@@ -22,6 +22,8 @@ from jaxlab.models.mlp import MLP
 from jaxlab.pooling import avg_pool, max_pool
 
 POOLINGS: dict[str, Callable[..., Any]] = {"max": max_pool, "average": avg_pool}
+#: Taps of a window from which on its pooled input is stored: 3×3 and more, of signals none of the usual.
+_MANY_TAPS = 9
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class CNN(nnx.Module):
                 x = self.pool(x, size, strides=size)
             if self.dropout is not None:
                 x = transposed(self.dropout(transposed(x)))
+            if math.prod(size) > 1 and _reads_often(self.conv, i + 1):
+                x = materialize(x)
         outputs, dense_activations = self.head.examples_last(x)
         return outputs, activations | dense_activations
 
@@ -157,6 +161,11 @@ def _is_plain(block: nnx.Module) -> bool:
         and (layer.padding in ("SAME", "VALID") or isinstance(layer.padding, tuple))
         and layer.precision is layer.preferred_element_type is None
     )
+
+
+def _reads_often(blocks: Sequence[Block], i: int) -> bool:
+    """Whether there is a layer i with so many taps that pooling in each of them costs more than storing it once."""
+    return i < len(blocks) and math.prod(blocks[i].layer.kernel_size) >= _MANY_TAPS
 
 
 def _convolved(layer: nnx.Conv, x_CxSPATIALxB: jax.Array) -> jax.Array:
