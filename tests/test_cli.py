@@ -43,11 +43,22 @@ def folder(tmp_path_factory):
     return path
 
 
+@contextlib.contextmanager
+def handlers_kept():
+    """What listens to signals is as before, though a run's end leaves a process that is about to exit."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 def jaxlab(folder, *arguments):
     """``jaxlab ARGUMENTS`` with its exit status and what it prints, in this process and on its one device."""
     out, errors = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
+        handlers_kept(),
         contextlib.chdir(folder),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(errors),
@@ -157,6 +168,28 @@ def test_help_is_there(folder, command):
         (["run", "tiny.toml", "--devices", "0", "--out", "new"], "--devices = 0: give a whole number >= 1"),
         (["verify", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
         (["verify", "runs/tiny", "--trials", "0"], "trials = 0: give a whole number >= 1"),
+        (
+            ["run", "tiny.toml", "--checkpoint-every", "nan", "--out", "new"],
+            "--checkpoint-every = nan: give a finite",
+        ),
+        (
+            ["run", "tiny.toml", "--checkpoint-every", "-1", "--out", "new"],
+            "--checkpoint-every = -1.0: give a number",
+        ),
+        (
+            ["run", "tiny.toml", "--set", "epochs=3\nname='x'", "--out", "new"],
+            "--set = \"epochs=3\\nname='x'\": give one key and one value; repeat --set for more",
+        ),
+        (["run", "tiny.toml", "--set", "epochs=3\n[data]", "--out", "new"], "give one key and one value"),
+        (
+            ["run", "tiny.toml", "--set", "configuration.model=mlp\n", "--out", "new"],
+            "configuration.model = 'mlp\\n'",
+        ),
+        (
+            ["run", "tiny.toml", "--out", "x" * 300],
+            "cannot be used (File name too long); name another folder",
+        ),
+        (["show", "x" * 300], "is no run folder of jaxlab"),
         (["show", "tiny.toml"], "is no run folder of jaxlab"),
         (["show", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
     ],
@@ -257,13 +290,58 @@ def test_what_goes_on_says_from_where(folder, tmp_path):
 
 
 def test_only_ctrl_c_is_heard_once_everything_is_saved():
-    with Signals() as signals:
+    with handlers_kept(), Signals() as signals:
         signals.over = True
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGUSR1)
         assert not signals.asked()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+ENDING = """
+import atexit, os, signal
+def late():  # after everything else that was asked for at the end
+    for name in ("SIGTERM", "SIGUSR1"):
+        os.kill(os.getpid(), getattr(signal, name))
+atexit.register(late)
+from jaxlab.cli.signals import Signals
+with Signals() as signals:
+    {begin}
+raise SystemExit({status})
+"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "status"),
+    [
+        ("signals.training = True; late(); late()", 75),
+        ("signals.over = True; late()", 0),
+    ],
+)
+def test_signals_that_come_while_the_process_ends_leave_its_status(begin, status):
+    code = ENDING.format(begin=begin, status=status)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (status, "")
+    assert found.stderr.count("finishing the call under way, then saving") == (status == 75)
+
+
+def test_a_second_signal_does_not_disturb_what_the_first_began():
+    with handlers_kept(), Signals() as signals:
+        with pytest.raises(KeyboardInterrupt):  # nothing to save yet
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR1)
+        assert signals.status == 75
+
+
+def test_out_may_have_any_name(folder, tmp_path):
+    out = tmp_path / os.fsdecode(b"-two\nlines a%20?#* \xc3\xbc not utf-8 \xff")
+    command = ["run", "tiny.toml", "--width", "6", "--set", "epochs=1", "--out", str(out)]
+    assert jaxlab(folder, *command).returncode == 0
+    assert read_results(out).sizes["trial"] == 6
+    shown = jaxlab(folder, "show", str(out))
+    assert (shown.returncode, shown.stderr) == (0, "")
 
 
 def test_without_the_extra_it_says_what_to_install(folder):

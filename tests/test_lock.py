@@ -54,6 +54,50 @@ def test_a_second_process_is_told_who_holds_it(tmp_path, other):
     assert refusal(tmp_path) == named(other.pid)
 
 
+def test_whose_lock_was_removed_by_hand_still_holds_it(tmp_path, other):
+    (tmp_path / "lock").unlink()
+    assert refusal(tmp_path) == named(other.pid)
+    assert refusal(tmp_path) == named(other.pid)
+    other.kill()
+    other.wait()
+    with only_writer(tmp_path):
+        assert refusal(tmp_path) == named(os.getpid())
+
+
+def test_a_lock_that_was_removed_in_the_same_process_is_still_held(tmp_path):
+    with only_writer(tmp_path):
+        (tmp_path / "lock").unlink()
+        assert refusal(tmp_path) == named(os.getpid())
+
+
+@pytest.mark.parametrize("pid", [1, os.getppid()])
+def test_a_number_that_another_process_has_by_now_holds_nothing(tmp_path, pid):
+    (tmp_path / "lock.holder").write_text(f"pid {pid} on host {socket.gethostname()}")
+    with only_writer(tmp_path):
+        assert refusal(tmp_path) == named(os.getpid())
+
+
+def test_a_pipe_in_the_place_of_the_name_is_not_waited_for(tmp_path):
+    with only_writer(tmp_path):
+        (tmp_path / "lock.holder").unlink()
+        os.mkfifo(tmp_path / "lock.holder")
+        assert refusal(tmp_path) == UNNAMED
+
+
+@pytest.mark.parametrize("name", ["lock", "lock.holder"])
+def test_a_planted_link_is_not_written_through(tmp_path, name):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+    if name == "lock":
+        with pytest.raises(InputError, match=r"out = .*lock': is a link, .*: remove it"):
+            only_writer(tmp_path / "run").__enter__()
+    else:
+        with only_writer(tmp_path / "run"):
+            assert refusal(tmp_path / "run") == named(os.getpid())
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_who_was_killed_holds_nothing(tmp_path, other):
     other.send_signal(signal.SIGKILL)
     other.wait()

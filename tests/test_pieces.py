@@ -1,11 +1,16 @@
 """Immutable files of what a run recorded and of weights: whole or absent, and any change of their bytes is noticed."""
 
+import copy
 import errno
 import io
 import json
+import os
+import socket
 import subprocess
 import sys
 import tempfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,6 +149,20 @@ def test_a_later_piece_wins_over_an_earlier_one_also_of_an_earlier_process(tmp_p
         writer.flush()
     assert table(read_log(tmp_path).pieces) == table([(0, piece_of(0, [3], [1, 2], seed=11))])
     assert len(read_log(tmp_path).pieces) == 12
+
+
+def test_reading_looks_at_earlier_pieces_again_only_where_some_are_forgotten(tmp_path, monkeypatch):
+    cut, until = [], Piece.until
+    monkeypatch.setattr(Piece, "until", lambda piece, *last: cut.append(piece) or until(piece, *last))
+    writer = Log(tmp_path)
+    for trial in range(6):
+        writer.add(0, piece_of(0, [trial], [1, 2]))
+        writer.flush()
+    assert len(read_log(tmp_path).pieces) == 6
+    assert cut == []
+    writer.forget(np.array([4, 9]), np.array([1, 0]))
+    assert [piece.epochs.tolist() for _, piece in read_log(tmp_path).pieces] == [[1, 2]] * 4 + [[1], [1, 2]]
+    assert [piece.trials.tolist() for piece in cut] == [[4]]
 
 
 def test_pieces_of_one_flush_are_joined_by_group_and_epochs(tmp_path):
@@ -337,6 +356,137 @@ def test_a_whole_file_of_something_else_is_no_piece(two, content):
     folder, _ = two
     put(folder, content)
     assert refusal(folder).startswith(("is damaged (", "is no piece of a run ("))
+
+
+def declaring(shape, dtype="<f8"):
+    """An archive whose one array declares a shape that it does not have."""
+    header, content = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("note.npy", header.getvalue())
+    return content.getvalue()
+
+
+def compressed(**arrays):
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        declaring((10**12,)),
+        declaring((10**6, 10**6, 10**6)),
+        declaring((-8,)),
+        declaring((1,), f"|V{10**9}"),
+        compressed(note=np.zeros(10**7, np.uint8)),
+        archive(note=np.frombuffer(b"[" * 200_000, np.uint8)),
+    ],
+    ids=["8 TB", "8 EB", "negative", "a wide type", "compressed", "brackets"],
+)
+def test_a_file_takes_no_more_memory_than_its_size(two, content):
+    folder, _ = two
+    put(folder, content)
+    put(folder, content, "w-e000001-t000000")
+    tracemalloc.start()
+    assert refusal(folder).startswith("is damaged (")
+    with pytest.raises(InputError, match=r"piece = .*is damaged"):
+        read_weights(folder, 0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 5_000_000
+
+
+def test_a_pipe_a_huge_file_and_a_dangling_link_are_damage_and_nothing_waits(two):
+    folder, path = two
+    for name in (path.name, f"w-e000001-t000000-{'0' * 16}.npz"):
+        path = folder / name
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        read = (lambda: read_log(folder)) if name[0] == "p" else (lambda: read_weights(folder, 0))
+        with pytest.raises(InputError, match=r"is damaged \(it is no regular file\)"):
+            read()
+        path.unlink()
+        path.touch()
+        os.truncate(path, 2**43)
+        with pytest.raises(InputError, match=r"is damaged \(it takes 8,796,093,022,208 bytes, more than"):
+            read()
+        path.unlink()
+        path.symlink_to("nowhere")
+        with pytest.raises(InputError, match=r"is damaged \(.*No such file"):
+            read()
+        path.unlink()
+
+
+WRONG = [None, True, -1, 1.5, 10**30, "x", [], {}, [[]], {"0": 1}, [None], float("nan")]
+
+
+def variants(note):
+    """A note of a piece with each of its parts replaced by every wrong thing."""
+    for key, value in note.items() if isinstance(note, dict) else enumerate(note):
+        for wrong in WRONG:
+            changed = copy.copy(note)
+            changed[key] = wrong
+            yield changed
+        if isinstance(value, (dict, list)):
+            for inner in variants(value):
+                changed = copy.copy(note)
+                changed[key] = inner
+                yield changed
+
+
+def test_a_note_with_anything_wrong_in_it_is_no_piece_or_harmless(tmp_path):
+    arrays = {"0/trials": np.arange(2), "0/epochs": np.arange(2), "0/record/loss": np.zeros((2, 2))}
+    note = {
+        "blocks": [{"group": 0, "final": False}],
+        "rungs": [{"stage": "c000", "epoch": 1, "stops": {"1": ["pruned", "median", "worse"]}}],
+        "forget": [[0], [1]],
+    }
+    refused = []
+    for each in variants(note):
+        path = write_arrays_at(tmp_path, arrays, each)
+        found = read_log(tmp_path, on_damage=refused.append)
+        assert all(type(group) is int for group, _ in found.pieces)
+        assert all(type(rung.epoch) is int for rung in found.rungs)
+        path.unlink()
+    assert len(refused) > 100
+    assert not any("\n" in str(error) for error in refused)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"0/trials": np.arange(2.0)},
+        {"0/trials": np.zeros((2, 1), int)},
+        {"0/epochs": np.array(1)},
+        {"0/epochs": np.array(["a", "b"])},
+        {"0/record/loss": np.zeros(())},
+        {"0/record/loss": np.array([["a", "b"]] * 2)},
+        {"0/record/loss": np.zeros((2, 3))},
+    ],
+)
+def test_arrays_of_other_kinds_and_shapes_are_no_piece(tmp_path, wrong):
+    arrays = {"0/trials": np.arange(2), "0/epochs": np.arange(2), "0/record/loss": np.zeros((2, 2))}
+    write_arrays_at(tmp_path, arrays | wrong, {"blocks": [{"group": 0, "final": False}], "rungs": []})
+    assert refusal(tmp_path).startswith("is no piece of a run (")
+
+
+def write_arrays_at(folder, arrays, note):
+    return files.write_arrays(folder, "p00000000", arrays, note)
+
+
+def test_while_another_process_trains_nothing_is_said_to_be_removed_at_once(two):
+    folder, path = two
+    path.write_bytes(b"")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (folder.parent / "lock.holder").write_text(f"pid {other.pid} on host {socket.gethostname()}")
+        with pytest.raises(
+            InputError, match=rf"once no process trains the run \(pid {other.pid} on .*\), remove it"
+        ):
+            read_log(folder)
+        other.kill()
+    assert "once no process" not in refusal(folder)
 
 
 def test_what_is_half_written_is_not_read_and_does_not_count(two):

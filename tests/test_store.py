@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from small import study as tiny
 
 from jaxlab import pruning, read_results
 from jaxlab.errors import InputError
-from jaxlab.store import RunFolder
+from jaxlab.store import FORMAT, RunFolder
+from jaxlab.store.files import read_tree, tree_digest
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], l2=[0.0, 1e-3])
 
@@ -74,7 +76,7 @@ def test_dimensions_coordinates_and_attributes(finished):
     )
     specification = json.loads(results.attrs["specification"])
     assert specification["epochs"] == 2
-    assert len(specification["space"]) == 6
+    assert "space" not in specification  # each setting stands in the coordinates
 
 
 def test_what_a_diverged_trial_did_not_reach_is_missing(finished):
@@ -140,7 +142,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_a_run_that_died_at_its_very_start_does_not_block(tmp_path):
     (tmp_path / "pieces").mkdir()
-    (tmp_path / "run.json.partial").touch()
+    (tmp_path / f"run.json.{'0' * 16}.partial").touch()
     (tmp_path / "lock").touch()
     RunFolder(tmp_path).check_usable()
 
@@ -199,12 +201,94 @@ def test_a_damaged_piece_is_named_and_left_out_in_reading_and_refused_in_going_o
     assert not np.isnan(study(SPACE, 2).run(copy).train_loss[:4]).any()
 
 
-def test_damaged_results_are_built_again_from_the_pieces(finished, tmp_path):
+def marked(run):
+    """A finished run whose results are marked as they are now."""
+    content = read_tree(run / "results.zarr", 10**9)
+    mark = {"digest": tree_digest(content), "bytes": sum(map(len, content.values()))}
+    (run / "complete").write_text(json.dumps(mark))
+
+
+def built_again(run, why):
+    with pytest.warns(UserWarning, match=rf"results = .*is damaged \({why}.*\); built again from pieces"):
+        return read_results(run)
+
+
+def test_a_flipped_bit_anywhere_in_the_results_is_noticed_and_they_are_built_again(finished, tmp_path):
+    folder, returned = finished
+    copy = copy_of(folder, tmp_path)
+    draws = np.random.default_rng(0)
+    for file in sorted(path for path in (copy / "results.zarr").rglob("*") if path.is_file())[::4]:
+        content = bytearray(file.read_bytes())
+        at = draws.integers(len(content))
+        content[at] ^= 1 << draws.integers(8)
+        before = file.read_bytes()
+        file.write_bytes(content)
+        xr.testing.assert_identical(
+            built_again(copy, "its bytes have changed").drop_attrs(), returned.drop_attrs()
+        )
+        file.write_bytes(before)
+    xr.testing.assert_identical(read_results(copy), read_results(folder))
+
+
+def lose_one(run):
+    next((run / "results.zarr" / "test_loss").glob("0*")).unlink()
+
+
+def add_one(run):
+    (run / "results.zarr" / "test_loss" / "1").write_bytes(b"")
+
+
+def grow(run):
+    with (run / "results.zarr" / ".zattrs").open("ab") as file:
+        file.truncate(2**43)
+
+
+def a_pipe(run):
+    os.mkfifo(run / "results.zarr" / "pipe")
+
+
+def of_another_run(run):
+    (run / "complete").write_text('{"digest": "0", "bytes": 100000000}')
+
+
+def unmarked(run):
+    (run / "complete").write_text("")
+
+
+def too_large(run):
+    file = run / "results.zarr" / ".zmetadata"
+    content = json.loads(file.read_text())
+    content["metadata"]["outcome/.zarray"]["shape"] = [10**15]
+    file.write_text(json.dumps(content))
+    marked(run)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lose_one, "its bytes have changed"),
+        (add_one, "its bytes have changed"),
+        (grow, "it holds more than it did"),
+        (a_pipe, "it is no regular file"),
+        (of_another_run, "its bytes have changed"),
+        (unmarked, ""),
+        (too_large, "it takes .* bytes, more than the memory"),
+    ],
+)
+def test_other_results_than_were_written_are_built_again(finished, tmp_path, damage, why):
     copy = copy_of(finished[0], tmp_path)
-    next((copy / "results.zarr" / "train_loss").glob("0*")).write_bytes(b"nonsense")
-    with pytest.warns(UserWarning, match=r"results = .*is damaged"):
-        found = read_results(copy)
-    np.testing.assert_array_equal(found.train_loss, finished[1].train_loss)
+    damage(copy)
+    found = built_again(copy, why)
+    xr.testing.assert_identical(found.drop_attrs(), finished[1].drop_attrs())
+
+
+def test_running_a_finished_run_again_puts_damaged_results_right(finished, tmp_path):
+    copy = copy_of(finished[0], tmp_path)
+    lose_one(copy)
+    with pytest.warns(UserWarning, match="its bytes have changed"):
+        study(SPACE, 2).run(copy)
+    xr.testing.assert_identical(xr.open_zarr(copy / "results.zarr").load(), read_results(copy))
+    np.testing.assert_array_equal(read_results(copy).test_loss, finished[1].test_loss)
 
 
 class Executed:
@@ -228,6 +312,7 @@ def test_results_that_would_execute_something_are_not_opened(finished, tmp_path,
     file.write_text(json.dumps(content))
     (chunk,) = (copy / "results.zarr" / "outcome").glob("0*")
     chunk.write_bytes(pickle.dumps(Executed()))
+    marked(copy)
     with pytest.warns(
         UserWarning, match=r"is damaged \(outcome/.zarray has the codec 'pickle'\); built again"
     ):
@@ -235,11 +320,11 @@ def test_results_that_would_execute_something_are_not_opened(finished, tmp_path,
     assert found.outcome.values.tolist() == finished[1].outcome.values.tolist()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', '{"format": 3}'])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', f'{{"format": {FORMAT}}}'])
 def test_what_is_no_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(
-        InputError, match=r"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads 3)"
+        InputError, match=rf"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads {FORMAT})"
     ):
         RunFolder(tmp_path).describe()

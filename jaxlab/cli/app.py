@@ -14,7 +14,10 @@ from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cach
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification
-from jaxlab.errors import RunInterrupted
+from jaxlab.errors import InputError, RunInterrupted
+from jaxlab.study.checks import number
+
+_MOST_DEVICES = 1024
 
 app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
@@ -68,7 +71,6 @@ def run(
         float | None,
         typer.Option(
             metavar="SECONDS",
-            min=0,
             help="Between two saves of the train states (default: 30, or longer where that costs over 1 %).",
         ),
     ] = None,
@@ -89,6 +91,8 @@ def run(
     from jaxlab.study import load_study
 
     loaded = load_study(study, changes or ())
+    if checkpoint_every is not None:
+        number(0)("--checkpoint-every", checkpoint_every)
     how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
         print_plan(loaded.plan(**how), loaded.name)
@@ -150,9 +154,7 @@ def verify(
 
     Exit status 0 if all are, 1 if not.
     """
-    from jaxlab.store import RunFolder
-
-    use_all_cores(RunFolder(run).describe()["environment"]["devices"] if devices is None else devices)
+    use_all_cores(_devices_of(run) if devices is None else devices)
     keep_compiled_programs()
     from jaxlab.study import load_study
     from jaxlab.study import verify as train_again
@@ -162,6 +164,16 @@ def verify(
         found = train_again(run, trials, study=given, seed=seed, progress=watcher)
     print_verification(found, run)
     raise typer.Exit(0 if found.equal else 1)
+
+
+def _devices_of(run: Path) -> int:
+    """How many devices a run had, if this host can make as many."""
+    from jaxlab.store import RunFolder
+
+    count = RunFolder(run).describe()["environment"]["devices"]
+    if count > _MOST_DEVICES:
+        raise InputError("run", str(run), f"says that it had {count} devices: say how many with --devices")
+    return count
 
 
 app.command()(benchmark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
 from types import FrameType, TracebackType
@@ -15,7 +16,9 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 class Signals:
     """Listens while it is open. It is to be told of ``training``, before which there is nothing to save, and its end.
 
-    Once it is ``over``, only Ctrl-C is heard: everything is on disk, and what was found is still to be printed.
+    Once it is ``over``, only Ctrl-C is heard: everything is on disk, and what was found is still to be printed. After
+    that, and after a signal that ended the run, the process is about to exit: what a batch system still sends changes
+    nothing of its exit status.
     """
 
     def __init__(self) -> None:
@@ -30,8 +33,12 @@ class Signals:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        ending = self.over or self.received is not None
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if number == signal.SIGINT or not ending:
+                signal.signal(number, handler)
+            else:  # heard by `_hear` until the interpreter ends, which takes away what is written in Python
+                atexit.register(signal.signal, number, signal.SIG_IGN)
 
     def asked(self) -> bool:
         """Whether the run should stop."""
@@ -45,12 +52,14 @@ class Signals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.over and number != signal.SIGINT:
             return
-        again, self.received = self.received is not None, signal.Signals(number)
+        again = self.received is not None
+        if again and number != signal.SIGINT:  # it is ending already
+            return
+        self.received = signal.Signals(number)
         if not self.training or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
-        if not again:
-            more = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-            print(
-                f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}",
-                file=sys.stderr,
-            )
+        more = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        print(
+            f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}",
+            file=sys.stderr,
+        )

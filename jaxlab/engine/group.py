@@ -118,7 +118,8 @@ class GroupTraining:
         """Go on from a `snapshot`, on any number of devices."""
         self._make_room(-(-len(running.trials) // self.programs.pack.lanes))
         self._pack(running)
-        self._ended = [ended] if len(ended.trials) else []
+        every, lanes = np.arange(len(ended.trials)), self.programs.pack.lanes
+        self._ended = [ended.take(every[first : first + lanes]) for first in range(0, len(every), lanes)]
         self.begun = True
 
     def advance(self, epoch: int) -> Iterator[Call]:
@@ -197,6 +198,9 @@ class GroupTraining:
 
     def _let_wait(self, pack: _Packed) -> None:
         """A pack's turn is over: its states stay on the devices if there is room, or go to the host."""
+        if len(self._packs) <= self._resident:
+            pack.on_host = False
+            return
         staying = sum(not each.on_host for each in self._packs if each is not pack)
         pack.on_host = staying >= self._resident
         if pack.on_host:

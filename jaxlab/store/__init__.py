@@ -1,18 +1,19 @@
 """Runs on disk and the labelled results read from them."""
 
 from jaxlab.store.dataset import not_reached
-from jaxlab.store.description import FORMAT
+from jaxlab.store.description import FORMAT, Description, digest_of
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
 from jaxlab.store.lock import only_writer
 from jaxlab.store.log import Log, Recorded, Rung, read_log
-from jaxlab.store.results import build_results, read_results
+from jaxlab.store.results import build_results, mended_results, read_results
 from jaxlab.store.states import States
 from jaxlab.store.verdicts import validation_metric
 from jaxlab.store.weights import as_type, read_weights, write_weights
 
 __all__ = [
     "FORMAT",
+    "Description",
     "Log",
     "Recorded",
     "RunFolder",
@@ -20,7 +21,9 @@ __all__ = [
     "States",
     "as_type",
     "build_results",
+    "digest_of",
     "disk_errors",
+    "mended_results",
     "missing_library",
     "not_reached",
     "only_writer",

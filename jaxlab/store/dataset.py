@@ -1,5 +1,6 @@
 """Pieces put together into one labelled data set."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.engine import Piece
+from jaxlab.errors import InputError
+from jaxlab.store.files import check_fits
 from jaxlab.trial import Variable
 
 
@@ -42,9 +45,15 @@ def assemble(
 
     Returns:
         dimensions ``trial``, ``epoch`` and those of the variables. What was not reached is NaN; −1 for integers.
+
+    Raises:
+        InputError: that would take more memory than is free.
     """
     trials = len(next(iter(coordinates.values())))
+    pieces = list(pieces)
+    _check_memory(pieces, trials, epochs)
     labels = _labels(groups)
+    variables = {name: label for group in groups for name, label in group.variables.items()}
     arrays: dict[str, xr.Variable] = {}
     reached, ended = np.full(trials, -1, np.int32), np.full(trials, -1, np.int32)
     for index, piece in pieces:
@@ -54,7 +63,7 @@ def assemble(
             reached[piece.trials] = np.maximum(reached[piece.trials], piece.epochs[-1])
         group = groups[index]
         for name, values in piece.record.items():
-            label = group.variables.get(name) or _unlabelled(name, values, piece)
+            label = variables.get(name) or _unlabelled(name, values, piece)
             if name not in arrays:
                 arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
             _fill(arrays, name, piece, values, label, group.coordinates, labels)
@@ -66,6 +75,21 @@ def assemble(
         | own
         | {name: ("trial", _column(values)) for name, values in coordinates.items()}
     )
+
+
+def _check_memory(pieces: Sequence[tuple[int, Piece]], trials: int, epochs: int) -> None:
+    """Raise before arrays are made that this process cannot hold."""
+    sizes: dict[str, int] = {}
+    for _, piece in pieces:
+        for name, values in piece.record.items():
+            own = math.prod(values.shape[1 if piece.final else 2 :]) * values.dtype.itemsize
+            sizes[name] = max(sizes.get(name, 0), trials * own * (1 if piece.final else epochs + 1))
+    try:
+        check_fits(sum(sizes.values()))
+    except ValueError as error:
+        raise InputError(
+            "epochs", epochs, f"is too many for the results of {trials} trials: {error}"
+        ) from None
 
 
 def not_reached(dtype: np.dtype) -> float:

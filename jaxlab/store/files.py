@@ -1,19 +1,32 @@
-"""Files that are complete or absent, and that show any change of their bytes."""
+"""Files that are complete or absent, that show any change of their bytes, and that stay in their folder."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
+import math
 import os
+import re
+import secrets
+import shutil
+import stat
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxlab.engine.memory import free_on_host
 from jaxlab.errors import InputError
+
+# What `beside` makes and a process that dies leaves.
+_LEFTOVER = re.compile(r"(.+)\.[0-9a-f]{16}\.(partial|new|old)")
+_SMALL = 1 << 24  # bytes: below, the free memory is not asked for
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @contextlib.contextmanager
@@ -23,17 +36,65 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = "what was saved is kept: make room or mend it, and run again to go on"
+        if error.errno in _GONE:
+            remedy = "a folder of the run is missing: put it back and run again, or name another folder"
         raise InputError(
             "out", str(path), f"cannot be written ({error.strerror or error}); {remedy}"
         ) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place in one step, on disk when this returns."""
-    partial = path.with_name(path.name + ".partial")
+def beside(path: Path, ending: str) -> Path:
+    """A name beside a path that nobody can foresee; `sweep` knows it."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{ending}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with everything in it, or a link, never what a link points to, as far as possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what processes that died left half written: of one ``name``, or of any."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        found = _LEFTOVER.fullmatch(path.name)
+        if found and name in ("", found[1]):
+            remove(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder unless it is there.
+
+    Raises:
+        InputError: a link stands there: what is written would lie elsewhere.
+    """
+    check_no_link(folder)
+    folder.mkdir(exist_ok=True)
+
+
+def check_no_link(path: Path) -> None:
+    """Raise where a link stands: what is written there would lie elsewhere."""
+    if path.is_symlink():
+        raise InputError("out", str(path), "is a link, which a run does not write through: remove it")
+
+
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+    """Put a file in place in one step, on disk when this returns; a link that stands there is replaced.
+
+    Args:
+        path: of the file, whose folder exists.
+        parts: what it holds, end to end.
+    """
+    partial = beside(path, "partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
+        with partial.open("xb") as file:
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -54,6 +115,99 @@ def _sync(folder: Path) -> None:
             os.close(handle)
 
 
+def write_tree(path: Path, content: Mapping[str, bytes]) -> None:
+    """Put a folder of files in the place of another in one step.
+
+    Args:
+        path: of the folder, whose parent exists.
+        content: of the files, by their paths within the folder, parted by ``/``.
+    """
+    sweep(path.parent, path.name)
+    fresh, old = beside(path, "new"), beside(path, "old")
+    try:
+        fresh.mkdir()
+        for folder in sorted({os.path.dirname(name) for name in content} - {""}):
+            (fresh / folder).mkdir(parents=True, exist_ok=True)
+        for name, data in content.items():
+            (fresh / name).write_bytes(data)
+        if os.path.lexists(path):
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        remove(fresh)
+    remove(old)
+
+
+def read_tree(path: Path, most: int) -> dict[str, bytes]:
+    """The files of a folder as `write_tree` takes them; links to folders are not followed.
+
+    Raises:
+        ValueError: they hold more than ``most`` bytes, or something there is no regular file.
+    """
+    check_fits(most)
+    content: dict[str, bytes] = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            most -= file.lstat().st_size
+            if most < 0:
+                raise ValueError("it holds more than it did")
+            content[file.relative_to(path).as_posix()] = read_regular(file)
+    return content
+
+
+def tree_digest(content: Mapping[str, bytes]) -> str:
+    """SHA-256 of the names and bytes of some files, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(f"{len(name)} {name} {len(content[name])} ".encode())
+        digest.update(content[name])
+    return digest.hexdigest()
+
+
+def open_regular(path: Path) -> io.BufferedIOBase:
+    """A file to read; what is no regular file (a pipe, a device, a folder) is refused without waiting for it.
+
+    Raises:
+        ValueError: it is no regular file, or larger than the memory that is free.
+    """
+    waiting = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting))  # noqa: SIM115
+    try:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        check_fits(found.st_size)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of `open_regular`'s file, as many as it had when it was opened."""
+    with open_regular(path) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+def check_fits(size: int) -> None:
+    """Raise ValueError for a number of bytes that this process cannot hold."""
+    if size > _SMALL and size > free_on_host():
+        raise ValueError(f"it takes {size:,} bytes, more than the memory that is free")
+
+
+def read_json(content: bytes | str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested so deeply that nothing could use it.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note: Any) -> Path:
     """A file ``STEM-DIGEST.npz`` of arrays and a note that JSON can hold; its name tells whether it is whole."""
     content = io.BytesIO()
@@ -65,7 +219,7 @@ def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note
 
 
 def read_arrays(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], Any]:
-    """What `write_arrays` wrote. Nothing in the file is executed.
+    """What `write_arrays` wrote. Nothing in the file is executed, and it takes no more memory than its size.
 
     Args:
         path: of the file.
@@ -75,12 +229,15 @@ def read_arrays(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], Any]:
         InputError: the file is damaged.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         if path.stem.rpartition("-")[2] != _digest(content):
             raise ValueError("its bytes have changed")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            note = json.loads(file["note"].tobytes())
-            return {key.removeprefix("arrays/"): file[key] for key in file if key.startswith("arrays/")}, note
+        with _archive(io.BytesIO(content), len(content)) as archive:
+            note = read_json(_array(archive, "note.npy").tobytes())
+            names = [name for name in archive.namelist() if name.startswith("arrays/")]
+            return {
+                name.removeprefix("arrays/").removesuffix(".npy"): _array(archive, name) for name in names
+            }, note
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes of zipfile and NumPy
@@ -90,10 +247,41 @@ def read_arrays(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], Any]:
 def read_note(path: Path) -> Any:
     """The note alone of what `write_arrays` wrote, quickly and unchecked; None where it cannot be read."""
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return json.loads(file["note"].tobytes())
+        with open_regular(path) as file, _archive(file, os.fstat(file.fileno()).st_size) as archive:
+            return read_json(_array(archive, "note.npy").tobytes())
     except Exception:  # as above; who needs the file reads it with `read_arrays`
         return None
+
+
+def _archive(file: io.BufferedIOBase, size: int) -> zipfile.ZipFile:
+    """An archive of arrays whose files are stored as they are, and hold no more than it does."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no archive of arrays, and a pickle is never read")
+    archive = zipfile.ZipFile(file)
+    members = archive.infolist()
+    if any(each.compress_type != zipfile.ZIP_STORED for each in members) or (
+        sum(each.file_size for each in members) > size
+    ):
+        raise ValueError("it declares more than it holds")
+    return archive
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array, once it is clear that it is no larger than its file."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        headers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        shape, _, dtype = headers[version](file)
+        if dtype.hasobject:
+            raise ValueError(f"{name} is a pickle, which is never read")
+        left = archive.getinfo(name).file_size - file.tell()
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
+            raise ValueError(f"{name} declares {shape} of {dtype}, and holds {left} bytes")
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _digest(content: bytes) -> str:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from jaxlab.errors import InputError
-from jaxlab.store.description import checked
-from jaxlab.store.files import disk_errors, write_whole
+from jaxlab.store.description import Description, checked
+from jaxlab.store.files import (
+    check_no_link,
+    disk_errors,
+    make_folder,
+    read_json,
+    read_regular,
+    read_tree,
+    sweep,
+    tree_digest,
+    write_tree,
+    write_whole,
+)
 from jaxlab.store.states import States
 
-_LIBRARIES = ("zarr", "orbax", "filelock")
+_LIBRARIES = ("zarr", "filelock")
 _RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
     "run.json",
     "pieces",
@@ -25,6 +37,8 @@ _RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
     "results.zarr",
     "complete",
 )
+# What a run leaves that died before it was one.
+_BEGINNING = re.compile(r"pieces|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
 
 
 def missing_library() -> str:
@@ -38,64 +52,104 @@ class RunFolder:
     ``run.json`` says which study it is; ``pieces/`` holds immutable files of what was recorded, each complete or
     absent; ``states/`` the newest train states, from which an interrupted run goes on and a finished one is extended;
     ``weights/`` what is kept of trials that ended; ``results.zarr`` is built from the pieces and swapped in whole;
-    ``complete`` is written last.
+    ``complete`` is written last, and says the digest of the results.
+
+    The folder itself may lie behind links. In it, ``results.zarr`` may be a link, say to a larger disk, to where
+    nothing is yet, or an empty folder, or earlier results of this study: the link stays, and the results are swapped
+    in at its target. No other link is written through or removed through: in the place of a folder or of ``lock`` it
+    is refused, in the place of a file it is replaced.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        self._encoded: dict[str, tuple[Any, str]] = {}
 
     def check_usable(self) -> None:
         """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
         library = missing_library()
         if library:
             raise InputError("out", str(self.path), f"needs {library}: pip install 'jaxlab[cli]'")
+        try:
+            self._check_place()
+            self._check_links()
+        except (OSError, ValueError) as error:  # a name that no file can have
+            if isinstance(error, InputError):
+                raise
+            words = getattr(error, "strerror", None) or error
+            raise InputError(
+                "out", str(self.path), f"cannot be used ({words}); name another folder"
+            ) from error
+
+    def _check_place(self) -> None:
         nearest = next(
-            path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
+            path for path in (self.path.absolute(), *self.path.absolute().parents) if _exists(path)
         )
         if not nearest.is_dir():
             raise InputError("out", str(self.path), f"{nearest} is a file; name a folder")
         if not os.access(nearest, os.W_OK):
             raise InputError("out", str(self.path), f"{nearest} cannot be written to; name another folder")
         if self.path.exists() and not self.begun:
-            others = {path.name for path in self.path.iterdir()}
-            others -= {_PIECES, "lock", "lock.holder", f"{_RUN}.partial"}
+            others = [path for path in self.path.iterdir() if not _BEGINNING.fullmatch(path.name)]
+            others = [path for path in others if path != self.results_path or not path.is_symlink()]
             if others or any(self.pieces_path.glob("*")):
                 raise InputError(
                     "out", str(self.path), "is not empty and no run of jaxlab; name another folder"
                 )
 
+    def _check_links(self) -> None:
+        states = self.path / _STATES
+        for path in (self.path / "lock", self.pieces_path, self.weights_path, states):
+            check_no_link(path)
+        if states.is_dir():
+            for path in states.iterdir():
+                check_no_link(path)
+        if self.results_path.is_symlink():
+            self._results_target(self.describe()["study_hash"] if self.begun else None)
+
     def make(self) -> None:
         """Make the folder."""
         with disk_errors(self.path):
-            self.pieces_path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.pieces_path)
 
-    def describe(self) -> dict[str, Any]:
-        """What ``run.json`` says."""
+    def sweep(self) -> None:
+        """Remove what processes that died left half written; for the one writer."""
+        with disk_errors(self.path):
+            for folder in (self.path, self.pieces_path, self.weights_path):
+                sweep(folder)
+
+    def describe(self) -> Description:
+        """What ``run.json`` says, checked."""
         file = self.path / _RUN
-        if not file.is_file():
-            raise InputError("run", str(self.path), "is no run folder of jaxlab: it has no run.json")
         try:
-            found = json.loads(file.read_text())
-        except ValueError as error:
-            raise InputError(
-                "run", str(file), f"is damaged ({error}); train the study again elsewhere"
-            ) from error
+            if not os.path.lexists(file):
+                raise InputError("run", str(self.path), "is no run folder of jaxlab: it has no run.json")
+            found = read_json(read_regular(file))
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            remedy = f"is damaged ({error}); train the study again elsewhere"
+            raise InputError("run", str(file), remedy) from error
         return checked(found, file)
 
-    def rewrite(self, description: dict[str, Any]) -> None:
-        """Say what the run is."""
+    def rewrite(self, description: Mapping[str, Any]) -> None:
+        """Say what the run is, a line for each part; a part that is the object that it was is not encoded again."""
+        for name, part in description.items():
+            if name not in self._encoded or self._encoded[name][0] is not part:
+                self._encoded[name] = part, f"{json.dumps(name)}: {json.dumps(part)}"
+        lines = ",\n".join(self._encoded[name][1] for name in description)
         with disk_errors(self.path):
-            write_whole(self.path / _RUN, json.dumps(description, indent=2).encode())
+            write_whole(self.path / _RUN, f"{{\n{lines}\n}}\n".encode())
 
     @property
     def begun(self) -> bool:
         """Whether it holds a run, finished or not."""
-        return (self.path / _RUN).exists()
+        return os.path.lexists(self.path / _RUN)
 
     @property
     def complete(self) -> bool:
         """Whether the run was finished."""
-        return (self.path / _DONE).exists()
+        return os.path.lexists(self.path / _DONE)
 
     @property
     def results_path(self) -> Path:
@@ -119,30 +173,63 @@ class RunFolder:
         with disk_errors(self.path):
             (self.path / _DONE).unlink(missing_ok=True)
 
-    def finish(self, description: dict[str, Any], results: xr.Dataset) -> None:
+    def finish(self, description: Mapping[str, Any], results: xr.Dataset) -> None:
         """Put the results in place, and then the mark that they are all there."""
-        self.write_results(results)
+        content = self.write_results(results)
         self.rewrite(description)
+        mark = {"digest": tree_digest(content), "bytes": sum(map(len, content.values()))}
         with disk_errors(self.path):
-            write_whole(self.path / _DONE, b"")
+            write_whole(self.path / _DONE, json.dumps(mark).encode())
 
-    def write_results(self, results: xr.Dataset) -> None:
-        """Build ``results.zarr`` beside the old one and swap it in whole."""
+    def write_results(self, results: xr.Dataset) -> dict[str, bytes]:
+        """Build ``results.zarr`` beside the old one and swap it in whole; its files by name."""
         from zarr.storage import MemoryStore  # here, so that training without a folder does without zarr
 
-        fresh, old = (self.path / f"{_RESULTS}.{word}" for word in ("new", "old"))
+        # Format 2: consolidated metadata and variable-length strings are part of it, so that a plain
+        # xarray.open_zarr has nothing to warn of. The store is never changed once it is swapped in.
+        # In memory first: zarr hands each small file to a thread, which takes three times as long.
+        store: dict[str, Any] = {}
+        results.to_zarr(MemoryStore(store), mode="w", zarr_format=2, consolidated=True)
+        content = {name: buffer.to_bytes() for name, buffer in store.items()}
         with disk_errors(self.path):
-            shutil.rmtree(fresh, ignore_errors=True)
-            # Format 2: consolidated metadata and variable-length strings are part of it, so that a plain
-            # xarray.open_zarr has nothing to warn of. The store is never changed once it is swapped in.
-            # In memory first: zarr hands each small file to a thread, which takes three times as long.
-            content: dict[str, Any] = {}
-            results.to_zarr(MemoryStore(content), mode="w", zarr_format=2, consolidated=True)
-            for name, buffer in content.items():
-                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                (fresh / name).write_bytes(buffer.to_bytes())
-            shutil.rmtree(old, ignore_errors=True)
-            if self.results_path.exists():
-                self.results_path.rename(old)
-            fresh.rename(self.results_path)
-            shutil.rmtree(old, ignore_errors=True)
+            write_tree(self._results_target(results.attrs["study_hash"]), content)
+        return content
+
+    def read_results(self) -> dict[str, bytes]:
+        """The files of a finished run's results by name, just as they were written.
+
+        Raises:
+            ValueError, OSError: they are not.
+        """
+        mark = read_json(read_regular(self.path / _DONE))
+        if not isinstance(mark, dict) or type(mark.get("bytes")) is not int:
+            raise ValueError("what marks the run as finished tells no digest of its results")
+        content = read_tree(self.results_path, mark["bytes"])
+        if tree_digest(content) != mark.get("digest"):
+            raise ValueError("its bytes have changed")
+        return content
+
+    def _results_target(self, study_hash: str | None) -> Path:
+        """Where the results are put: behind a link that stands there, if the study's results may stand there."""
+        if not self.results_path.is_symlink():
+            return self.results_path
+        target = Path(os.path.realpath(self.results_path))
+        if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
+            return target
+        try:
+            its = read_json(read_regular(target / ".zattrs"))["study_hash"]
+        except (OSError, ValueError, KeyError, TypeError):
+            its = None
+        if its is None or its != study_hash:
+            remedy = f"is a link to {target}, which holds something else than results of this study: remove the link"
+            raise InputError("out", str(self.results_path), remedy)
+        return target
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; raises OSError for a name that nothing can have."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

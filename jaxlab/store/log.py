@@ -9,7 +9,9 @@ import numpy as np
 
 from jaxlab.engine import Piece
 from jaxlab.errors import InputError
+from jaxlab.store.description import Description
 from jaxlab.store.files import disk_errors, read_arrays, write_arrays
+from jaxlab.store.lock import trained_by_another
 
 # Writing takes at most this share of the time, so that short segments share a file; but nothing waits longer than this.
 _SHARE = 0.01
@@ -42,10 +44,15 @@ class Recorded(NamedTuple):
 
     def forget(self, trials: np.ndarray, epochs: np.ndarray) -> None:
         """What some trials recorded after some epochs, one for each of them, counts no more; nor do later stops."""
+        if not len(trials):
+            return
         last = dict(zip(trials.tolist(), epochs.tolist(), strict=True))
-        self.pieces[:] = [
-            (group, part) for group, piece in self.pieces for part in piece.until(trials, epochs)
-        ]
+        found = []
+        for group, piece in self.pieces:
+            its = [trial for trial in piece.trials.tolist() if trial in last]
+            limits = np.array([last[trial] for trial in its], int)
+            found += [(group, part) for part in (piece.until(np.array(its, int), limits) if its else [piece])]
+        self.pieces[:] = found
         kept = []
         for rung in self.rungs:
             stops = {
@@ -102,9 +109,55 @@ class Log:
         self._next += 1
 
 
+class _Shape:
+    """What the pieces of a run must fit."""
+
+    def __init__(self, description: Description):
+        self.trials, self.epochs = len(description["coordinates"]["trial_id"]), description["epochs"]
+        self.groups = description["groups"]
+        self.dims = {name: label[2] for group in self.groups for name, label in group["variables"].items()}
+        self.labelled = {dim for group in self.groups for dim in group["coordinates"]}
+        self.group_of = np.empty(self.trials, int)
+        for index, group in enumerate(self.groups):
+            self.group_of[group["trials"]] = index
+
+    def check(self, recorded: Recorded) -> None:
+        """Raise ValueError for what cannot be of the run."""
+        for group, piece in recorded.pieces:
+            if not self._fits(group, piece):
+                raise ValueError(f"group {group}, trials {piece.trials}, epochs {piece.epochs}")
+        for rung in recorded.rungs:
+            if (
+                not all(0 <= trial < self.trials for trial in rung.stops)
+                or not 0 <= rung.epoch <= self.epochs
+            ):
+                raise ValueError(f"stops {rung.stops} at epoch {rung.epoch}")
+
+    def _fits(self, group: int, piece: Piece) -> bool:
+        inside = _within(piece.trials, 0, self.trials - 1) and _within(piece.epochs, 0, self.epochs)
+        if not inside or not 0 <= group < len(self.groups) or not (piece.final or len(piece.epochs)):
+            return False
+        if np.any(self.group_of[piece.trials] != group):
+            return False
+        names = self.groups[group]["coordinates"]
+        for name, values in piece.record.items():
+            own = values.shape[1 if piece.final else 2 :]
+            dims = self.dims.get(name, [""] * len(own))
+            if len(own) != len(dims) or any(
+                dim in self.labelled and extent != len(names.get(dim, ()))
+                for dim, extent in zip(dims, own, strict=True)
+            ):
+                return False
+        return True
+
+
+def _within(numbers: np.ndarray, least: int, most: int) -> bool:
+    return not len(numbers) or bool(numbers.min() >= least and numbers.max() <= most)
+
+
 def read_log(
     folder: Path,
-    description: Mapping[str, Any] | None = None,
+    description: Description | None = None,
     on_damage: Callable[[InputError], None] | None = None,
 ) -> Recorded:
     """All pieces in a folder, in the order in which they were written; where two hold the same, the later one counts.
@@ -115,9 +168,13 @@ def read_log(
         on_damage: called with the error of each damaged piece, which is left out; by default it is raised.
     """
     found = Recorded([], [])
+    shape = None if description is None else _Shape(description)
+    remedy = f"remove it and {folder.parent / 'states'}, and the run trains it again"
+    if other := trained_by_another(folder.parent):
+        remedy = f"once no process trains the run{other}, {remedy}"
     for path in _files(folder):
         try:
-            (pieces, rungs), forgotten = _read(path, description)
+            (pieces, rungs), forgotten = _read(path, shape, remedy)
         except InputError as error:
             if on_damage is None:
                 raise
@@ -129,49 +186,35 @@ def read_log(
     return found
 
 
-def _read(
-    path: Path, description: Mapping[str, Any] | None
-) -> tuple[Recorded, tuple[np.ndarray, np.ndarray]]:
+def _read(path: Path, shape: _Shape | None, remedy: str) -> tuple[Recorded, tuple[np.ndarray, np.ndarray]]:
     """What one file holds, and what it says is to be forgotten of the files before."""
-    remedy = f"remove it and {path.parent.parent / 'states'}, and the run trains it again"
     arrays, note = read_arrays(path, remedy)
     try:
-        pieces = [(block["group"], _piece(arrays, f"{i}/", block)) for i, block in enumerate(note["blocks"])]
-        rungs = [
-            Rung(
-                rung["stage"],
-                rung["epoch"],
-                {int(trial): tuple(stop) for trial, stop in rung["stops"].items()},
-            )
-            for rung in note["rungs"]
-        ]
-        trials, epochs = note.get("forget", ([], []))
-        forgotten = np.array(trials, int), np.array(epochs, int)
-        if len(trials) != len(epochs) or forgotten[0].ndim != 1:
-            raise ValueError(f"forget {note['forget']}")
-        if description is not None:
-            _check(pieces, rungs, description)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        pieces = [_piece(arrays, f"{i}/", block) for i, block in enumerate(note["blocks"])]
+        recorded = Recorded(pieces, [_rung(each) for each in note["rungs"]])
+        forgotten = _forgotten(note.get("forget", ([], [])))
+        if shape is not None:
+            shape.check(recorded)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError("piece", str(path), f"is no piece of a run ({error!r}); {remedy}") from error
-    return Recorded(pieces, rungs), forgotten
+    return recorded, forgotten
 
 
-def _check(pieces: list[tuple[int, Piece]], rungs: list[Rung], description: Mapping[str, Any]) -> None:
-    """Raise ValueError for what cannot be of the run that is described."""
-    trials = len(description["coordinates"]["trial_id"])
-    for group, piece in pieces:
-        epochs = piece.epochs.tolist()
-        shape = (len(piece.trials),) if piece.final else (len(piece.trials), len(epochs))
-        fits = group in range(len(description["groups"])) and set(piece.trials.tolist()) <= set(range(trials))
-        fits = fits and set(epochs) <= set(range(description["epochs"] + 1)) and epochs
-        if not fits or any(values.shape[: len(shape)] != shape for values in piece.record.values()):
-            raise ValueError(f"group {group}, trials {piece.trials}, epochs {piece.epochs}")
-    for rung in rungs:
-        whole = all(
-            len(stop) == 3 and all(isinstance(word, str) for word in stop) for stop in rung.stops.values()
-        )
-        if not whole or not set(rung.stops) <= set(range(trials)):
-            raise ValueError(f"stops {rung.stops}")
+def _rung(note: Any) -> Rung:
+    stops = {int(trial): tuple(stop) for trial, stop in note["stops"].items()}
+    texts = [note["stage"], *(word for stop in stops.values() for word in stop)]
+    if not all(isinstance(text, str) for text in texts) or any(len(stop) != 3 for stop in stops.values()):
+        raise ValueError(f"stops {stops}")
+    if type(note["epoch"]) is not int:
+        raise TypeError(f"epoch {note['epoch']!r}")
+    return Rung(note["stage"], note["epoch"], stops)
+
+
+def _forgotten(note: Any) -> tuple[np.ndarray, np.ndarray]:
+    trials, epochs = note
+    if any(type(each) is not int for each in (*trials, *epochs)) or len(trials) != len(epochs):
+        raise ValueError(f"forget {note}")
+    return np.array(trials, int), np.array(epochs, int)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -197,7 +240,19 @@ def _blocks(pieces: Iterable[tuple[int, Piece]]) -> tuple[dict[str, np.ndarray],
     return arrays, blocks
 
 
-def _piece(arrays: Mapping[str, np.ndarray], prefix: str, block: Mapping[str, Any]) -> Piece:
+def _piece(arrays: Mapping[str, np.ndarray], prefix: str, block: Any) -> tuple[int, Piece]:
+    """One block of a file; raises where its arrays are not of the kinds and shapes that a piece has."""
+    group, final = block["group"], block["final"]
     start = f"{prefix}record/"
     record = {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}
-    return Piece(arrays[f"{prefix}trials"], arrays[f"{prefix}epochs"], record, bool(block["final"]))
+    if type(group) is not int or type(final) is not bool:
+        raise TypeError(f"group {group!r}, final {final!r}")
+    piece = Piece(arrays[f"{prefix}trials"], arrays[f"{prefix}epochs"], record, final)
+    whole = all(each.ndim == 1 and each.dtype.kind in "iu" for each in (piece.trials, piece.epochs))
+    lead = (len(piece.trials),) if final else (len(piece.trials), len(piece.epochs))
+    if not whole or (final and len(piece.epochs) != len(piece.trials)):
+        raise ValueError(f"trials {piece.trials}, epochs {piece.epochs}")
+    for name, values in record.items():
+        if values.shape[: len(lead)] != lead or values.dtype.kind not in "biufcV":
+            raise ValueError(f"{name} is {values.dtype} {list(values.shape)}")
+    return group, piece

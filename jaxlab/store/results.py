@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ import xarray as xr
 
 from jaxlab.errors import InputError
 from jaxlab.store.dataset import GroupInfo, assemble
+from jaxlab.store.description import Description
+from jaxlab.store.files import check_fits, read_json
 from jaxlab.store.folder import RunFolder
+from jaxlab.store.lock import only_writer
 from jaxlab.store.log import Recorded, read_log
 from jaxlab.store.verdicts import with_verdicts
 from jaxlab.trial import Variable
@@ -22,7 +26,7 @@ from jaxlab.trial import Variable
 _CODECS = {None, "blosc", "vlen-utf8"}
 
 
-def build_results(description: Mapping[str, Any], recorded: Recorded) -> xr.Dataset:
+def build_results(description: Description, recorded: Recorded) -> xr.Dataset:
     """The labelled data set of a run, finished or not, from its pieces; ``description`` is as in ``run.json``."""
     groups = [
         GroupInfo(
@@ -41,32 +45,79 @@ def build_results(description: Mapping[str, Any], recorded: Recorded) -> xr.Data
 def read_results(path: str | os.PathLike) -> xr.Dataset:
     """Results of a run folder; of an unfinished run, what its pieces hold. Nothing in the folder is executed.
 
-    A damaged piece is named in a warning and left out.
+    A damaged piece is named in a warning and left out. Results whose bytes have changed are named in a warning too, and
+    built again from the pieces.
 
     Raises:
         InputError: the folder is no run, or is damaged beyond that.
     """
     folder = RunFolder(path)
     description = folder.describe()
-    if not folder.complete:
-        return build_results(description, read_log(folder.pieces_path, description, _warn))
+    found = _finished(folder) if folder.complete else None
+    return _built(folder, description, _warn) if found is None else found
+
+
+def mended_results(folder: RunFolder) -> xr.Dataset:
+    """`read_results` of a finished run; those that had to be built again are also put in place, if they can be."""
+    description, damaged = folder.describe(), []
+    found = _finished(folder)
+    if found is not None:
+        return found
+    results = _built(folder, description, damaged.append)
+    for error in damaged:
+        _warn(error)
+    if not damaged and os.access(folder.path, os.W_OK):
+        with contextlib.suppress(InputError):  # another process is at it, or the disk is full
+            folder.check_usable()
+            with only_writer(folder.path):
+                folder.resume()
+                folder.finish(description, results)
+    return results
+
+
+def _finished(folder: RunFolder) -> xr.Dataset | None:
+    """The results that a finished run wrote; None, and a warning, if they are damaged."""
     try:
-        _check_codecs(folder.results_path)
-        return xr.open_zarr(folder.results_path, zarr_format=2, consolidated=True).load()
+        return _opened(folder.read_results())
     except Exception as error:  # whatever a damaged file makes of zarr and its codecs
-        _warn(
-            InputError("results", str(folder.results_path), f"is damaged ({error}); built again from pieces")
-        )
-        return build_results(description, read_log(folder.pieces_path, description, _warn))
+        words = " ".join(str(error).split()) or type(error).__name__
+        remedy = f"is damaged ({words}); built again from pieces"
+        _warn(InputError("results", str(folder.results_path), remedy))
+        return None
 
 
-def _check_codecs(path: Path) -> None:
-    """Raise where an array goes through a codec that no run writes: zarr's "pickle" would execute what it decodes."""
-    for name, entry in json.loads((path / ".zmetadata").read_bytes())["metadata"].items():
+def _built(
+    folder: RunFolder, description: Description, on_damage: Callable[[InputError], None]
+) -> xr.Dataset:
+    return build_results(description, read_log(folder.pieces_path, description, on_damage))
+
+
+def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
+    """The data set that some files of zarr hold, of these very bytes."""
+    from zarr.core.buffer import (
+        default_buffer_prototype,
+    )  # here, so that training without a folder does without zarr
+    from zarr.storage import MemoryStore
+
+    _check_arrays(read_json(content[".zmetadata"])["metadata"])
+    buffer = default_buffer_prototype().buffer
+    store = MemoryStore({name: buffer.from_bytes(data) for name, data in content.items()})
+    return xr.open_zarr(store, zarr_format=2, consolidated=True).load()
+
+
+def _check_arrays(entries: Mapping[str, Any]) -> None:
+    """Raise where an array goes through a codec that no run writes, or is larger than memory.
+
+    zarr's codec "pickle" would execute what it decodes.
+    """
+    size = 0
+    for name, entry in entries.items():
         if name.endswith(".zarray"):
             for codec in (*(entry["filters"] or ()), entry["compressor"] or {"id": None}):
                 if codec["id"] not in _CODECS:
                     raise ValueError(f"{name} has the codec {codec['id']!r}")
+            size += math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+    check_fits(size)
 
 
 def _cohort(sizes: Sequence[int]) -> xr.Variable:
@@ -79,7 +130,7 @@ def _warn(error: InputError) -> None:
     warnings.warn(str(error), stacklevel=4)
 
 
-def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(description: Description) -> dict[str, Any]:
     """Scalars as they are, the rest as JSON: attributes must survive any reader of zarr."""
     environment, times = description["environment"], description["times"]
     flat = {
@@ -95,8 +146,9 @@ def _attributes(description: Mapping[str, Any]) -> dict[str, Any]:
         flat["deterministic"] = f"no: {'; '.join(filter(None, whys))}"
     else:
         flat["deterministic"] = "unknown: not every group is compiled yet" if None in whys else "yes"
-    precisions = dict.fromkeys(group["configuration"].get("precision") for group in description["groups"])
-    if None not in precisions:
+    precisions = [group["configuration"].get("precision") for group in description["groups"]]
+    precisions = list(dict.fromkeys(map(str, filter(None, precisions)))) if all(precisions) else []
+    if precisions:
         flat["precision"] = ", ".join(precisions)
     changes = {"changes": "; ".join(description["changes"])} if description["changes"] else {}
     return flat | {key: value for key, value in environment.items() if key != "versions"} | times | changes

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.files import disk_errors, read_arrays, read_note, write_arrays
+from jaxlab.store.files import disk_errors, make_folder, read_arrays, read_note, write_arrays
 
 Arrays = dict[str, np.ndarray]
 _REMEDY = "train the study again elsewhere"
@@ -28,7 +28,7 @@ def write_weights(
     """
     arrays = {f"{which}/{path}": leaf for which, leaves in weights.items() for path, leaf in leaves.items()}
     with disk_errors(folder):
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         note = {"trials": trials.tolist(), "epochs": epochs.tolist(), "which": list(weights)}
         write_arrays(folder, f"w-e{int(epochs.max()):06d}-t{int(trials[0]):06d}", arrays, note)
 
@@ -41,7 +41,7 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
             of in a warning.
     """
     latest, path, damaged = -1, None, None
-    for file in sorted(folder.glob("w-*.npz"), key=lambda file: (file.stat().st_mtime_ns, file.name)):
+    for file in sorted(folder.glob("w-*.npz"), key=lambda file: (file.lstat().st_mtime_ns, file.name)):
         try:
             epoch = _ended(file, trial)
         except InputError as error:  # maybe of other trials
@@ -57,6 +57,8 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
         warnings.warn(f"{damaged}; left out", stacklevel=3)
     arrays, note = read_arrays(path, _REMEDY)
     row = note["trials"].index(trial)
+    if any(leaf.ndim == 0 or len(leaf) != len(note["trials"]) for leaf in arrays.values()):
+        raise InputError("weights", str(path), f"is damaged (not a row for each trial); {_REMEDY}")
     return {which: _row(arrays, f"{which}/", row) for which in note["which"]}
 
 
@@ -65,7 +67,7 @@ def _ended(file: Path, trial: int) -> int | None:
     note = read_note(file) or read_arrays(file, _REMEDY)[1]
     try:
         found = dict(zip(note["trials"], note["epochs"], strict=True)).get(trial)
-        if (found is not None and type(found) is not int) or not isinstance(note["which"], list):
+        if (found is not None and type(found) is not int) or not set(note["which"]) <= {"last", "best"}:
             raise TypeError(note)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("weights", str(file), f"is damaged ({error!r}); {_REMEDY}") from error

@@ -34,10 +34,13 @@ class Curves:
         self.latest = 0
 
     def add(self, piece: Piece) -> None:
-        """What some of the trials, by number, recorded."""
-        if piece.final or not len(piece.trials):
+        """What trials, by number, recorded; those of other stages are left out."""
+        rows = np.searchsorted(self.numbers, piece.trials).clip(max=len(self.numbers) - 1)
+        ours = self.numbers[rows] == piece.trials
+        if piece.final or not ours.any():
             return
-        rows = np.searchsorted(self.numbers, piece.trials)
+        if not ours.all():
+            piece, rows = piece.rows(ours), rows[ours]
         self.latest = max(self.latest, int(piece.epochs[-1]))
         for name, values in piece.record.items():
             self.expect(name, values.shape[2:], values.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from jaxlab import __version__
 from jaxlab.pruning import plain_rule
 from jaxlab.space import Group
-from jaxlab.store import FORMAT
+from jaxlab.store import FORMAT, digest_of
 from jaxlab.study.fingerprint import arrays_digest, digest, plain
 from jaxlab.study.roster import Roster, plain_configuration
 from jaxlab.trial import Trial
@@ -23,17 +23,11 @@ _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def describe(
-    study: Any,
-    roster: Roster,
-    trials: Sequence[Trial],
-    widths: Sequence[int | None],
-    fingerprints: Sequence[str | None],
-    nondeterministic: Sequence[str | None],
-    devices: Sequence[jax.Device],
+    study: Any, roster: Roster, trials: Sequence[Trial], devices: Sequence[jax.Device]
 ) -> dict[str, Any]:
-    """What ``run.json`` says, times and changes apart; what compiling tells as far as it is known."""
-    entries = zip(roster.groups, roster.numbers, trials, widths, fingerprints, nondeterministic, strict=True)
-    chosen = [width for width in widths if width is not None]
+    """What ``run.json`` says; times and changes apart, and what `with_compiled` adds."""
+    columns = coordinates(roster)
+    entries = zip(roster.groups, roster.numbers, trials, strict=True)
     return {
         "format": FORMAT,
         "name": study.name,
@@ -41,15 +35,36 @@ def describe(
         "epochs": study.epochs,
         "specification": specification(study),
         "source": study.source,
-        "environment": environment(devices) | {"width": width_of_all(chosen)},
+        "environment": environment(devices),
         "cohorts": roster.cohorts,
-        "coordinates": coordinates(roster),
+        "coordinates": columns,
+        "coordinates_digest": digest_of(columns),
         "groups": [group_entry(*entry) for entry in entries],
     }
 
 
+def with_compiled(
+    description: Mapping[str, Any],
+    widths: Sequence[int | None],
+    fingerprints: Sequence[str | None],
+    nondeterministic: Sequence[str | None],
+) -> dict[str, Any]:
+    """A description with what compiling tells of each group, as far as it is known."""
+    found = zip(description["groups"], widths, fingerprints, nondeterministic, strict=True)
+    entries = [
+        entry | {"width": width, "fingerprint": fingerprint, "nondeterministic": why}
+        for entry, width, fingerprint, why in found
+    ]
+    width = width_of_all([width for width in widths if width is not None])
+    return {
+        **description,
+        "groups": entries,
+        "environment": description["environment"] | {"width": width},
+    }
+
+
 def specification(study: Any) -> dict[str, Any]:
-    """Everything that decides the numbers, and nothing else."""
+    """Everything that decides the numbers but the settings, which are the coordinates; and nothing else."""
     return {
         "name": study.name,
         "data": _data(study),
@@ -61,7 +76,6 @@ def specification(study: Any) -> dict[str, Any]:
         "deterministic": study.deterministic,
         "configuration": {name: plain(value) for name, value in study.configuration.items()},
         "hyperparameters": {name: plain(value) for name, value in study.hyperparameters.items()},
-        "space": [{name: plain(value) for name, value in setting.items()} for setting in study.space],
     }
 
 
@@ -101,23 +115,13 @@ def width_of_all(widths: Sequence[int]) -> int | list[int]:
     return widths[0] if len(set(widths)) == 1 else list(widths)
 
 
-def group_entry(
-    group: Group,
-    numbers: np.ndarray,
-    trial: Trial,
-    width: int | None,
-    fingerprint: str | None,
-    nondeterministic: str | None,
-) -> dict[str, Any]:
-    """What a reader needs in order to label one group's pieces, and what its program is."""
+def group_entry(group: Group, numbers: np.ndarray, trial: Trial) -> dict[str, Any]:
+    """What a reader needs in order to label one group's pieces."""
     return {
         "configuration": plain_configuration(group),
         "trials": numbers.tolist(),
         "variables": {name: list(variable) for name, variable in trial.variables.items()},
         "coordinates": {dim: list(names) for dim, names in trial.coordinates.items()},
-        "width": width,
-        "fingerprint": fingerprint,
-        "nondeterministic": nondeterministic,
     }
 
 

@@ -132,9 +132,12 @@ def _apply(table: dict[str, Any], change: str) -> None:
     if not equals or not key.strip():
         raise InputError("--set", change, "write key=value, e.g. epochs=3 or hyperparameters.l2=1e-4")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text
+        found = {"value": text}
+    if set(found) != {"value"}:
+        raise InputError("--set", change, "give one key and one value; repeat --set for more")
+    value = found["value"]
     *outer, last = key.strip().split(".")
     for name in outer:
         table = table.setdefault(name, {})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from jaxlab.engine import Piece
 from jaxlab.errors import InputError
 from jaxlab.store import Log, Recorded, Rung
+
+_NEVER = np.iinfo(np.int64).max
 
 
 class Ledger:
@@ -30,7 +32,8 @@ class Ledger:
         self.recorded = Recorded([], [])
         self._covered = np.zeros((self.trials, self.epochs + 1), bool)
         self._ended = np.full(self.trials, -1)
-        self.stopped_at: dict[int, int] = {}
+        self._stopped_at = np.full(self.trials, _NEVER)
+        self._rungs: dict[tuple[str, int], Rung] = {}
         for group, piece in earlier.pieces:
             self._add(group, piece)
         for rung in earlier.rungs:
@@ -56,35 +59,38 @@ class Ledger:
         if self.log is not None:
             self.log.stop(rung)
 
+    @property
+    def stopped(self) -> np.ndarray:
+        """Numbers of the trials that a rule stopped."""
+        return np.flatnonzero(self._stopped_at < _NEVER)
+
     def rung(self, stage: str, epoch: int) -> Rung | None:
         """What was decided there earlier, if anybody stopped."""
-        found = [rung for rung in self.recorded.rungs if (rung.stage, rung.epoch) == (stage, epoch)]
-        return found[-1] if found else None
+        return self._rungs.get((stage, epoch))
 
     def running(self, numbers: np.ndarray, epoch: int) -> np.ndarray:
         """Which of some trials have not stopped before an epoch."""
-        return np.array([self.stopped_at.get(number, epoch) >= epoch for number in numbers.tolist()])
+        return self._stopped_at[numbers] >= epoch
 
     def finished(self, numbers: np.ndarray) -> bool:
         """Whether all of some trials have their last record, and every one before."""
-        last = [self.stopped_at.get(number, self.epochs) for number in numbers.tolist()]
+        last = np.minimum(self._stopped_at[numbers], self.epochs)
         return bool(np.all(self._ended[numbers] >= last)) and self.missing(numbers, last) is None
 
-    def came_to(self, numbers: np.ndarray) -> list[int]:
+    def came_to(self, numbers: np.ndarray) -> np.ndarray:
         """The epoch of each trial's last record, −1 for none."""
-        return self._ended[numbers].tolist()
+        return self._ended[numbers]
 
     def without_last_record(self, numbers: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """Which of some trials, that ended after these epochs, lack their last record."""
         return self._ended[numbers] < epochs
 
-    def missing(self, numbers: np.ndarray, epochs: Sequence[int]) -> tuple[int, int] | None:
+    def missing(self, numbers: np.ndarray, epochs: np.ndarray) -> tuple[int, int] | None:
         """The first trial and epoch that is not recorded, though the trial has come to the epoch given with it."""
-        for number, epoch in zip(numbers, epochs, strict=True):
-            gaps = np.flatnonzero(~self._covered[number, : epoch + 1])
-            if len(gaps):
-                return int(number), int(gaps[0])
-        return None
+        covered = self._covered[numbers]
+        first = np.where(covered.all(axis=1), self.epochs + 1, covered.argmin(axis=1))
+        rows = np.flatnonzero(first <= epochs)
+        return (int(numbers[rows[0]]), int(first[rows[0]])) if len(rows) else None
 
     @contextlib.contextmanager
     def flushing(self) -> Iterator[None]:
@@ -116,4 +122,5 @@ class Ledger:
 
     def _stop(self, rung: Rung) -> None:
         self.recorded.rungs.append(rung)
-        self.stopped_at |= dict.fromkeys(rung.stops, rung.epoch)
+        self._rungs[rung.stage, rung.epoch] = rung
+        self._stopped_at[list(rung.stops)] = rung.epoch

@@ -28,11 +28,6 @@ class Roster(NamedTuple):
     trial_ids: list[str]
     cohorts: list[int]
 
-    def cohort(self, index: int) -> range:
-        """Numbers of one cohort's trials."""
-        first = sum(self.cohorts[:index])
-        return range(first, first + self.cohorts[index])
-
 
 class Stage(NamedTuple):
     """Trials of one cohort that train together.
@@ -61,39 +56,42 @@ def make_roster(study: Any, description: Mapping[str, Any] | None) -> Roster:
         return Roster(list(study.groups), [np.array(group.trials) for group in study.groups], ids, [len(ids)])
     before = description["coordinates"]["trial_id"]
     _check_kept(study, before, description)
-    added = [each for each in ids if each not in set(before)]
+    known = set(before)
+    added = [each for each in ids if each not in known]
     number = {each: index for index, each in enumerate([*before, *added])}
     of = {number[ids[trial]]: index for index, group in enumerate(study.groups) for trial in group.trials}
     first = [of[entry["trials"][0]] for entry in description["groups"]]
-    order = [*first, *(index for index in range(len(study.groups)) if index not in first)]
+    order = list(dict.fromkeys([*first, *range(len(study.groups))]))
     groups = [study.groups[index] for index in order]
     numbers = [np.array([number[ids[index]] for index in group.trials]) for group in groups]
     cohorts = [*description["cohorts"], *([len(added)] if added else [])]
     roster = Roster(groups, numbers, [*before, *added], cohorts)
+    _check_groups(study, roster, description)
     _check_code(roster, description["groups"])
     return roster
 
 
 def stages(roster: Roster, together: bool) -> list[Stage]:
     """What trains when: cohort after cohort; within one, all groups ``together``, or one after the other."""
+    cohort_of = np.repeat(np.arange(len(roster.cohorts)), roster.cohorts)
+    parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in roster.cohorts]
+    for group, numbers in enumerate(roster.numbers):
+        rows = np.argsort(numbers)  # the space may list them in another order than the run's
+        present, starts = np.unique(cohort_of[numbers[rows]], return_index=True)
+        for cohort, its in zip(present.tolist(), np.split(rows, starts[1:]), strict=True):
+            parts[cohort].append((group, its, numbers[its]))
     found = []
-    for cohort in range(len(roster.cohorts)):
-        members = np.array(roster.cohort(cohort))
-        parts = []
-        for group, numbers in enumerate(roster.numbers):
-            rows = np.flatnonzero(np.isin(numbers, members))
-            rows = rows[np.argsort(numbers[rows])]  # the space may list them in another order than the run's
-            if len(rows):
-                parts.append((group, rows, numbers[rows]))
+    for cohort, those in enumerate(parts):
         if together:
-            found.append(Stage(f"c{cohort:03d}", *map(list, zip(*parts, strict=True))))
+            found.append(Stage(f"c{cohort:03d}", *map(list, zip(*those, strict=True))))
         else:
-            found += [Stage(f"c{cohort:03d}-g{part[0]:03d}", *([each] for each in part)) for part in parts]
+            found += [Stage(f"c{cohort:03d}-g{part[0]:03d}", *([each] for each in part)) for part in those]
     return found
 
 
 def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -> None:
-    missing = [index for index, each in enumerate(before) if each not in set(study.trial_ids)]
+    now = set(study.trial_ids)
+    missing = [index for index, each in enumerate(before) if each not in now]
     if len(missing) == len(before):
         raise InputError(
             "space", study.name, "has none of the run's trials: it is another study; name another folder"
@@ -107,6 +105,15 @@ def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -
         raise InputError("space", study.name, f"{remedy}or name another folder")
 
 
+def _check_groups(study: Any, roster: Roster, description: Mapping[str, Any]) -> None:
+    """Raise unless each of the run's groups is one of the study's, as far as the run's trials go."""
+    count = len(description["coordinates"]["trial_id"])
+    for numbers, entry in zip(roster.numbers, description["groups"], strict=False):
+        if sorted(entry["trials"]) != np.sort(numbers[numbers < count]).tolist():
+            remedy = "has other groups of trials than the run: name another folder"
+            raise InputError("space", study.name, remedy)
+
+
 def plain_configuration(group: Group) -> dict[str, Any]:
     """A group's configuration as JSON holds it."""
     return {name: plain(value) for name, value in group.configuration.items()}
@@ -116,6 +123,6 @@ def _check_code(roster: Roster, before: list[Mapping[str, Any]]) -> None:
     for group, entry in zip(roster.groups, before, strict=False):
         now = plain_configuration(group)
         for name, value in entry["configuration"].items():
-            if now[name] != value:
+            if now.get(name) != value:
                 remedy = "its code is not that of the run: name another folder, or restore it"
-                raise InputError(f"configuration.{name}", now[name], remedy)
+                raise InputError(f"configuration.{name}", now.get(name), remedy)

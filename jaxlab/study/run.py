@@ -12,7 +12,7 @@ import jax
 import xarray as xr
 
 from jaxlab.errors import InputError
-from jaxlab.store import RunFolder, only_writer, read_results
+from jaxlab.store import RunFolder, mended_results, only_writer
 from jaxlab.study.changes import (
     check_accepted,
     check_extension,
@@ -55,7 +55,7 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
         return _trained(run)
     folder = RunFolder(options.out)
     if folder.complete and _is_same(study, folder.describe()):
-        return read_results(folder.path)
+        return mended_results(folder)
     folder.check_usable()
     with contextlib.ExitStack() as stack:
         if not folder.begun:

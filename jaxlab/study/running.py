@@ -17,7 +17,7 @@ from jaxlab.store import Log, Recorded, RunFolder, Rung, build_results, read_log
 from jaxlab.study.changes import determinism_changes, fingerprint_changes
 from jaxlab.study.compiling import compile_for
 from jaxlab.study.curves import Curves, check_names
-from jaxlab.study.describe import describe
+from jaxlab.study.describe import describe, with_compiled
 from jaxlab.study.ledger import Ledger
 from jaxlab.study.progress import Counter
 from jaxlab.study.resolve import hyperparameters_in
@@ -57,6 +57,7 @@ class Run:
     ):
         self.study, self.options, self.roster, self.folder, self.begin = study, options, roster, folder, begin
         self.before = description
+        self._described: dict[str, Any] | None = None
         self.trials = [study.trial_of(group) for group in roster.groups]
         if study.data is not None:  # a triple of one's own need not label what it records
             check_names(study.rules, self.trials)
@@ -72,7 +73,7 @@ class Run:
         self.counter = Counter(len(roster.trial_ids), study.epochs, len(roster.groups), options.progress)
         for _, piece in earlier.pieces:
             self.counter.known(piece)
-        self.counter.stop(self.ledger.stopped_at)
+        self.counter.stop(self.ledger.stopped)
 
     def stages(self) -> list[Stage]:
         """What is left to train, in order."""
@@ -81,8 +82,9 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """What ``run.json`` says; widths and fingerprints as far as they are known."""
-        compiled = (self.widths, self.fingerprints, self.nondeterministic)
-        now = describe(self.study, self.roster, self.trials, *compiled, self.options.devices)
+        if self._described is None:  # once: it holds every setting, and a digest of the data
+            self._described = describe(self.study, self.roster, self.trials, self.options.devices)
+        now = with_compiled(self._described, self.widths, self.fingerprints, self.nondeterministic)
         changes = [] if self.before is None else self.before["changes"]
         return now | {"times": dict(self.times), "changes": [*changes, *self.options.changes]}
 
@@ -115,6 +117,7 @@ class Run:
         """From here on the run's folder is written to."""
         if self.folder is not None and self.ledger.log is None:
             self.begin()
+            self.folder.sweep()
             self.ledger.log = Log(self.folder.pieces_path)
 
     def _group(self, index: int, rows: np.ndarray, programs: Programs, reserve: int) -> GroupTraining:
@@ -132,7 +135,7 @@ class Run:
         for numbers, group, (running, ended) in zip(stage.numbers, groups, saved, strict=True):
             self._check_recorded(stage, numbers, self.ledger.came_to(numbers))
             for rows in (running, ended):
-                self._check_recorded(stage, numbers[rows.trials], rows.epochs.tolist())
+                self._check_recorded(stage, numbers[rows.trials], rows.epochs)
             left = self.ledger.without_last_record(numbers[ended.trials], ended.epochs)
             group.restore(running, ended.take(np.flatnonzero(left)))
 
@@ -149,12 +152,13 @@ class Run:
         ]
         self.ledger.forget(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _check_recorded(self, stage: Stage, numbers: np.ndarray, epochs: Sequence[int]) -> None:
+    def _check_recorded(self, stage: Stage, numbers: np.ndarray, epochs: np.ndarray) -> None:
         """Raise unless everything up to these epochs is in the pieces."""
         gap = self.ledger.missing(numbers, epochs)
         if gap is not None:
-            remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove "
-            remedy += f"{self.folder.states(stage.name).folder}, and the run trains it again"
+            folder = self.folder.states(stage.name).folder
+            remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove {folder}, and the run trains "
+            remedy += "it again"
             raise InputError("pieces", str(self.folder.pieces_path), remedy)
 
     def _follow(self, stage: Stage, training: Training, saver: Saver, curves: Curves) -> None:
@@ -192,7 +196,7 @@ class Run:
             for name, values in each.segment.out_info[1].items():  # [lanes, epochs, ...]
                 curves.expect(name, values.shape[2:], values.dtype)
         for _, piece in self.ledger.recorded.pieces:
-            curves.add(piece.of(curves.numbers))
+            curves.add(piece)
         return curves
 
     def _stops(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:

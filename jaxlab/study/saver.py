@@ -87,6 +87,8 @@ class Saver:
         missing = set(trials.tolist()) - set(numbers.tolist())
         if missing or len(set(trials.tolist())) < len(trials):
             raise KeyError(missing or entry["trials"])
+        if epochs.shape != trials.shape or any(leaf.shape[:1] != trials.shape for leaf in own.values()):
+            raise ValueError(f"not one row for each of {len(trials)} trials")
         return Rows(np.searchsorted(numbers, trials), epochs, unflat(own, programs.lane))
 
     def wait(self) -> None:
