@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from test_models import build, jit
 
-from jaxlab.models import ACTIVATIONS, CNN, INITIALIZERS, MLP, Dropout, has_flat_zero
+from jaxlab.models import ACTIVATIONS, CNN, INITIALIZERS, MLP, BatchNorm, Dropout, has_flat_zero
 from jaxlab.models.initializers import bias_initializer, kernel_initializer
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 50)), jnp.float32)
@@ -191,3 +191,69 @@ def test_biases_are_zero_a_number_or_what_an_initializer_draws():
     np.testing.assert_array_equal(jit(lambda: bias(0.5))(), 0.5)
     np.testing.assert_array_equal(jit(lambda: bias(jax.nn.initializers.ones))(), 1)
     assert bias_initializer("zeros")(5) is jax.nn.initializers.zeros
+
+
+MEANS_AND_SPREADS = [(mean, spread) for mean in (0, 1e3, 1e5) for spread in (1e-3, 1, 1e3)]
+
+
+def far_from_zero(mean, spread, shape, seed=0):
+    """float32 numbers: what they round to is given, and no error of the layer."""
+    return np.float32(mean + spread * np.random.default_rng(seed).normal(size=shape))
+
+
+def normalising(x, state=None):
+    """y and the state after ``BatchNorm`` was given x, as a pure function."""
+    layer = BatchNorm(x.shape[-1], dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    graph, start = nnx.split(layer)
+    layer = nnx.merge(graph, start if state is None else state, copy=True)
+    return layer(x), nnx.state(layer)
+
+
+@pytest.mark.parametrize(("mean", "spread"), MEANS_AND_SPREADS)
+@pytest.mark.parametrize("shape", [(64, 3), (32, 14, 14, 3)])
+def test_batch_normalisation_and_its_gradient_are_exact_however_far_from_zero(shape, mean, spread):
+    x, g = far_from_zero(mean, spread, shape), np.float32(far_from_zero(0, 1, shape, seed=1))
+    y, pull, _ = jax.vjp(normalising, x, has_aux=True)
+    axes = tuple(range(x.ndim - 1))
+    centred = np.float64(x) - np.float64(x).mean(axes)
+    scale = 1 / np.sqrt(np.square(centred).mean(axes) + 1e-5)
+    exact = centred * scale
+    np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-6)
+    slope = scale * (g - g.mean(axes, dtype=np.float64) - exact * (g * exact).mean(axes))
+    np.testing.assert_allclose(pull(g)[0], slope, rtol=1e-4, atol=1e-5 * scale.max())
+
+
+@pytest.mark.parametrize(("mean", "spread"), MEANS_AND_SPREADS)
+@pytest.mark.parametrize("batches", [1, 7])
+def test_running_statistics_are_exact_however_far_from_zero(batches, mean, spread):
+    """Also where each step is less than a digit of the mean, as with one batch again and again."""
+    x = jnp.asarray(far_from_zero(mean, spread, (batches, 16, 2)))
+    steps = np.arange(1500) % batches
+    state = jax.jit(
+        lambda: jax.lax.scan(lambda s, i: (normalising(x[i], s)[1], None), state_of(x), steps)[0]
+    )()
+    running_mean, running_var = np.zeros(2), np.ones(2)
+    for i in steps:
+        exact = np.float64(x[i])
+        running_mean += 0.01 * (exact.mean(0) - running_mean)
+        running_var += 0.01 * (exact.var(0) - running_var)
+    found = np.float64(state["mean"][...]) + np.float64(state["mean_rest"][...])
+    np.testing.assert_allclose(found, running_mean, rtol=1e-9, atol=1e-5 * spread)
+    np.testing.assert_allclose(state["var"][...], running_var, rtol=1e-4)
+    layer = BatchNorm(2, dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    nnx.update(layer, state)
+    layer.eval()
+    expected = (np.float64(x[0]) - running_mean) / np.sqrt(running_var + 1e-5)
+    np.testing.assert_allclose(layer(x[0]), expected, rtol=1e-4, atol=1e-4)
+
+
+def state_of(x):
+    return nnx.state(BatchNorm(x.shape[-1], dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0)))
+
+
+def test_batch_normalisation_of_a_constant_is_zero_with_finite_gradients():
+    x = jnp.full((8, 3), 1e5)
+    y, pull, state = jax.vjp(normalising, x, has_aux=True)
+    np.testing.assert_array_equal(y, 0)
+    np.testing.assert_allclose(state["var"][...], 0.99, rtol=1e-6)
+    assert jnp.isfinite(pull(jnp.ones_like(x))[0]).all()

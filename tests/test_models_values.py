@@ -1,10 +1,15 @@
 """Networks equal a NumPy reimplementation in float64: outputs and every activation."""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from test_models import batch, build, call
 
-from jaxlab.models import CNN, MLP
+from jaxlab.models import CNN, MLP, use_fast_convolutions
 
 
 def windows(x, kernel, strides, padding):
@@ -106,3 +111,53 @@ def test_mlp_equals_a_numpy_reimplementation(features, batch_norm, x64):
     assert list(activations) == list(expected_activations)
     for name, value in activations.items():
         np.testing.assert_allclose(value, expected_activations[name], rtol=1e-11, atol=1e-12)
+
+
+def seen(kind, x, dtype, lowering="auto"):
+    """Activations in training and in evaluation, and the gradient, of one batch-normalised network in some dtype."""
+
+    def drawn(key, shape, dtype):
+        return jax.nn.initializers.lecun_normal()(key, shape, jnp.float32).astype(dtype)
+
+    options = {
+        "features": (5, 4),
+        "activation": "tanh",
+        "batch_norm": True,
+        "kernel_init": drawn,
+        "dtype": dtype,
+    }
+    model = use_fast_convolutions(kind(x.shape[1:], 2, rngs=nnx.Rngs(0), **options), lowering)
+    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(parameters, rest):
+        model = nnx.merge(graph, parameters, rest, copy=True)
+        outputs, activations = model(x)
+        return jnp.sum(outputs**2), (activations, nnx.state(model, nnx.filterlib.Not(nnx.Param)))
+
+    @jax.jit
+    def trained(parameters, rest):
+        rest = jax.lax.fori_loop(0, 500, lambda _, rest: loss(parameters, rest)[1][1], rest)
+        gradient, (activations, rest) = jax.grad(loss, has_aux=True)(parameters, rest)
+        model = nnx.merge(graph, parameters, rest, copy=True)
+        model.eval()
+        return activations, model(x)[1], nnx.to_pure_dict(gradient)
+
+    return jax.tree.map(np.asarray, trained(parameters, rest))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "lowering"),
+    [(MLP, (6,), "auto"), (CNN, (8, 8, 2), "auto"), (CNN, (8, 8, 2), "product")],
+    ids=["MLP", "CNN, examples last", "CNN, channels last"],
+)
+def test_batch_normalised_networks_equal_float64_ones_far_from_zero(kind, shape, lowering):
+    """What is left is the rounding of the first layer's products, which are as large as its inputs."""
+    x = np.float32(1e3 + batch(shape, 32))
+    found = seen(kind, x, "float32", lowering)
+    with jax.enable_x64(True):
+        exact = seen(kind, x.astype(np.float64), "float64", lowering)
+    for a, b in zip(found, exact, strict=True):
+        scale = max(
+            np.abs(leaf).max() for leaf in jax.tree.leaves(b)
+        )  # a bias before the mean has gradient 0
+        jax.tree.map(partial(np.testing.assert_allclose, atol=5e-4 * scale), a, b)

@@ -6,7 +6,7 @@ from jaxlab.models.activations import ACTIVATIONS, has_flat_zero
 from jaxlab.models.cnn import CNN
 from jaxlab.models.fast import use_fast_convolutions
 from jaxlab.models.initializers import BIAS_INITIALIZERS, INITIALIZERS
-from jaxlab.models.layers import Block, Dropout, Rate
+from jaxlab.models.layers import BatchNorm, Block, Dropout, Rate
 from jaxlab.models.mlp import MLP
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "CNN",
     "INITIALIZERS",
     "MLP",
+    "BatchNorm",
     "Block",
     "Dropout",
     "Rate",

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.typing import ArrayLike
 
 from jaxlab.convolution import transposed
@@ -110,6 +111,62 @@ def layer_rngs(key: jax.Array, layer: int) -> nnx.Rngs:
     return nnx.Rngs(params=jax.random.fold_in(key, layer))
 
 
+class BatchNorm(nnx.BatchNorm):
+    """y = γ·(x − μ) / √(σ² + ε) + β per feature, exact to the rounding of x where the mean dwarfs the spread.
+
+    In training μ is the batch's mean over all axes but the last, and σ² the mean of (x − μ)². ``nnx.BatchNorm``
+    computes E[x²] − μ², which loses all digits where μ² is large against σ². Here a first mean is subtracted from x,
+    then the mean of what remains, so that the rounding of a mean does not reach y.
+
+    In evaluation μ and σ² are running statistics. After each batch a statistic s becomes s + (1 − momentum)·(b − s),
+    b the batch's, momentum 0.99. The running mean is ``mean + mean_rest``: a float32 alone would lose each step below
+    half its last digit, and stay up to 50 such digits away.
+
+    Args:
+        features: size of the last axis.
+        dtype: of y; the computation is in ``param_dtype``.
+        param_dtype: of γ, β and the statistics, float32 or wider.
+        rngs: as in ``nnx.BatchNorm``.
+
+    ε = 1e-5. ``model.train()``, ``model.eval()`` and ``nnx.view(model, use_running_average=…)`` switch it.
+
+    Source: Ioffe & Szegedy 2015.
+    """
+
+    def __init__(self, features: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+        super().__init__(features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        # Flax keeps the statistics in float32 whatever the dtype, and cannot store float64 ones there.
+        self.mean = nnx.BatchStat(self.mean[...].astype(param_dtype))
+        self.mean_rest = nnx.BatchStat(jnp.zeros_like(self.mean[...]))
+        self.var = nnx.BatchStat(self.var[...].astype(param_dtype))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x, axes = x.astype(self.param_dtype), tuple(range(x.ndim - 1))
+
+        def wide(feature: jax.Array) -> jax.Array:
+            return jnp.expand_dims(feature, axes)
+
+        if self.use_running_average:
+            centred, var = (x - wide(self.mean[...])) - wide(self.mean_rest[...]), self.var[...]
+        else:
+            # y does not depend on what is subtracted first, so no gradient flows through it.
+            mean = lax.stop_gradient(jnp.mean(x, axes))
+            rest = jnp.mean(x - wide(mean), axes)
+            centred = (x - wide(mean)) - wide(rest)
+            var = jnp.mean(jnp.square(centred), axes)
+            self._follow(*map(lax.stop_gradient, (mean, rest, var)))
+        y = centred * wide(lax.rsqrt(var + self.epsilon) * self.scale[...]) + wide(self.bias[...])
+        return y.astype(self.dtype)
+
+    def _follow(self, mean: jax.Array, rest: jax.Array, var: jax.Array) -> None:
+        """Move the running statistics towards a batch's."""
+        share, before = 1 - self.momentum, self.mean[...]
+        step = self.mean_rest[...] + share * ((mean - before) + (rest - self.mean_rest[...]))
+        self.mean[...] = before + step
+        self.mean_rest[...] = step - (self.mean[...] - before)
+        self.var[...] += share * (var - self.var[...])
+
+
 class Block(nnx.Module):
     """One trainable layer, its batch normalisation if any, then the activation: what every hidden layer is.
 
@@ -118,7 +175,8 @@ class Block(nnx.Module):
 
     def __init__(self, layer: nnx.Module, features: int, recipe: Recipe, *, rngs: nnx.Rngs):
         self.layer = layer
-        self.norm = _batch_norm(features, recipe, rngs) if recipe.batch_norm else None
+        dtypes = {"dtype": recipe.dtype, "param_dtype": recipe.param_dtype}
+        self.norm = BatchNorm(features, **dtypes, rngs=rngs) if recipe.batch_norm else None
         self.activation = recipe.activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -135,11 +193,3 @@ class Block(nnx.Module):
         if self.norm is None and activations.is_elementwise(self.activation):
             return self.activation(x)
         return transposed(self.activate(transposed(x)))
-
-
-def _batch_norm(features: int, recipe: Recipe, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    norm = nnx.BatchNorm(features, dtype=recipe.dtype, param_dtype=recipe.param_dtype, rngs=rngs)
-    # Flax keeps the statistics in float32 whatever the dtype, and cannot store float64 ones there.
-    norm.mean = nnx.BatchStat(norm.mean[...].astype(recipe.param_dtype))
-    norm.var = nnx.BatchStat(norm.var[...].astype(recipe.param_dtype))
-    return norm

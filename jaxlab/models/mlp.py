@@ -35,8 +35,8 @@ class MLP(nnx.Module):
         kernel_init: a name in ``INITIALIZERS`` or a JAX initializer; None is LeCun normal.
         bias_init: a name in ``BIAS_INITIALIZERS``, a JAX initializer, or a number; None is zero.
         init_scale: multiplies every initial kernel, the output layer's too, and nothing else; may be traced.
-        batch_norm: normalise between the layer and its activation (``nnx.BatchNorm``: momentum 0.99, ε = 1e-5
-            inside the root).
+        batch_norm: normalise between the layer and its activation (`jaxlab.models.BatchNorm`: momentum 0.99,
+            ε = 1e-5 inside the root).
         dropout_rate: None for no dropout layer; else the rate, a number in [0, 1) or traced.
         dtype: of the computation; None is JAX's default float. Parameters and statistics are float32, or this
             dtype where it is wider.
