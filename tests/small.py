@@ -22,6 +22,7 @@ def digits(train=150, other=70):
             for name, size in cut.items()
         },
         classes=10,
+        scale=1 / 255,
     )
 
 

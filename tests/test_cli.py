@@ -94,6 +94,8 @@ def test_progress_goes_to_standard_error(folder, tmp_path):
     found = jaxlab(folder, "run", "tiny.toml", "--out", str(tmp_path / "run"), "--set", "epochs=1")
     assert "trial-steps/s" in found.stderr
     assert "6 trials" in found.stderr
+    data = "train 200 × 8×8×1 uint8 in [0, 16], seen as [0, 1], 10 classes, largest 10 %; validation 360; test 360"
+    assert found.stderr.splitlines()[0] == f"tiny: {data}"
     assert "trial-steps/s" not in found.stdout
 
 
@@ -203,6 +205,26 @@ def test_bad_input_is_one_line_and_status_2(folder, arguments, message):
     assert not (folder / "new").exists()
 
 
+def test_a_doubtful_guess_is_one_line(folder, tmp_path):
+    x, y = np.linspace(0, 255, 100).reshape(50, 2), np.arange(50) % 2
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y)
+    doubtful = [
+        "run",
+        "tiny.toml",
+        "--set",
+        f"data={{name='npz', path='{tmp_path}/data.npz'}}",
+        "--out",
+        "new",
+    ]
+    first, second = jaxlab(folder, *doubtful).stderr.splitlines()
+    assert first.startswith(
+        "jaxlab: the inputs are in [0, 255], which the network sees as they are: say scale"
+    )
+    assert second.startswith("jaxlab: configuration.batch_size = 64: ")
+    (only,) = jaxlab(folder, *doubtful, "--set", "data.classes='2'").stderr.splitlines()
+    assert only == "jaxlab: classes = '2': give a whole number, at least 2, or None for regression"
+
+
 def test_bad_input_ends_the_process_with_status_2(folder):
     found = started(folder, "show", "nowhere")
     assert (found.returncode, found.stdout) == (2, "")
@@ -280,7 +302,7 @@ def test_what_goes_on_says_from_where(folder, tmp_path):
     assert jaxlab(folder, *out, "epochs=1").returncode == 0
     extended = started(folder, *out, "epochs=2")  # by another process
     assert extended.returncode == 0
-    assert extended.stderr.startswith("tiny: compiling; goes on from epoch 1.0\n")
+    assert "tiny: compiling; goes on from epoch 1.0" in extended.stderr.splitlines()
     added = jaxlab(folder, *out, "epochs=2", "--set", "space.grid.seed=[0,1]")
     assert "tiny: 12 trials" in added.stdout
     results = read_results(tmp_path / "run")

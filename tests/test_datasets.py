@@ -88,8 +88,24 @@ def test_not_finite_says_where(bad, part):
     assert error.value.field.startswith(f"validation.{part}[1, 0")
 
 
+def test_a_mask_is_refused():
+    good = regression().validation
+    with pytest.raises(InputError, match="a mask would be lost") as error:
+        regression(validation=good._replace(inputs=np.ma.masked_equal(good.inputs, 1)))
+    assert error.value.field == "validation.inputs"
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("classes", 1), ("scale", 0.0), ("scale", np.inf), ("shift", np.nan)]
+    ("field", "value"),
+    [
+        ("classes", 1),
+        ("classes", "3"),
+        ("scale", 0.0),
+        ("scale", np.inf),
+        ("scale", "1"),
+        ("shift", np.nan),
+        ("name", None),
+    ],
 )
 def test_bad_field(field, value):
     with pytest.raises(InputError) as error:
@@ -181,6 +197,8 @@ def test_every_data_set_has_a_name():
     ("name", "options", "field", "says"),
     [
         ("digit", {}, "dataset", "did you mean 'digits'? known data sets are cifar10, digits"),
+        (5, {}, "dataset", "5: known data sets are"),
+        (["digits"], {}, "dataset", "known data sets are"),
         ("zzz", {}, "dataset", "'zzz': known data sets are"),
         (
             "digits",

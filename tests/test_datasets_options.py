@@ -149,6 +149,9 @@ def constant():
         ({"input_range": (0, float("inf"))}, "input_range", "finite"),
         ({"input_range": 3}, "input_range", "two finite numbers"),
         ({"input_range": (0, 1, 2)}, "input_range", "two finite numbers"),
+        ({"input_range": "01"}, "input_range", "two finite numbers"),
+        ({"input_range": [False, True]}, "input_range", "two finite numbers"),
+        ({"standardize": 1}, "standardize", "true or false"),
         ({"input_range": (0, 1), "standardize": True}, "standardize", "not both"),
         ({"standardize": "yes"}, "standardize", "true or false"),
         ({"seed": -1}, "seed", "integer >= 0"),
@@ -167,6 +170,8 @@ def test_bad_option(digits, options, field, says):
         ({"label_noise": 0.1}, "label_noise", "outliers changes its targets"),
         ({"outliers": 0.1}, "outlier_size", "in units of the targets"),
         ({"outliers": 0.1, "outlier_size": float("inf")}, "outlier_size", "finite"),
+        ({"outliers": 0.1, "outlier_size": "5"}, "outlier_size", "finite"),
+        ({"outliers": "0.1", "outlier_size": 5}, "outliers", "between 0 and 1"),
         ({"outliers": 2, "outlier_size": 1}, "outliers", "between 0 and 1"),
     ],
 )

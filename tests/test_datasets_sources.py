@@ -184,9 +184,24 @@ def test_mnist1d_validation_is_fresh_and_of_the_same_distribution(one_dimensiona
         assert (np.abs(a.mean(0) - b.mean(0)) / error).max() < 4.5
 
 
+@pytest.mark.parametrize("source", [datasets.cifar10, datasets.fashion_mnist])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"folder": 5}, "folder = 5: give a path"),
+        ({"download": "yes"}, "download = 'yes': give true or false"),
+        ({"url": None}, "url = None: give text"),
+    ],
+)
+def test_bad_option_of_a_downloaded_data_set(source, options, says):
+    with pytest.raises(InputError, match=says):
+        source(**options)
+
+
 def test_mnist1d_missing_or_with_a_bad_seed(monkeypatch):
-    with pytest.raises(InputError, match="integer >= 0"):
-        datasets.mnist1d(data_seed=-1)
+    for seed, says in ((-1, "integer >= 0"), (2**32 - 1, "below 2")):
+        with pytest.raises(InputError, match=says):
+            datasets.mnist1d(data_seed=seed)
     monkeypatch.setitem(sys.modules, "mnist1d", None)
     monkeypatch.setitem(sys.modules, "mnist1d.data", None)
     with pytest.raises(InputError, match=r"pip install 'jaxlab\[data\]'"):

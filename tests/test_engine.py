@@ -261,8 +261,12 @@ import numpy as np, jax
 assert len(jax.devices()) == 4
 import sys; sys.path.insert(0, "tests")
 from test_engine import quadratic, run, settings
-from jaxlab.engine import compile_programs, make_pack
+from jaxlab.engine import compile_programs, make_pack, placed
 programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
+shared = np.arange(7001, dtype=np.float32)[1:]  # not aligned as JAX's own memory is
+shards = placed(shared, make_pack(2)).addressable_shards
+assert len({shard.data.unsafe_buffer_pointer() for shard in shards}) == 1
+assert all(np.array_equal(shard.data, shared) for shard in shards)
 text = "".join(program.as_text() for program in programs[:4])
 for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
     assert word not in text, word
@@ -271,7 +275,7 @@ np.savez(sys.argv[1], **found)
 """
 
 
-def test_no_collective_and_the_same_bits_on_four_devices(tmp_path):
+def test_no_collective_one_copy_of_the_data_and_the_same_bits_on_four_devices(tmp_path):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", _FOUR_DEVICES, str(tmp_path / "four.npz")]
     subprocess.run(command, check=True, env=environment)

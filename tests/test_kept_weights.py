@@ -51,6 +51,27 @@ def test_the_best_weights_are_the_default_and_ids_name_trials(finished):
     np.testing.assert_array_equal(best(inputs)[0], load_model(folder, 0, "best")(inputs)[0])
 
 
+def test_a_model_of_raw_inputs_prepares_them(finished):
+    raw, prepared = (load_model(finished[0], 0, inputs=each) for each in ("raw", "prepared"))
+    inputs = SMALL.test.inputs
+    np.testing.assert_array_equal(raw(inputs)[0], prepared(SMALL.prepare(inputs))[0])
+    assert not np.allclose(raw(inputs)[0], prepared(inputs)[0], rtol=0.1)
+    with pytest.raises(InputError, match="inputs = 'row': did you mean 'raw'"):
+        load_model(finished[0], 0, inputs="row")
+
+
+def test_it_is_noted_once_that_a_model_takes_prepared_inputs(finished, tmp_path, caplog):
+    folder = edited(
+        finished, tmp_path, lambda run: run["specification"]["data"].update(scale=0.125, shift=3.0)
+    )
+    for inputs in ("prepared", "raw", None, None):
+        load_model(folder, 0, inputs=inputs)
+    (note,) = caplog.messages
+    assert (
+        "a loaded model takes prepared inputs, stored inputs * 0.125 + 3: call it with data.prepare" in note
+    )
+
+
 def test_a_model_of_ones_own_is_given_again(tmp_path):
     mine = dataclasses.replace(
         study(grid(seed=[0]), 1, SMALL), configuration={"model": plain_model}, keep="last"

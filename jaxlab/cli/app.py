@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -90,16 +92,18 @@ def run(
     keep_compiled_programs()
     from jaxlab.study import load_study
 
-    loaded = load_study(study, changes or ())
+    with _warnings_as_lines():
+        loaded = load_study(study, changes or ())
     if checkpoint_every is not None:
         number(0)("--checkpoint-every", checkpoint_every)
     how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
+        print(f"{loaded.name}: {loaded.data.summary()}", file=sys.stderr)
         print_plan(loaded.plan(**how), loaded.name)
         return
     folder = out or Path("runs") / loaded.name
     with Signals() as signals:
-        with Watcher(loaded.name, signals) as watcher:
+        with Watcher(loaded.name, signals, loaded.data.summary()) as watcher:
             try:
                 results = loaded.run(
                     folder,
@@ -116,6 +120,16 @@ def run(
         print_run(results, folder)
 
 
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Warnings as lines on standard error, without the code that raised them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        print(f"jaxlab: {each.message}", file=sys.stderr)
+
+
 def _how_it_ended(error: BaseException, folder: Path) -> str:
     if isinstance(error, RunInterrupted):
         return f"stopped and saved; the same command goes on, jaxlab show {folder} prints what was finished"
@@ -129,11 +143,8 @@ def show(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN"
     """Print what a run found, from disk."""
     from jaxlab.store import read_results
 
-    with warnings.catch_warnings(record=True) as damages:
-        warnings.simplefilter("always")
+    with _warnings_as_lines():
         results = read_results(run)
-    for damage in damages:
-        print(f"jaxlab: {damage.message}", file=sys.stderr)
     print_run(results, run)
 
 

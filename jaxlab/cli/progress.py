@@ -15,10 +15,16 @@ from jaxlab.study import Progress
 
 
 class Watcher:
-    """A bar on a terminal; elsewhere (a batch job's log) a line every half minute."""
+    """A bar on a terminal; elsewhere (a batch job's log) a line every half minute.
 
-    def __init__(self, name: str, signals: Signals | None = None):
-        self.signals = signals
+    Args:
+        name: of what is in progress.
+        signals: are notified of the phase.
+        intro: a line to print once it has begun: until then bad input may still be refused.
+    """
+
+    def __init__(self, name: str, signals: Signals | None = None, intro: str = ""):
+        self.signals, self.intro = signals, intro
         console = Console(stderr=True)
         self.console, self.name, self.said = console, name, time.monotonic()
         self.bar = Bar(
@@ -42,6 +48,9 @@ class Watcher:
         if self.signals is not None:
             self.signals.training = progress.phase == "training"
             self.signals.over = progress.phase == "done"
+        if self.intro:
+            self.console.print(f"{self.name}: {self.intro}", markup=False, highlight=False, soft_wrap=True)
+            self.intro = ""
         words = describe(progress)
         training = progress.phase in ("training", "done")
         self.bar.update(

@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from jaxlab.datasets._arrays import from_arrays, from_npz
+from jaxlab.datasets._arrays import ARRAY_OPTIONS, from_arrays, from_npz
 from jaxlab.datasets._cifar10 import cifar10
 from jaxlab.datasets._digits import digits, rotated_digits
 from jaxlab.datasets._fashion_mnist import fashion_mnist
 from jaxlab.datasets._mnist1d import mnist1d
 from jaxlab.datasets.augment import AUGMENTATIONS, flip, shift
-from jaxlab.datasets.dataset import Dataset, Split
+from jaxlab.datasets.dataset import Dataset, Split, prepared
 from jaxlab.datasets.options import modify
 from jaxlab.errors import InputError, did_you_mean
 
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "mnist1d",
     "modify",
+    "prepared",
     "rotated_digits",
     "shift",
 ]
@@ -44,7 +45,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def load(name: str, **options: Any) -> Dataset:
+def load(name: Any, **options: Any) -> Dataset:
     """A data set by name: ``modify(DATASETS[name](**own), **common)``.
 
     Args:
@@ -55,10 +56,9 @@ def load(name: str, **options: Any) -> Dataset:
         InputError: for an unknown name or option, a required option that is missing, and as the two functions
             do.
     """
-    if name not in DATASETS:
-        raise InputError(
-            "dataset", name, f"{did_you_mean(name, DATASETS)}known data sets are {', '.join(DATASETS)}"
-        )
+    if not isinstance(name, str) or name not in DATASETS:
+        hint = did_you_mean(name, DATASETS) if isinstance(name, str) else ""
+        raise InputError("dataset", name, f"{hint}known data sets are {', '.join(DATASETS)}")
     own, required = _options(DATASETS[name])
     common, _ = _options(modify)
     for option, value in options.items():
@@ -70,7 +70,10 @@ def load(name: str, **options: Any) -> Dataset:
     for option in required:
         if option not in options:
             raise InputError(option, None, f"{name} needs it; give {option}")
-    dataset = DATASETS[name](**{option: options[option] for option in own if option in options})
+    given = {option: options[option] for option in own if option in options}
+    if "scale" in own and ("input_range" in options or "standardize" in options):
+        given.setdefault("scale", 1.0)  # another scale follows from these: none is guessed
+    dataset = DATASETS[name](**given)
     return modify(dataset, **{option: options[option] for option in common if option in options})
 
 
@@ -79,8 +82,7 @@ def _options(function: Callable[..., Dataset]) -> tuple[dict[str, inspect.Parame
     parameters = dict(inspect.signature(function).parameters)
     if function is from_npz:
         del parameters["options"]
-        passed_on = inspect.signature(from_arrays).parameters.values()
-        parameters |= {each.name: each for each in passed_on if each.kind is each.KEYWORD_ONLY}
+        parameters |= ARRAY_OPTIONS
     parameters.pop("dataset", None)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     return parameters, required

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import inspect
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets.dataset import SPLITS, Dataset, Split, check_examples
+from jaxlab.datasets import checks
+from jaxlab.datasets.conversion import CHANNELS, TARGETS, Reading, convert
+from jaxlab.datasets.dataset import SPLITS, Dataset, Split, check_classes, check_split
 from jaxlab.datasets.draws import check_seed, stratified_order
-from jaxlab.errors import InputError
+from jaxlab.datasets.guesses import count_classes, doubts
+from jaxlab.errors import InputError, did_you_mean
 
 
 def from_arrays(
@@ -20,17 +24,20 @@ def from_arrays(
     test: Any = None,
     validation: Any = None,
     *,
-    classes: int | None = None,
+    classes: Any = None,
+    targets: Any = "auto",
+    first_label: Any = None,
+    channels: Any = "auto",
+    add_channel: Any = False,
+    scale: Any = None,
+    shift: Any = 0.0,
     validation_fraction: Any = 0.1,
     test_fraction: Any = 0.1,
     split_seed: Any = 0,
-    add_channel: bool = False,
-    scale: float | int | None = None,
-    shift: float | int = 0.0,
-    name: str = "arrays",
-    target_units: str = "",
+    name: Any = "arrays",
+    target_units: Any = "",
 ) -> Dataset:
-    """A data set from NumPy or JAX arrays.
+    """A data set from NumPy or JAX arrays, or from what NumPy converts to arrays of real numbers.
 
     Inputs are [N, *spatial, C], channels last. An axis of one channel is added only if ``add_channel`` says
     so, since [N, H, W] might as well be signals of length H with W channels. uint8 is kept, other real
@@ -39,36 +46,57 @@ def from_arrays(
     Integer targets [N] are labels from 0: classification. Float targets [N] or [N, K] are regression; [N]
     becomes [N, 1].
 
+    What is not said is guessed. `Dataset.summary` prints what came of it, and a doubtful guess warns: labels
+    that leave a class without an example, or whole numbers with so many values that they could be counts;
+    floats that could be labels or one-hot rows; an axis that could be the channels in front; inputs so large
+    or so small that they could lack a scale. The warning names the argument that says it.
+
     Args:
         train: a pair (inputs, targets).
         test, validation: likewise. One that is not given is drawn from ``train``, each class in its
-        proportion.
+            proportion. Where both are given, the arrays are not copied.
         classes: number of classes; by default the largest label + 1.
+        targets: "labels" (whole numbers of any type), "numbers" (regression), "one_hot" (rows of zeros and a
+            single one, which become labels), or "auto": by their type.
+        first_label: the label that counts as class 0; by default 0.
+        channels: "last", "first" ([N, C, *spatial], which is rearranged), or "auto": last.
+        add_channel: append an axis of one channel to all inputs.
+        scale, shift: the network sees inputs · scale + shift. Scale is by default 1/255 for uint8, otherwise
+            1.
         validation_fraction, test_fraction: of the examples of ``train`` as given, in (0, 1); used where the
             split is not given.
         split_seed: of that draw.
-        add_channel: append an axis of one channel to all inputs.
-        scale, shift: the network sees inputs · scale + shift. Scale is by default 1/255 for uint8, otherwise
-        1.
         name, target_units: see `Dataset`.
 
     Raises:
-        InputError: for arrays that cannot be converted, and as `Dataset` does.
+        InputError: for arrays that cannot be converted, with a mask or with named fields; for labels of one
+            class only, or of more classes than examples, unless ``classes`` says so; and as `Dataset` does.
     """
-    splits = {"train": train, "validation": validation, "test": test}
-    splits = {field: _convert(field, pair, add_channel) for field, pair in splits.items() if pair is not None}
+    reading = Reading(
+        checks.choice("targets", targets, TARGETS),
+        None if first_label is None else checks.whole("first_label", first_label, 0),
+        checks.choice("channels", channels, CHANNELS),
+        checks.flag("add_channel", add_channel),
+    )
+    classes, split_seed = check_classes(classes), check_seed("split_seed", split_seed)
+    given = {"train": train, "validation": validation, "test": test}
+    splits = {field: convert(field, pair, reading) for field, pair in given.items() if pair is not None}
+    known = classes if classes is not None else count_classes(splits, reading)
+    for field, split in splits.items():  # before the draw, so that an error names what was given
+        check_split(field, split, known)
     fractions = {"validation": validation_fraction, "test": test_fraction}
-    fractions = {field: fraction for field, fraction in fractions.items() if field not in splits}
-    splits |= _draw(splits["train"], fractions, split_seed)
-    labels = [split.targets for split in splits.values() if split.targets.dtype == np.int32]
-    if classes is None and labels:
-        classes = max(2, 1 + max(int(targets.max(initial=0)) for targets in labels))
-    if scale is None:
-        scale = 1 / 255 if splits["train"].inputs.dtype == np.uint8 else 1.0
-    return Dataset(name=name, **splits, classes=classes, scale=scale, shift=shift, target_units=target_units)
+    fractions = {field: _fraction(f"{field}_fraction", value) for field, value in fractions.items()}
+    drawn = _draw(splits, fractions, split_seed)
+    guessed = scale is None
+    if guessed:
+        scale = 1 / 255 if drawn["train"].inputs.dtype == np.uint8 else 1.0
+    data = Dataset(name, **drawn, classes=known, scale=scale, shift=shift, target_units=target_units)
+    for doubt in doubts(data, splits, reading, classes is None, guessed):
+        warnings.warn(doubt, stacklevel=2)
+    return data
 
 
-def from_npz(path: str | os.PathLike[str], **options: Any) -> Dataset:
+def from_npz(path: Any, **options: Any) -> Dataset:
     """A data set from a NumPy ``.npz`` file, read without pickle.
 
     Its keys are ``x_train`` and ``y_train``, and optionally ``x_validation``, ``y_validation``, ``x_test``
@@ -79,10 +107,14 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> Dataset:
         **options: those of `from_arrays`; ``name`` is by default the file's name without its ending.
 
     Raises:
-        InputError: if the file is missing, truncated, not an ``.npz`` file, holds pickled objects or lacks a
-            key; and as `from_arrays` does.
+        InputError: for an unknown option; if the file is missing, truncated, not an ``.npz`` file, holds
+            pickled objects or lacks a key; and as `from_arrays` does.
     """
-    path = Path(path)
+    path = checks.path("path", path)
+    for option, value in options.items():
+        if option not in ARRAY_OPTIONS:
+            remedy = f"{did_you_mean(option, ARRAY_OPTIONS)}options are {', '.join(ARRAY_OPTIONS)}"
+            raise InputError(option, value, remedy)
     if not path.is_file():
         raise InputError("path", str(path), "there is no such file; give the path of an .npz file")
     try:
@@ -97,92 +129,65 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> Dataset:
         raise InputError("path", str(path), f"it is truncated or corrupt ({error}); write it again") from None
     pairs = {split: _pair(path, arrays, split) for split in SPLITS}
     if pairs["train"] is None:
-        raise InputError("path", str(path), "it lacks x_train and y_train; write them with numpy.savez")
+        raise _lacks(path, "x_train and y_train", arrays)
     return from_arrays(**pairs, **{"name": path.stem} | options)
 
 
-def _read_npz(path: Path, loaded: Any) -> dict[str, np.ndarray]:
+#: What `from_npz` takes besides the path.
+ARRAY_OPTIONS = {
+    each.name: each
+    for each in inspect.signature(from_arrays).parameters.values()
+    if each.kind is each.KEYWORD_ONLY
+}
+
+
+def _read_npz(path: Path, loaded: Any) -> dict[str, np.ndarray | None]:
+    """Every key of the file; the array of those that are read."""
     if isinstance(loaded, np.ndarray):
         raise InputError("path", str(path), "it holds one array; write several with numpy.savez")
     with loaded:
         keys = [f"{axis}_{split}" for split in SPLITS for axis in "xy"]
-        return {key: loaded[key] for key in keys if key in loaded}
+        return {key: loaded[key] if key in keys else None for key in loaded.files}
 
 
-def _pair(path: Path, arrays: dict[str, np.ndarray], split: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _pair(path: Path, arrays: dict[str, Any], split: str) -> tuple[np.ndarray, np.ndarray] | None:
     keys = [f"x_{split}", f"y_{split}"]
     missing = [key for key in keys if key not in arrays]
     if len(missing) == 1:
-        raise InputError("path", str(path), f"it lacks {missing[0]}; write both {keys[0]} and {keys[1]}")
+        raise _lacks(path, missing[0], arrays)
     return None if missing else (arrays[keys[0]], arrays[keys[1]])
 
 
-def _convert(field: str, pair: Any, add_channel: bool) -> Split:
-    try:
-        inputs, targets = pair
-    except (TypeError, ValueError):
-        raise InputError(field, type(pair).__name__, "give a pair (inputs, targets)") from None
-    inputs = _real(f"{field}.inputs", inputs)
-    targets = _real(f"{field}.targets", targets)
-    if inputs.dtype != np.uint8:
-        inputs = _to_float32(inputs)
-    if add_channel:
-        inputs = inputs[..., None]
-    if targets.dtype.kind == "f":
-        targets = _to_float32(targets)
-        targets = targets[:, None] if targets.ndim == 1 else targets
-    else:
-        targets = _to_labels(f"{field}.targets", targets)
-    split = Split(inputs, targets)
-    check_examples(field, split)
-    return split
+def _lacks(path: Path, wanted: str, arrays: dict[str, Any]) -> InputError:
+    held = ", ".join(arrays) or "nothing"
+    remedy = f"it lacks {wanted}: it holds {held}; write x_train, y_train, x_test, ... with numpy.savez"
+    return InputError("path", str(path), remedy)
 
 
-def _real(field: str, values: Any) -> np.ndarray:
-    """As a NumPy array of booleans, integers or float; bfloat16 and the like become float32."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise InputError(field, type(values).__name__, "give rows of equal lengths, as one array") from None
-    if array.dtype.kind == "V" and np.can_cast(array.dtype, np.float32):
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "buif":
-        raise InputError(field, array.dtype.name, "give an array of real numbers")
-    return array
+def _fraction(field: str, value: Any) -> float:
+    if not checks.is_number(value) or not 0 < value < 1:
+        split = field.removesuffix("_fraction")
+        raise InputError(field, value, f"give a fraction above 0 and below 1, or give {split}")
+    return float(value)
 
 
-def _to_float32(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what overflows is infinite, and an error of Dataset
-        return np.asarray(array, np.float32)
-
-
-def _to_labels(field: str, targets: np.ndarray) -> np.ndarray:
-    if targets.ndim != 1:
-        remedy = "give integer labels as [N]; for regression convert the targets to float"
-        raise InputError(field, targets.shape, remedy)
-    for label in (targets.min(initial=0), targets.max(initial=0)):
-        if not 0 <= label < 2**31 - 1:  # before the cast to int32, which would wrap
-            raise InputError(
-                field, int(label), "give labels from 0; for regression convert the targets to float"
-            )
-    return targets.astype(np.int32)
-
-
-def _draw(train: Split, fractions: dict[str, Any], split_seed: Any) -> dict[str, Split]:
-    """Splits of these fractions drawn from ``train``, and what is left of it."""
-    order = stratified_order(check_seed("split_seed", split_seed), "split", train.targets)
-    splits = {}
-    for field, fraction in fractions.items():
-        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
-            raise InputError(
-                f"{field}_fraction", fraction, f"give a fraction above 0 and below 1, or give {field}"
-            )
-        size = max(1, round(fraction * len(train.targets)))
+def _draw(given: dict[str, Split], fractions: dict[str, float], split_seed: int) -> dict[str, Split]:
+    """All splits: those given, and the others drawn from the training split as it was given."""
+    missing = [field for field in fractions if field not in given]
+    if not missing:
+        return given
+    train = given["train"]
+    order = stratified_order(split_seed, "split", train.targets)
+    splits = dict(given)
+    for field in missing:
+        size = max(1, round(fractions[field] * len(train.targets)))
         if size >= len(order):
             raise InputError(
-                f"{field}_fraction", fraction, "it leaves nothing to train on; give less, or more data"
+                f"{field}_fraction",
+                fractions[field],
+                f"it leaves nothing to train on of {len(train.targets)} examples; give less, or more data",
             )
         taken, order = np.sort(order[:size]), order[size:]
         splits[field] = Split(train.inputs[taken], train.targets[taken])
     kept = np.sort(order)
-    return {"train": Split(train.inputs[kept], train.targets[kept])} | splits
+    return splits | {"train": Split(train.inputs[kept], train.targets[kept])}

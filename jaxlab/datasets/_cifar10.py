@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jaxlab.datasets import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.files import cache_folder, fetch, find, read
 from jaxlab.errors import InputError
@@ -25,7 +26,7 @@ BYTES = 1 + 3 * 32 * 32
 REMEDY = "replace it by a fresh copy of the binary version"
 
 
-def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = False, url: str = URL) -> Dataset:
+def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Dataset:
     """CIFAR-10: 32×32 colour images of ten classes (Krizhevsky 2009).
 
     Splits 45,000/5,000/10,000: validation is the second half of ``data_batch_5.bin``, test is
@@ -43,7 +44,11 @@ def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = False
     Raises:
         InputError: naming the file that is missing, truncated or corrupt.
     """
-    batches = [_decode(*batch) for batch in _batches(folder, download, url)]
+    folder = None if folder is None else checks.path("folder", folder)
+    batches = [
+        _decode(*batch)
+        for batch in _batches(folder, checks.flag("download", download), checks.text("url", url))
+    ]
     inputs = np.concatenate([inputs for inputs, _ in batches[:-1]])
     targets = np.concatenate([targets for _, targets in batches[:-1]])
     validation = RECORDS // 2
@@ -57,9 +62,9 @@ def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = False
     )
 
 
-def _batches(folder: str | os.PathLike[str] | None, download: bool, url: str) -> list[tuple[str, bytes]]:
+def _batches(folder: Path | None, download: bool, url: str) -> list[tuple[str, bytes]]:
     """Name and content of the five training files and the test file."""
-    root = Path(folder) if folder is not None else cache_folder()
+    root = folder if folder is not None else cache_folder()
     for place in [] if root is None else [root, root / INNER]:
         if find([place], [*TRAIN, TEST]):
             return [_read_batch(place / name) for name in [*TRAIN, TEST]]

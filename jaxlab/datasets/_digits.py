@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.datasets import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.draws import check_seed, stratified_order, uniform
 from jaxlab.errors import InputError
@@ -59,10 +60,9 @@ def rotated_digits(
     Raises:
         InputError: for a value out of range.
     """
-    if isinstance(max_angle, bool) or not isinstance(max_angle, int | float) or not 0 < max_angle <= 180:
+    if not checks.is_number(max_angle) or not 0 < max_angle <= 180:
         raise InputError("max_angle", max_angle, "give degrees above 0 and up to 180")
-    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-        raise InputError("copies", copies, "give an integer >= 1")
+    copies = checks.whole("copies", copies, 1)
     angle_seed = check_seed("angle_seed", angle_seed)
     images, labels = _stored()
     splits = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jaxlab.datasets import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.files import cache_folder, check_sha256, fetch, find, read
 from jaxlab.errors import InputError
@@ -37,9 +38,7 @@ FILES = {
 }
 
 
-def fashion_mnist(
-    folder: str | os.PathLike[str] | None = None, download: bool = False, url: str = URL
-) -> Dataset:
+def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> Dataset:
     """Fashion-MNIST: 28×28 grey images of ten kinds of clothing (Xiao, Rasul & Vollgraf 2017; MIT licence).
 
     Splits 50,000/10,000/10,000: validation is the last 10,000 of the published training set, test the
@@ -56,6 +55,8 @@ def fashion_mnist(
     Raises:
         InputError: naming the file that is missing, truncated, corrupt, or not the published one.
     """
+    folder = None if folder is None else checks.path("folder", folder)
+    download, url = checks.flag("download", download), checks.text("url", url)
     arrays = {name: _load(name, folder, download, url) for name in FILES}
     inputs = arrays["train-images-idx3-ubyte"][..., None]
     targets = arrays["train-labels-idx1-ubyte"].astype(np.int32)
@@ -72,9 +73,9 @@ def fashion_mnist(
     )
 
 
-def _load(name: str, folder: str | os.PathLike[str] | None, download: bool, url: str) -> np.ndarray:
+def _load(name: str, folder: Path | None, download: bool, url: str) -> np.ndarray:
     cache = cache_folder()
-    folders = [Path(folder)] if folder is not None else [DEBIAN, *([cache] if cache else [])]
+    folders = [folder] if folder is not None else [DEBIAN, *([cache] if cache else [])]
     path = find(folders, [name, f"{name}.gz"])
     if path is None and folder is not None:
         raise InputError(

@@ -34,9 +34,11 @@ def mnist1d(data_seed: Any = 42) -> Dataset:
         data_seed: of the generator; another gives fresh data of the same distribution.
 
     Raises:
-        InputError: if the package is missing or the seed is not an integer >= 0.
+        InputError: if the package is missing or the seed is not an integer from 0 to 2³² − 2.
     """
     data_seed = check_seed("data_seed", data_seed)
+    if data_seed >= 2**32 - 1:  # the package seeds NumPy with it and with the next number
+        raise InputError("data_seed", data_seed, "give an integer below 2**32 - 1")
     generator = _package()
     published = _generate(generator, seed=data_seed)
     extra = _generate(generator, seed=data_seed + 1, num_samples=VALIDATION, train_split=1.0)

@@ -1,7 +1,6 @@
 """The data of a study: fixed splits as host arrays, checked once when they are put together."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlab.datasets import checks
+from jaxlab.datasets.describe import describe
 from jaxlab.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -37,39 +38,44 @@ class Dataset:
         name: what the data set is called in results.
         train, validation, test: the splits; of one input shape, one dtype and one kind of target.
         classes: number of classes, or None for regression.
-        scale, shift: of `prepare`.
+        scale, shift: numbers, of `prepare`.
         target_units: of regression targets, e.g. ``"degree"``.
 
     Raises:
-        InputError: for a split that is empty, of a wrong dtype or number of dimensions, of another shape than
-            the training split, with more or fewer targets than inputs, with a NaN or infinity, or with a
-            label that is not one of the classes.
+        InputError: for an argument of another type; for a split that is empty, masked, of a wrong dtype or
+            number of dimensions, of another shape than the training split, with more or fewer targets than
+            inputs, with a NaN or infinity, or with a label that is not one of the classes.
     """
 
-    name: str
+    name: Any
     train: Split
     validation: Split
     test: Split
-    classes: int | None
-    scale: float | int = 1.0
-    shift: float | int = 0.0
-    target_units: str = ""
+    classes: Any
+    scale: Any = 1.0
+    shift: Any = 0.0
+    target_units: Any = ""
 
     def __post_init__(self):
-        if self.classes is not None and self.classes < 2:
-            raise InputError("classes", self.classes, "give at least 2, or None for regression")
-        if not (math.isfinite(self.scale) and self.scale != 0):
-            raise InputError("scale", self.scale, "give a finite number other than 0")
-        if not math.isfinite(self.shift):
-            raise InputError("shift", self.shift, "give a finite number")
+        checks.text("name", self.name)
+        checks.text("target_units", self.target_units)
+        object.__setattr__(self, "classes", check_classes(self.classes))
+        check_affine(self.scale, self.shift)
         for field in SPLITS:
             split = getattr(self, field)
-            for part in Split._fields:
-                _check_array(f"{field}.{part}", getattr(split, part))
-            check_examples(field, split)
-            _check_inputs(f"{field}.inputs", split.inputs)
-            _check_targets(f"{field}.targets", split.targets, self.classes)
+            check_split(field, split, self.classes)
             _check_like_train(field, split, self.train)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.summary()}>"
+
+    def summary(self) -> str:
+        """What the data are, in one line: sizes, types, ranges, classes.
+
+        >>> datasets.digits().summary()
+        'train 1,077 × 8×8×1 uint8 in [0, 16], seen as [0, 1], 10 classes, largest 10 %; validation 360; test 360'
+        """
+        return describe(self)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -83,7 +89,7 @@ class Dataset:
 
     def prepare(self, inputs: jax.typing.ArrayLike) -> jax.Array:
         """``inputs * scale + shift`` in float32, of the shape of ``inputs``; for use inside the step."""
-        return jnp.asarray(inputs).astype(jnp.float32) * jnp.float32(self.scale) + jnp.float32(self.shift)
+        return prepared(inputs, self.scale, self.shift)
 
     def fingerprint(self) -> str:
         """SHA-256 of every field and array (values, shape, dtype), in hexadecimal: the identity of the data."""
@@ -95,6 +101,40 @@ class Dataset:
                 digest.update(repr((array.dtype.name, array.shape)).encode())
                 digest.update(little_endian.data)
         return digest.hexdigest()
+
+
+def prepared(inputs: jax.typing.ArrayLike, scale: float | int, shift: float | int) -> jax.Array:
+    """``inputs * scale + shift`` in float32; see `Dataset.prepare`."""
+    return jnp.asarray(inputs).astype(jnp.float32) * jnp.float32(scale) + jnp.float32(shift)
+
+
+def check_classes(classes: Any) -> int | None:
+    """A number of classes, or None for regression."""
+    if classes is None:
+        return None
+    return checks.whole("classes", classes, 2, "give a whole number, at least 2, or None for regression")
+
+
+def check_affine(scale: Any, shift: Any) -> None:
+    """`InputError` unless both are numbers that float32 holds, and ``scale`` is not 0 there."""
+    for field, value, remedy in (
+        ("scale", scale, "give a finite number other than 0"),
+        ("shift", shift, "give a finite number"),
+    ):
+        checks.number(field, value, remedy)
+        with np.errstate(over="ignore"):
+            seen = np.float32(value)
+        if not np.isfinite(seen) or (field == "scale" and seen == 0):
+            raise InputError(field, value, f"{remedy}, in float32")
+
+
+def check_split(field: str, split: Split, classes: int | None) -> None:
+    """`InputError` unless the split is one of a `Dataset` with so many classes."""
+    for part, array in zip(Split._fields, split, strict=True):
+        _check_array(f"{field}.{part}", array)
+    check_examples(field, split)
+    _check_inputs(f"{field}.inputs", split.inputs)
+    _check_targets(f"{field}.targets", split.targets, classes)
 
 
 def check_examples(field: str, split: Split) -> None:
@@ -114,6 +154,14 @@ def check_examples(field: str, split: Split) -> None:
 def _check_array(field: str, array: Any) -> None:
     if not isinstance(array, np.ndarray):
         remedy = "give a NumPy array, or use from_arrays, which converts"
+        raise InputError(field, type(array).__name__, remedy)
+    check_unmasked(field, array)
+
+
+def check_unmasked(field: str, array: Any) -> None:
+    """`InputError` for an array with a mask, which a network cannot see."""
+    if isinstance(array, np.ma.MaskedArray):
+        remedy = "a mask would be lost: drop the masked examples, or fill them with array.filled(value)"
         raise InputError(field, type(array).__name__, remedy)
 
 
@@ -139,7 +187,8 @@ def _check_targets(field: str, targets: np.ndarray, classes: int | None) -> None
 
 
 def _check_finite(field: str, array: np.ndarray) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    # The extremes show NaN and infinity without an array of flags as large as the data.
+    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         first = np.argwhere(~np.isfinite(array))[0]
         place = ", ".join(str(i) for i in first)
         raise InputError(f"{field}[{place}]", float(array[tuple(first)]), "remove NaN and infinite values")

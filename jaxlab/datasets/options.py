@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.datasets import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.draws import check_seed, permutation, stratified_order, uniform
 from jaxlab.errors import InputError
@@ -54,8 +55,7 @@ def modify(
 
 
 def _affine(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float | int, float | int]:
-    if not isinstance(standardize, bool):
-        raise InputError("standardize", standardize, "give true or false")
+    standardize = checks.flag("standardize", standardize)
     if input_range is None and not standardize:
         return dataset.scale, dataset.shift
     if input_range is not None and standardize:
@@ -75,12 +75,15 @@ def _affine(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float
 def _check_range(input_range: Any) -> tuple[float, float]:
     remedy = "give two finite numbers (low, high) with low < high"
     try:
-        low, high = (float(bound) for bound in input_range)
+        low, high = input_range
     except (TypeError, ValueError):
         raise InputError("input_range", input_range, remedy) from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    for bound in (low, high):
+        if not checks.is_number(bound) or not math.isfinite(bound):
+            raise InputError("input_range", input_range, remedy)
+    if not low < high:
         raise InputError("input_range", input_range, remedy)
-    return low, high
+    return float(low), float(high)
 
 
 def _keep(train: Split, subset: Any, seed: int) -> Split:
@@ -114,8 +117,7 @@ def _contaminate(train: Split, fraction: Any, size: Any, classes: int | None, se
         raise InputError(
             "outliers", fraction, "leave it out for classification; label_noise changes its labels"
         )
-    if not _is_number(size) or not math.isfinite(size):
-        raise InputError("outlier_size", size, "give a finite number to add, in units of the targets")
+    checks.number("outlier_size", size, "give a finite number to add, in units of the targets")
     targets = train.targets.copy()
     targets[chosen] += np.float32(size)
     return train._replace(targets=targets)
@@ -123,10 +125,6 @@ def _contaminate(train: Split, fraction: Any, size: Any, classes: int | None, se
 
 def _choose(field: str, fraction: Any, n: int, seed: int) -> np.ndarray:
     """The indices of a random ``fraction`` of n examples."""
-    if not _is_number(fraction) or not 0 <= fraction <= 1:
+    if not checks.is_number(fraction) or not 0 <= fraction <= 1:
         raise InputError(field, fraction, "give a fraction between 0 and 1")
     return permutation(seed, field, n)[: round(fraction * n)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -152,5 +152,17 @@ def _piece(call: Call) -> Piece:
 
 
 def placed(shared: Any, pack: Pack) -> Any:
-    """What all trials share, whole on each device of a pack, in the dtypes that are stored: uint8 stays uint8."""
-    return jax.device_put(jax.tree.map(on_device, shared), pack.replicated)
+    """What all trials share, whole on each device of a pack, in the dtypes that are stored: uint8 stays uint8.
+
+    The host devices of a CPU read one copy.
+    """
+    first, *others = pack.mesh.devices.flat
+
+    def place(leaf: Any) -> jax.Array:
+        leaf = on_device(leaf)
+        if others and first.platform == "cpu" and isinstance(leaf, np.ndarray):
+            # JAX copies what NumPy allocated, once for each device, and aliases memory that is aligned as its own is.
+            leaf = np.asarray(jax.device_put(leaf, first))
+        return jax.device_put(leaf, pack.replicated)
+
+    return jax.tree.map(place, shared)

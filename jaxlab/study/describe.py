@@ -67,7 +67,7 @@ def specification(study: Any) -> dict[str, Any]:
     """Everything that decides the numbers but the settings, which are the coordinates; and nothing else."""
     return {
         "name": study.name,
-        "data": _data(study),
+        "data": _data(study) | _seen(study),
         "epochs": study.epochs,
         "data_seed": study.data_seed,
         "trial": plain(study.trial),
@@ -148,6 +148,11 @@ def varied(groups: Sequence[Group]) -> list[str]:
 
 def _rules(study: Any) -> list[Any]:
     return [plain_rule(rule, plain) for rule in study.rules]
+
+
+def _seen(study: Any) -> dict[str, float]:
+    """How stored inputs become what the network sees; also part of the data's fingerprint."""
+    return {} if study.data is None else {"scale": float(study.data.scale), "shift": float(study.data.shift)}
 
 
 def _data(study: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A trained model, from the weights that a run kept."""
 
+import functools
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +11,12 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxlab.datasets import prepared
 from jaxlab.engine import to_device, unflat
 from jaxlab.errors import InputError
 from jaxlab.store import RunFolder, as_type, read_weights
 from jaxlab.study.build import model_of
+from jaxlab.study.checks import one_of
 from jaxlab.study.fields import checked_configuration
 from jaxlab.study.resolve import traced_values
 from jaxlab.trial import Configuration, Hyperparameters, build_model
@@ -31,11 +35,16 @@ def load_model(
     weights: str | None = None,
     *,
     functions: dict[str, Callable] | None = None,
+    inputs: str | None = None,
 ) -> nnx.Module:
     """The model of one trial as it was trained, in evaluation mode.
 
-    >>> model = jaxlab.load_model("runs/fashion", 12)
-    >>> outputs, activations = model(data.prepare(data.test.inputs))
+    >>> model = jaxlab.load_model("runs/fashion", 12, inputs="raw")
+    >>> outputs, activations = model(data.test.inputs)
+
+    The network was trained on stored inputs · scale + shift, and both numbers belong to the data set. A model of
+    "prepared" inputs wants that done first, by `Dataset.prepare`: without it the outputs are plausible and wrong. A
+    model of "raw" inputs does it itself.
 
     Nothing in the run folder is executed: functions of your own that the model was built with are given again.
 
@@ -44,13 +53,17 @@ def load_model(
         trial: its number along the results' dimension ``trial``, or its ``trial_id``.
         weights: "best", of the epoch with the best validation metric, or "last"; by default the best that were kept.
         functions: configuration fields that were functions of your own, such as ``{"model": build}``.
+        inputs: what the module is called with: "prepared" inputs, or "raw" ones as the data set stores them. By
+            default prepared, and the log notes once that they have to be, unless scale is 1 and shift 0.
 
     Returns:
-        the module; a built-in one returns ``(outputs, activations)`` of prepared inputs, see `Dataset.prepare`.
+        the module; a built-in one returns ``(outputs, activations)``.
 
     Raises:
         InputError: there is no such run or trial, no weights were kept, or they are of another model.
     """
+    if inputs is not None:
+        one_of(("prepared", "raw"), "kind of input")("inputs", inputs)
     folder = RunFolder(run)
     description = folder.describe()
     number = _number(trial, description["coordinates"]["trial_id"])
@@ -64,7 +77,40 @@ def load_model(
     if "input_shape" not in data:
         raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
     shapes = Shapes(tuple(data["input_shape"]), data["outputs"])
-    return _model(configuration, hyperparameters, shapes, found)
+    model = _model(configuration, hyperparameters, shapes, found)
+    return _of_inputs(model, inputs, data.get("scale"), data.get("shift"))
+
+
+class OfRaw(nnx.Module):
+    """A model called with inputs as a data set stores them."""
+
+    def __init__(self, model: nnx.Module, scale: float, shift: float):
+        self.model, self.scale, self.shift = model, scale, shift
+
+    def __call__(self, inputs: jax.typing.ArrayLike) -> Any:
+        return self.model(prepared(inputs, self.scale, self.shift))
+
+
+def _of_inputs(model: nnx.Module, inputs: str | None, scale: float | None, shift: float | None) -> nnx.Module:
+    if inputs == "raw":
+        if scale is None or shift is None:
+            remedy = "this run does not say its scale and shift: take prepared inputs, and Dataset.prepare"
+            raise InputError("inputs", inputs, remedy)
+        model = OfRaw(model, scale, shift)
+        model.eval()
+    elif inputs is None and (scale, shift) != (1, 0):
+        _note_preparation(scale, shift)
+    return model
+
+
+@functools.cache
+def _note_preparation(scale: float | None, shift: float | None) -> None:
+    how = "stored inputs * scale + shift" if scale is None else f"stored inputs * {scale:g} + {shift:g}"
+    logging.getLogger("jaxlab").warning(
+        "a loaded model takes prepared inputs, %s: call it with data.prepare(inputs), or load it with "
+        'inputs="raw" (inputs="prepared" silences this)',
+        how,
+    )
 
 
 def _model(

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import units, zero_fraction
-from jaxlab.errors import InputError
 from jaxlab.trial.network import Network
 from jaxlab.trial.order import padded_batches
 from jaxlab.trial.protocol import Record, Variable
@@ -38,10 +37,7 @@ def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: b
             state.parameters, state.rest, prepare(jnp.take(inputs, index_B, axis=0)), train=False
         )
         labels = jnp.take(targets, index_B, axis=0)
-        values = {
-            name: _per_example(name, function(outputs, labels), valid_B)
-            for name, function in functions.items()
-        }
+        values = {name: function(outputs, labels) for name, function in functions.items()}
         sums = {name: sums[name] + jnp.sum(jnp.where(valid_B, value, 0)) for name, value in values.items()}
         counts = {
             layer: units.update(counts[layer], activations[layer], valid_B, layer in network.examples_last)
@@ -61,13 +57,6 @@ def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: b
     (sums, counts), _ = jax.lax.scan(body, start, (jnp.asarray(index_NxB), jnp.asarray(valid_NxB)))
     means = {name: total / len(targets) for name, total in sums.items()}
     return means, counts
-
-
-def _per_example(name: str, values: jax.Array, valid_B: jax.Array) -> jax.Array:
-    if jnp.shape(values) != valid_B.shape:
-        field = "configuration.loss" if name == "loss" else "configuration.metrics"
-        raise InputError(field, name, f"must return one value per example [B], not shape {jnp.shape(values)}")
-    return values
 
 
 def _named(evaluation: Evaluation, means: dict[str, jax.Array], prefix: str) -> Record:

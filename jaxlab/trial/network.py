@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxlab.datasets import Dataset
+from jaxlab.errors import InputError
 from jaxlab.models import CNN, use_fast_convolutions
+from jaxlab.trial.checks import MISMATCH, check_batch, outputs_and_activations, reason
 from jaxlab.trial.settings import Configuration, Hyperparameters
 
 
@@ -19,6 +21,7 @@ class Network(NamedTuple):
     Attributes:
         init: ``hyperparameters -> (parameters, rest)``; the draws depend on ``hyperparameters.seed`` alone.
         apply: ``(parameters, rest, inputs, train) -> (outputs, activations, rest)``; ``train`` is a Python bool.
+        outputs: shape and dtype of the outputs for one batch.
         layers: shape of each layer's post-activations for one batch, by the layer's name, in the model's order.
         stateless: the model's state is its parameters alone: no statistics, no random keys.
         examples_last: the layers whose post-activations are transposes of arrays with the examples along the last axis;
@@ -27,6 +30,7 @@ class Network(NamedTuple):
 
     init: Callable[..., tuple[Any, Any]]
     apply: Callable[..., tuple[jax.Array, dict[str, jax.Array], Any]]
+    outputs: jax.ShapeDtypeStruct
     layers: dict[str, tuple[int, ...]]
     stateless: bool
     examples_last: frozenset[str] = frozenset()
@@ -40,7 +44,11 @@ def build_model(
 ) -> nnx.Module:
     """The model as it is trained: drawn from ``hyperparameters.seed``, with its convolutions lowered."""
     rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
-    return use_fast_convolutions(model(configuration, hyperparameters, rngs), convolution)
+    built = model(configuration, hyperparameters, rngs)
+    if not isinstance(built, nnx.Module):
+        remedy = f"must return a flax.nnx.Module, not {type(built).__name__}"
+        raise InputError("configuration.model", _name(model), remedy)
+    return use_fast_convolutions(built, convolution)
 
 
 def network_of(
@@ -64,8 +72,7 @@ def network_of(
         # A copy: the variables given may belong to an outer trace, where batch norm may not write to them.
         module = nnx.merge(graph, parameters, rest, copy=True)
         (module.train if train else module.eval)()
-        result = module(inputs)
-        outputs, activations = result if isinstance(result, tuple) else (result, {})
+        outputs, activations = outputs_and_activations(module(inputs))
         _, _, rest = nnx.split(module, nnx.Param, ...)
         return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), activations, rest
 
@@ -73,11 +80,22 @@ def network_of(
 
     def look(parameters, rest, inputs):
         outputs, activations, _ = apply(parameters, rest, data.prepare(inputs), train=False)
+        check_batch(outputs, activations, len(inputs))
         layers.update({name: jnp.shape(value) for name, value in activations.items()})
         return outputs
 
     module = nnx.merge(graph, parameters, rest)
     own = frozenset(module.examples_last) if isinstance(module, CNN) else frozenset()
     inputs = jax.ShapeDtypeStruct((2, *data.input_shape), data.train.inputs.dtype)
-    jax.eval_shape(look, parameters, rest, inputs)
-    return Network(init, apply, layers, not jax.tree.leaves(rest), own)
+    try:
+        outputs = jax.eval_shape(look, parameters, rest, inputs)
+    except InputError:
+        raise
+    except MISMATCH as error:
+        remedy = f"fails on inputs float32 {list(inputs.shape)}: {reason(error)}"
+        raise InputError("configuration.model", _name(model), remedy) from error
+    return Network(init, apply, outputs, layers, not jax.tree.leaves(rest), own)
+
+
+def _name(model: Callable) -> str:
+    return getattr(model, "__name__", "model")

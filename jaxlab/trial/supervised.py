@@ -13,6 +13,7 @@ import optax
 
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
+from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
@@ -38,8 +39,11 @@ def supervised(
         configuration: passed to ``task.model`` and ``task.optimizer``.
         example: the names of the hyperparameters, with any values; only shapes and dtypes are used.
         data: gives the shapes; the arrays themselves come as ``shared``, see `shared_arrays`.
+
+    Raises:
+        InputError: the model's outputs do not fit the data, or the loss and the metrics do not fit both.
     """
-    network = network_of(task.model, configuration, example, data, task.convolution)
+    network = _network(task, configuration, example, data)
     backend = jax.default_backend()
     at_once = evaluation_size(task.evaluation_batch_size, network.layers, backend)
     evaluation = Evaluation(task, network, data.prepare, at_once)
@@ -79,6 +83,15 @@ def supervised(
 
     own = _variables(task, data), {"layer": tuple(network.layers)}, sample, _weights(task)
     return Trial(init, *(_at_precision(task.precision, each) for each in (train_segment, evaluate)), *own)
+
+
+def _network(
+    task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
+) -> Network:
+    """The model, whose outputs fit the data."""
+    network = network_of(task.model, configuration, example, data, task.convolution)
+    check_fit(task, network.outputs, data)
+    return network
 
 
 def _at_precision(precision: str, function: Callable) -> Callable:

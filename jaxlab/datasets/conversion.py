@@ -1,0 +1,125 @@
+"""From what a person gives to the arrays of a split."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlab.datasets.dataset import Split, check_examples, check_unmasked
+from jaxlab.errors import InputError
+
+TARGETS = ("auto", "labels", "numbers", "one_hot")
+CHANNELS = ("auto", "last", "first")
+
+
+class Reading(NamedTuple):
+    """How arrays are to be read, see `from_arrays`."""
+
+    targets: str
+    first_label: int | None
+    channels: str
+    add_channel: bool
+
+
+def convert(field: str, pair: Any, reading: Reading) -> Split:
+    """A split of the dtypes and axes of a `Dataset`; nothing is copied that has them already."""
+    try:
+        inputs, targets = pair
+    except (TypeError, ValueError):
+        raise InputError(field, type(pair).__name__, "give a pair (inputs, targets)") from None
+    inputs = _inputs(f"{field}.inputs", _real(f"{field}.inputs", inputs), reading)
+    targets = _targets(f"{field}.targets", _real(f"{field}.targets", targets), reading)
+    split = Split(inputs, targets)
+    check_examples(field, split)
+    return split
+
+
+def _inputs(field: str, inputs: np.ndarray, reading: Reading) -> np.ndarray:
+    if inputs.dtype != np.uint8:
+        inputs = _to_float32(inputs)
+    if reading.channels == "first":
+        if reading.add_channel:
+            raise InputError("add_channel", True, 'leave it out, or channels = "first"')
+        if inputs.ndim < 3:
+            raise InputError(field, inputs.shape, 'give [N, C, *spatial], or leave out channels = "first"')
+        return np.ascontiguousarray(np.moveaxis(inputs, 1, -1))
+    return inputs[..., None] if reading.add_channel else inputs
+
+
+def _targets(field: str, targets: np.ndarray, reading: Reading) -> np.ndarray:
+    if reading.targets == "one_hot":
+        return _from_one_hot(field, targets)
+    floating = targets.dtype.kind == "f"
+    if reading.targets == "numbers" or (reading.targets == "auto" and floating):
+        numbers = _to_float32(targets)
+        return numbers[:, None] if numbers.ndim == 1 else numbers
+    if floating and not (targets == np.floor(targets)).all():
+        (first, *_) = targets[targets != np.floor(targets)].tolist()
+        raise InputError(field, first, "labels are whole numbers: correct it, or leave out targets")
+    return _to_labels(field, targets, reading.first_label or 0)
+
+
+_REMEDIES = {
+    "O": "convert them to one type, e.g. array.astype(np.float32)",
+    "c": "real and imaginary part may be two channels",
+    "M": "e.g. seconds since a start, (array - array.min()) / np.timedelta64(1, 's')",
+    "m": "e.g. seconds, array / np.timedelta64(1, 's')",
+    "V": "named fields become columns with numpy.lib.recfunctions.structured_to_unstructured",
+}
+_OF_TEXT = {"inputs": "encode text first", "targets": "labels: np.unique(array, return_inverse=True)[1]"}
+
+
+def _real(field: str, values: Any) -> np.ndarray:
+    """As a NumPy array of booleans, integers or float; bfloat16 and the like become float32."""
+    check_unmasked(field, values)
+    for each in values if isinstance(values, list | tuple) else ():
+        check_unmasked(field, each)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(field, type(values).__name__, "give rows of equal lengths, as one array") from None
+    except Exception as error:  # whatever another library's array raises, on another device for example
+        reason = " ".join(str(error).split())
+        remedy = f"NumPy cannot read it ({reason}); convert it to a NumPy array first"
+        raise InputError(field, type(values).__name__, remedy) from None
+    if array.dtype.kind == "V" and array.dtype.names is None and np.can_cast(array.dtype, np.float32):
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "buif":
+        shown = array.dtype.name if array.dtype.names is None else str(array.dtype)
+        how = _REMEDIES.get(array.dtype.kind, _OF_TEXT[field.rpartition(".")[2]])
+        raise InputError(field, shown, f"give an array of real numbers; {how}")
+    return array
+
+
+def _to_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows is infinite, and an error of Dataset
+        return np.asarray(array, np.float32)
+
+
+def _from_one_hot(field: str, targets: np.ndarray) -> np.ndarray:
+    if targets.ndim != 2 or targets.shape[1] < 2:
+        raise InputError(field, targets.shape, "give one-hot rows [N, classes]")
+    wrong = np.flatnonzero(~one_hot_rows(targets))
+    if len(wrong):
+        row = targets[wrong[0]].tolist()
+        raise InputError(f"{field}[{wrong[0]}]", row, "a one-hot row is a single 1 among zeros")
+    return targets.argmax(axis=1).astype(np.int32)
+
+
+def one_hot_rows(targets: np.ndarray) -> np.ndarray:
+    """Which rows are a single 1 among zeros, bool [N]."""
+    return ((targets == 0) | (targets == 1)).all(axis=1) & ((targets == 1).sum(axis=1) == 1)
+
+
+def _to_labels(field: str, targets: np.ndarray, first: int) -> np.ndarray:
+    if targets.ndim != 1:
+        remedy = 'give integer labels as [N], or say targets = "one_hot", or "numbers" for regression'
+        raise InputError(field, targets.shape, remedy)
+    if targets.size == 0:
+        return targets.astype(np.int32)
+    for label in (targets.min(), targets.max()):
+        if not first <= label < 2**31 - 1:  # before the cast to int32, which would wrap
+            remedy = f'give labels from {first}, or say targets = "numbers" for regression'
+            raise InputError(field, label.item(), remedy)
+    return targets.astype(np.int32) - np.int32(first)

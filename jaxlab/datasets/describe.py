@@ -1,0 +1,35 @@
+"""A data set in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def describe(data: Any) -> str:
+    """See `Dataset.summary`."""
+    inputs, targets = data.train
+    words = [f"train {len(inputs):,} × {sizes(inputs.shape[1:])} {inputs.dtype.name} in {interval(inputs)}"]
+    if (data.scale, data.shift) != (1, 0):
+        words.append(f"seen as {interval(inputs, data.scale, data.shift)}")
+    if data.classes is None:
+        units = f" {data.target_units}" if data.target_units else ""
+        number = targets.shape[1]
+        words.append(f"{number} target{'s' * (number > 1)} in {interval(targets)}{units}")
+    else:
+        largest = np.bincount(targets).max() / len(targets)
+        words += [f"{data.classes:,} classes", f"largest {100 * largest:.0f} %"]
+    others = [f"{field} {len(getattr(data, field).targets):,}" for field in ("validation", "test")]
+    return "; ".join([", ".join(words), *others])
+
+
+def sizes(shape: tuple[int, ...]) -> str:
+    """``(28, 28, 1)`` as "28×28×1"."""
+    return "×".join(str(size) for size in shape)
+
+
+def interval(array: np.ndarray, scale: float = 1.0, shift: float = 0.0) -> str:
+    """The least and the greatest value, after scale and shift."""
+    low, high = sorted(float(extreme) * scale + shift for extreme in (array.min(), array.max()))
+    return f"[{low:.4g}, {high:.4g}]"

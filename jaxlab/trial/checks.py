@@ -1,0 +1,126 @@
+"""Whether a model, a loss and metrics fit the data, found on shapes alone, before anything is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlab.datasets import Dataset
+from jaxlab.errors import InputError
+from jaxlab.losses import LOSSES, METRICS
+from jaxlab.trial.task import Supervised
+
+#: What JAX and Flax raise for shapes and types that do not fit.
+MISMATCH = (TypeError, ValueError)
+# Examples of the abstract batch: no likely number of classes, so that an axis cannot pass for that of examples.
+_BATCH = 1009
+
+
+def outputs_and_activations(result: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The two parts of what a model's call returns; `InputError` for anything else."""
+    outputs, activations = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    field = "configuration.model's outputs"
+    if not isinstance(outputs, jax.Array | np.ndarray) or not isinstance(activations, Mapping):
+        remedy = "return outputs [B, K], or (outputs, activations) with a dict from layers to arrays"
+        raise InputError(field, _shown(result), remedy)
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise InputError(field, _shown(outputs), "return floating point: logits or predictions, not labels")
+    return outputs, dict(activations)
+
+
+def check_batch(outputs: jax.Array, activations: Mapping[str, jax.Array], examples: int) -> None:
+    """`InputError` unless the first axis of everything is that of the examples."""
+    if outputs.ndim < 2 or outputs.shape[0] != examples:
+        remedy = f"return one row for each of the {examples} inputs, [{examples}, K], also where K is 1"
+        raise InputError("configuration.model's outputs", _shown(outputs), remedy)
+    for layer, value in activations.items():
+        if jnp.ndim(value) < 2 or jnp.shape(value)[0] != examples:
+            remedy = f"return post-activations [{examples}, ..., units] of the {examples} inputs"
+            raise InputError(f"configuration.model's activations of {layer}", jnp.shape(value), remedy)
+
+
+def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) -> None:
+    """`InputError` unless loss and metrics give one number for each example's outputs and targets.
+
+    Args:
+        task: the loss and the metrics.
+        outputs: of the model for one batch.
+        data: gives the targets.
+    """
+    functions = {"loss": task.loss} | {name: metric.example for name, metric in task.metrics.items()}
+    ours = [*LOSSES.values(), *(metric.example for metric in METRICS.values())]
+    custom = {name: each for name, each in functions.items() if not any(each is known for known in ours)}
+    for name in functions:
+        if name not in custom:
+            _check_width(f"the loss {task.loss.__name__}" if name == "loss" else name, outputs, data)
+    targets = data.train.targets
+    batch = [jax.ShapeDtypeStruct((_BATCH, *each.shape[1:]), each.dtype) for each in (outputs, targets)]
+    for name, function in custom.items():
+        _check_values(name, function, *batch)
+    if "loss" in custom and data.classes is not None:
+        _check_labels(task.loss, outputs, data.classes)
+
+
+def _check_width(name: str, outputs: jax.ShapeDtypeStruct, data: Dataset) -> None:
+    """The built-in losses and metrics compare each output with one class, or with one target."""
+    if outputs.shape[1:] != (data.outputs,):
+        one = "class" if data.classes else "regression target"
+        remedy = f"{name} needs one output for each {one} of {data.name}, [B, {data.outputs}]"
+        raise InputError("configuration.model's outputs", _per_example(outputs), remedy)
+
+
+def _check_values(
+    name: str, function: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.ShapeDtypeStruct
+) -> None:
+    """A custom loss or metric gives one number for each example; a loss can be differentiated."""
+    field, given = ("loss" if name == "loss" else "metrics"), getattr(function, "__name__", name)
+    try:
+        values = jax.eval_shape(function, outputs, targets)
+    except MISMATCH as error:  # an InputError too, of a built-in loss that the function calls
+        shapes = f"outputs {_per_example(outputs)} and targets {_per_example(targets)}"
+        raise InputError(f"configuration.{field}", given, f"fails on {shapes}: {reason(error)}") from error
+    shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
+    if shape != (_BATCH,):
+        shown = type(values).__name__ if shape is None else _per_example(values)
+        raise InputError(
+            f"configuration.{field}", given, f"must return one value per example [B], not {shown}"
+        )
+    if field == "loss" and not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError("configuration.loss", given, f"must return floating point, not {dtype.name}")
+
+
+def _check_labels(loss: Callable, outputs: jax.ShapeDtypeStruct, classes: int) -> None:
+    """A custom loss knows every class: the same outputs give no NaN for some labels and a number for others."""
+    labels = np.unique(np.linspace(0, classes - 1, min(classes, 256)).astype(np.int32))
+    same = jnp.full((len(labels), *outputs.shape[1:]), 1 / outputs.shape[-1], outputs.dtype)
+    bad = np.isnan(jax.jit(loss)(same, labels))
+    if bad.any() and not bad.all():
+        remedy = f"is NaN for label {labels[bad.argmax()]} of {classes} classes and outputs {_per_example(outputs)}"
+        raise InputError("configuration.loss", getattr(loss, "__name__", "loss"), remedy)
+
+
+def reason(error: Exception) -> str:
+    """An error in one line, with B for the size of the abstract batch."""
+    line = error.remedy if isinstance(error, InputError) else str(error).strip()
+    return (line.splitlines() or [type(error).__name__])[0].replace(str(_BATCH), "B")
+
+
+def _per_example(array: Any) -> str:
+    """An array's dtype and shape with B for a batch's axis."""
+    if not array.shape:
+        return f"{array.dtype.name} []"
+    first = "B" if array.shape[0] in (_BATCH, 2) else str(array.shape[0])
+    return f"{array.dtype.name} [{', '.join([first, *map(str, array.shape[1:])])}]"
+
+
+def _shown(result: Any) -> str:
+    """What a model returned."""
+    if isinstance(result, jax.Array | np.ndarray):
+        return f"{result.dtype.name} {list(result.shape)}"
+    if isinstance(result, tuple | list):
+        return f"a {type(result).__name__} of {len(result)}"
+    return type(result).__name__
