@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -20,10 +21,10 @@ class InputError(ValueError):
 
     def __init__(self, field: str, value: Any, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
-        shown = " ".join(repr(value).split())
-        if len(shown) > 120:  # the end of a path says more than its middle
-            shown = f"{shown[:40]}...{shown[-77:]}"
-        super().__init__(f"{field} = {shown}: {remedy}")
+        text = " ".join(shown(value).split())
+        if len(text) > 120:  # the end of a path says more than its middle
+            text = f"{text[:40]}...{text[-77:]}"
+        super().__init__(f"{field} = {text}: {remedy}")
 
     def __reduce__(self):
         return type(self), (self.field, self.value, self.remedy)
@@ -31,6 +32,31 @@ class InputError(ValueError):
 
 class RunInterrupted(Exception):
     """A run was asked to stop: it has finished the call under way and saved; the same run goes on from there."""
+
+
+def name_of(function: Callable) -> str:
+    """Module and qualified name of a callable; of a `functools.partial` with what is bound: ``mine.scaled(rate=1)``."""
+    if isinstance(function, functools.partial):
+        bound = [shown(each) for each in function.args]
+        bound += [f"{name}={shown(each)}" for name, each in function.keywords.items()]
+        return f"{name_of(function.func)}({', '.join(bound)})"
+    named = function if hasattr(function, "__qualname__") else type(function)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if module else named.__qualname__
+
+
+def shown(value: Any) -> str:
+    """A value as text: as ``repr`` writes it, but every callable by `name_of`, which holds no address in memory."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{shown(name)}: {shown(each)}' for name, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        named = zip(value._fields, value, strict=True)
+        return f"{type(value).__name__}({', '.join(f'{name}={shown(each)}' for name, each in named)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
+    return name_of(value) if callable(value) else repr(value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

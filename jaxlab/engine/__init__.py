@@ -1,5 +1,6 @@
 """Packs of trials through one compiled program."""
 
+from jaxlab.engine.code import code_digest
 from jaxlab.engine.determinism import check_deterministic
 from jaxlab.engine.group import GroupTraining, packs_of
 from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
@@ -22,6 +23,7 @@ __all__ = [
     "bytes_of",
     "check_deterministic",
     "clear_programs",
+    "code_digest",
     "compile_group",
     "compile_programs",
     "default_width",

@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +17,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import Mesh, NamedSharding
 
+from jaxlab.engine.code import code_digest, installed
+
 # Parameters that change nothing: rules for derivatives, since what differentiates is traced too; the functions of a
-# generator of random numbers, since the type of its keys names it.
+# generator of random numbers, since the type of its keys names it; what a function is called and where it is defined.
 _LEFT_OUT = {
+    "jit": {"name"},
+    "pjit": {"name"},
+    "pallas_call": {"name", "name_and_src_info", "debug_info"},
     "custom_jvp_call": {"jvp_jaxpr_fun", "jvp_jaxpr_thunk"},
     "custom_vjp_call": {"fwd_jaxpr_thunk", "bwd"},
     "random_seed": {"impl"},
@@ -47,7 +54,7 @@ class Identity(NamedTuple):
         digest: of its operations, shapes, dtypes and the arrays that it closes over.
         complete: whether two programs of the same digest compute the same for certain. It is False where the program
             calls Python back, has an effect, or has a parameter of a type that is not known here; such a parameter
-            is in the digest with the name of its type and its text.
+            is in the digest with the name of its type and its text, a function with its code.
         constant_bytes: of the arrays that it closes over.
     """
 
@@ -57,7 +64,7 @@ class Identity(NamedTuple):
 
 
 def identity(program: ClosedJaxpr) -> Identity:
-    """The identity of a traced program; names of variables and addresses in memory are no part of it."""
+    """The identity of a traced program; names of variables and functions and addresses are no part of it."""
     reader = _Reader()
     reader.program(program)
     return Identity(reader.hash.hexdigest(), reader.complete, reader.constant_bytes)
@@ -148,7 +155,7 @@ class _Reader:
             of_jax = type(value).__module__.split(".")[0] in ("jax", "jaxlib")
             plain = isinstance(value, _PLAIN) or (of_jax and type(value).__name__ in _PLAIN_OF_JAX)
             self.complete &= plain or (isinstance(value, type) and issubclass(value, np.generic))
-            self.say(_ADDRESS.sub("", repr(value)))
+            self.say(code_digest(value) if _of_a_user(value) else _ADDRESS.sub("", repr(value)))
 
     def mapping(self, values: Mapping[Any, Any]) -> None:
         self.say(len(values))
@@ -165,6 +172,13 @@ class _Reader:
         self.say(values.dtype, values.shape)
         self.hash.update(values.tobytes())
         self.constant_bytes += values.nbytes
+
+
+def _of_a_user(value: Any) -> bool:
+    """Whether a Python function, called back perhaps, that no installed package defines."""
+    if isinstance(value, partial):
+        return _of_a_user(value.func)
+    return isinstance(value, (FunctionType, MethodType)) and not installed(value.__module__)
 
 
 def _type(aval: Any) -> tuple[str, Any]:

@@ -46,11 +46,10 @@ class Traced(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of everything that is computed, shapes and dtypes included; the same in every process."""
-        text = "\n".join(
-            stage.identity.digest for stage in (self.start, self.measure, self.segment, self.finish)
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Of everything that is computed, and of the names under which it is kept; the same in every process."""
+        stages = (self.start, self.measure, self.segment, self.finish)
+        text = [line for stage in stages for line in (stage.identity.digest, *_paths(stage.result))]
+        return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 
     @property
     def state_bytes(self) -> int:
@@ -91,6 +90,10 @@ def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[
 
     replay.__name__ = function.__name__  # what a profile and the compiled program are called
     return Stage(replay, arguments, result, mapped, identity(program))
+
+
+def _paths(tree: Any) -> list[str]:
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _check_names(each_epoch: dict, at_the_end: dict) -> None:

@@ -16,10 +16,12 @@ from jaxlab.pruning.deciding import (
     check_rules,
     compare,
     decide,
+    draw,
     from_table,
     needing_epochs,
     plain_rule,
     stop_early,
+    try_rules,
     with_divergence,
 )
 from jaxlab.pruning.history import History, Stop
@@ -42,9 +44,11 @@ __all__ = [
     "check_rules",
     "compare",
     "decide",
+    "draw",
     "from_table",
     "needing_epochs",
     "plain_rule",
     "stop_early",
+    "try_rules",
     "with_divergence",
 ]

@@ -13,6 +13,7 @@ class _Comparing:
 
     outcome: ClassVar[str] = "pruned"
     compares: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
     depends_on_epochs: ClassVar[bool] = False
 
 
@@ -135,6 +136,7 @@ class Hyperband(_Comparing):
     metric: str | None = None
     name: ClassVar[str] = "hyperband"
     depends_on_epochs: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("pruning.hyperband.eta", self.eta, 2)

@@ -36,6 +36,10 @@ class AllOf:
         return compare(self.rules)
 
     @property
+    def draws(self) -> bool:
+        return draw(self.rules)
+
+    @property
     def depends_on_epochs(self) -> bool:
         return bool(needing_epochs(self.rules))
 
@@ -91,6 +95,11 @@ def needing_epochs(rules: Sequence[Rule]) -> list[str]:
     return [_name(rule) for rule in rules if getattr(rule, "depends_on_epochs", False)]
 
 
+def draw(rules: Sequence[Rule]) -> bool:
+    """Whether one of the rules draws from NumPy's generator, as a function of the user's own may."""
+    return any(getattr(rule, "draws", True) for rule in rules)
+
+
 def check_rules(rules: Any) -> None:
     """Raise unless a sequence of rules."""
     if not isinstance(rules, (list, tuple)):
@@ -112,6 +121,27 @@ def check_curves(rules: Sequence[Rule], history: History) -> None:
                 history.curve(name, f"pruning.{rule.name}")
             if hasattr(rule, "metric"):
                 history.losses(rule.metric, f"pruning.{rule.name}.metric")
+
+
+def try_rules(rules: Sequence[Rule], history: History) -> None:
+    """Call the functions of the user's own once, before anything is trained, on made-up curves of epoch 0.
+
+    Args:
+        rules: of a study.
+        history: says which curves there are, of what shapes.
+
+    Raises:
+        InputError: one of them raises, or returns something else than a mask or a mapping of rows.
+    """
+    curves = {name: values.copy() for name, values in history.curves.items()}
+    for name, values in curves.items():
+        values[:, 0] = -1 if name == "first_bad_step" else 1
+    made_up = history._replace(epoch=0, running=np.ones_like(history.running), curves=curves)
+    for rule in rules:
+        if isinstance(rule, AllOf):
+            try_rules(rule.rules, history)
+        elif not isinstance(rule, _NAMED):
+            _reasons(rule, made_up)
 
 
 def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> Any:
@@ -187,7 +217,16 @@ def _name(rule: Rule) -> str:
 
 def _reasons(rule: Rule, history: History) -> dict[int, str]:
     """What a rule says, of running trials; a mask has the rule's name for a reason."""
-    found = rule(history)
+    try:
+        found = rule(history)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        remedy = f"raises {text[:200]} at epoch {history.epoch}: a rule is a function of the history, which returns "
+        raise InputError(
+            "rules", rule, f"{remedy}a bool array of the {len(history.running)} trials"
+        ) from error
     trials = len(history.running)
     if isinstance(found, Mapping):
         for row in found:

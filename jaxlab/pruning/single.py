@@ -18,6 +18,7 @@ class _Alone:
     outcome: ClassVar[str] = "stopped early"
     compares: ClassVar[bool] = False
     depends_on_epochs: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

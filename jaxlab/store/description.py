@@ -39,6 +39,7 @@ class Environment(TypedDict):
     device_kind: str
     processor: str
     devices: Count
+    flags: str
     width: Count | list[Count]
 
 

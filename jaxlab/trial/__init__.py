@@ -4,7 +4,7 @@ from jaxlab.trial.guard import guarded_scan, select
 from jaxlab.trial.network import build_model
 from jaxlab.trial.protocol import Record, Trial, Variable, Weights, compared_by
 from jaxlab.trial.settings import Configuration, Hyperparameters
-from jaxlab.trial.supervised import shared_arrays, supervised
+from jaxlab.trial.supervised import shared_arrays, supervised, update_with
 from jaxlab.trial.task import PRECISIONS, State, Supervised
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "select",
     "shared_arrays",
     "supervised",
+    "update_with",
 ]

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxlab.errors import shown
+
 
 class _Fields(Mapping):
     """A read-only mapping whose entries are attributes too: ``fields["l2"]`` is ``fields.l2``."""
@@ -42,7 +44,7 @@ class _Fields(Mapping):
         return type(self)(self._values, **changes)
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        inside = ", ".join(f"{name}={shown(value)}" for name, value in self._values.items())
         return f"{type(self).__name__}({inside})"
 
 

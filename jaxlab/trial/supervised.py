@@ -138,7 +138,7 @@ def _step(task: Supervised, network: Network, prepare, optimizer, split, key, mi
         loss, rest, gradient = loss_and_gradient(
             loss_of, state.parameters, state.rest, (prepare(inputs), targets), microbatch
         )
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
+        updates, optimizer_state = update_with(optimizer, gradient, state.optimizer, state.parameters, loss)
         metrics = {
             "loss": loss,
             "gradient_norm": global_norm(gradient),
@@ -157,6 +157,14 @@ def _step(task: Supervised, network: Network, prepare, optimizer, split, key, mi
         return new, metrics
 
     return step
+
+
+def update_with(
+    optimizer: optax.GradientTransformation, gradient: Any, state: Any, parameters: Any, loss: jax.Array
+) -> tuple[Any, Any]:
+    """The optimizer's updates and next state; one that takes extra arguments gets ``value``, the loss, and ``grad``."""
+    optimizer = optax.with_extra_args_support(optimizer)
+    return optimizer.update(gradient, state, parameters, value=loss, grad=gradient)
 
 
 def _training_record(task: Supervised, metrics_S: dict[str, jax.Array]) -> dict[str, jax.Array]:
