@@ -14,6 +14,7 @@ import numpy as np
 from jaxlab import __version__
 from jaxlab.pruning import plain_rule
 from jaxlab.space import Group
+from jaxlab.space.values import token
 from jaxlab.store import FORMAT
 from jaxlab.study.fingerprint import arrays_digest, digest, plain
 from jaxlab.study.roster import Roster, plain_configuration
@@ -139,7 +140,7 @@ def coordinates(roster: Roster) -> dict[str, list[Any]]:
 def varied(groups: Sequence[Group]) -> list[str]:
     """Configuration fields that differ between groups."""
     first = groups[0].configuration
-    return [name for name in first if any(group.configuration[name] != first[name] for group in groups)]
+    return [name for name in first if len({token(group.configuration[name]) for group in groups}) > 1]
 
 
 def _rules(study: Any) -> list[Any]:
