@@ -4,9 +4,9 @@
     python scripts/measure_dead_units.py runs/learning_rate [--out DIR]
 
 Prints, for every setting (mean over its seeds): the share of units that is dead before training and at the end, by
-layer, the share that is dormant, and how many died and revived on the way; then where 10 % and 40 % are passed. Writes
-dead_units.png and dead_units.svg. Any run folder will do, finished or not; where the activation has no flat zero
-(leaky ReLU, ELU, ...) nothing is dead by definition.
+layer, the share that is dormant, and how often a unit died and revived on the way; then where 10 % and 40 % are passed.
+Writes dead_units.png and dead_units.svg. Any run folder will do, finished or not; trials whose activation has no flat
+zero (leaky ReLU, ELU, ...), so that no unit can be dead, are part of no mean.
 
 Numbers to expect (digits, ReLU, RMSProp, 13 learning rates from 1e-4 to 1, 3 strengths of L2, 2 seeds, 15 epochs;
 two CPU cores; the study takes half a minute, this script 3 seconds): none is dead before training, at most 2 % at

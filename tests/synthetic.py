@@ -31,6 +31,8 @@ def results(
     metric="accuracy",
     better="higher",
     units="1",
+    chance=None,
+    can_die=None,
 ):
     """Curves that go in a straight line from a common start to the given value at the last epoch.
 
@@ -39,16 +41,25 @@ def results(
         loss, validation_loss: final losses.
         train, validation, test: final values of the metric.
         dead: final dead share, ``[trial, layer]``; all are alive at the start.
-        bad: first bad step, -1 for none; a trial with one has no losses from epoch 2 on.
+        bad: first bad step, -1 for none; a trial with one goes bad in epoch 2.
         reached: last epoch recorded of each trial; -1 for none.
         stops: (outcome, rule, reason) by trial.
+        chance: level of the metric, on every set.
+        can_die: of each trial, whether its activation has a flat zero.
     """
     trials = len(next(iter(settings.values())))
     bad = np.full(trials, -1) if bad is None else np.asarray(bad)
     reached = np.full(trials, epochs) if reached is None else np.asarray(reached)
     epoch = np.arange(epochs + 1)
     went_bad = (bad >= 0)[:, None] & (epoch >= 2)
-    missing = (epoch > reached[:, None]) | went_bad
+    missing = (epoch > reached[:, None]) | (went_bad & (epoch > 2))
+
+    def recorded(values):
+        """What a trial that went bad has at epoch 2 is its state of epoch 1, frozen."""
+        values = np.array(values)
+        values[bad >= 0, 2:3] = values[bad >= 0, 1:2]
+        return np.where(missing.reshape(missing.shape + (1,) * (values.ndim - 2)), np.nan, values)
+
     held = loss if validation_loss is None else validation_loss
     ends = {
         "train_loss": (INITIAL_LOSS, loss, 1.0),
@@ -56,7 +67,7 @@ def results(
         f"train_{metric}": (INITIAL_METRIC, train, 0.9),
         f"validation_{metric}": (INITIAL_METRIC, validation, 0.8),
     }
-    attributes = {"units": units, "better": better}
+    attributes = {"units": units, "better": better} | ({} if chance is None else {"chance": chance})
     variables = {
         "epochs_run": ("trial", reached.astype(np.int32)),
         "first_bad_step": (("trial", "epoch"), np.where(went_bad, bad[:, None], -1).astype(np.int32)),
@@ -64,13 +75,15 @@ def results(
     for name, (start, end, default) in ends.items():
         values = _lines(start, np.full(trials, default) if end is None else end, epochs)
         own = attributes if metric in name else {"units": "1"}
-        variables[name] = (("trial", "epoch"), np.where(missing, np.nan, values), own)
+        variables[name] = (("trial", "epoch"), recorded(values), own)
     if test is not None:
         variables[f"test_{metric}"] = ("trial", np.asarray(test, float), attributes)
     coordinates = _coordinates(settings, trials) | {"epoch": epoch}
     if dead is not None:
-        share = np.where(missing[..., None], np.nan, np.moveaxis(_lines(0.0, dead, epochs), -1, 1))
+        share = recorded(np.moveaxis(_lines(0.0, dead, epochs), -1, 1))
         variables["dead_fraction"] = (("trial", "epoch", "layer"), share)
+        if can_die is not None:
+            variables["can_die"] = ("trial", np.asarray(can_die))
         coordinates["layer"] = np.array([f"conv_{index}" for index in range(share.shape[2])], object)
     return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"}), stops or {}).copy(
         deep=True
@@ -78,7 +91,13 @@ def results(
 
 
 def _lines(start, end, epochs):
-    return start + (np.asarray(end, float) - start)[..., None] * np.linspace(0, 1, epochs + 1)
+    """A trial whose end is not finite is a good one until then, so that the last value alone can decide."""
+    end = np.asarray(end, float)
+    lost = ~np.isfinite(end)
+    aim = np.where(lost, 0.1 if start > 1 else 0.95, end)
+    values = start + (aim - start)[..., None] * np.linspace(0, 1, epochs + 1)
+    values[..., -1] = end
+    return values
 
 
 def _coordinates(settings, trials):

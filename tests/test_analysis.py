@@ -62,13 +62,78 @@ def test_names_that_are_left_out_are_averaged_over_too(study):
         analysis.by_setting(study, ["momentum"])
 
 
-def test_the_last_value_is_that_of_the_last_epoch_reached():
+def test_the_last_value_is_that_of_the_last_epoch_run_finite_or_not():
     curves = xr.DataArray(
-        [[[1.0, 5.0], [2.0, NAN], [NAN, NAN]], [[1.0, 1.0], [NAN, 2.0], [3.0, 3.0]], [[NAN, NAN]] * 3],
+        [[[1.0, 5.0], [2.0, NAN], [NAN, NAN]], [[1.0, 1.0], [NAN, 2.0], [3.0, 3.0]], [[7.0, 7.0]] * 3],
         dims=("trial", "epoch", "layer"),
         coords={"epoch": [0, 1, 2]},
     )
-    np.testing.assert_array_equal(analysis.last(curves), [[2.0, 5.0], [3.0, 3.0], [NAN, NAN]])
+    ran = xr.DataArray([1, 2, -1], dims="trial")
+    np.testing.assert_array_equal(analysis.last(curves, ran), [[2.0, NAN], [3.0, 3.0], [NAN, NAN]])
+
+
+@pytest.mark.parametrize("worst", [NAN, np.inf, -np.inf])
+@pytest.mark.parametrize(("better", "good"), [("higher", 0.9), ("lower", 0.1)])
+def test_a_setting_that_is_not_finite_at_the_end_is_never_best(worst, better, good):
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], seed=[0, 1])
+    results = synthetic.results(settings, validation=[good, worst, 0.5, 0.5], better=better)
+    best = analysis.best_setting(results)
+    assert (best.setting, best.trials, best.not_finite) == ({"learning_rate": 1.0}, 2, 0)
+    assert best.validation == 0.5
+    figures = analysis.overfitting(results)
+    np.testing.assert_array_equal(np.isfinite(figures.validation), [True, False, True, True])
+    np.testing.assert_array_equal(figures.gap.isnull(), [False, True, False, False])
+    assert analysis.by_setting(figures).validation[0] == (-np.inf if better == "higher" else np.inf)
+
+
+def test_where_no_setting_is_finite_throughout_the_others_of_the_best_are_named_and_not_counted():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], seed=[0, 1, 2])
+    results = synthetic.results(settings, validation=[0.9, NAN, NAN, 0.5, 0.6, NAN], test=[0.7] * 6)
+    best = analysis.best_setting(results)
+    assert (best.setting, best.trials, best.not_finite, best.diverged) == ({"learning_rate": 1.0}, 2, 1, True)
+    np.testing.assert_allclose([best.validation, *best.validation_range], [0.55, 0.5, 0.6])
+    nothing = synthetic.results(settings, validation=[NAN] * 6)
+    for question in (analysis.best_setting, analysis.largest_gap):
+        with pytest.raises(InputError, match="no trial has a finite value of the metric"):
+            question(nothing)
+
+
+def test_a_trial_without_a_finite_end_has_no_gap_an_endless_rise_and_is_unstable():
+    results = synthetic.results(
+        {"learning_rate": [0.1, 1.0]}, loss=[1.0, NAN], validation_loss=[1.0, NAN], validation=[0.7, NAN]
+    )
+    assert results.unstable.values.tolist() == [False, True]
+    assert analysis.overfitting(results).rise.values.tolist() == [1.0, np.inf]
+    assert analysis.divergence(results).loss_ratio.values.tolist() == [0.5, np.inf]
+    assert analysis.largest_stable(results).smallest_unstable.item() == 1.0
+    gap = analysis.largest_gap(results)
+    assert (gap.setting, gap.trials) == ({"learning_rate": 0.1}, 1)
+
+
+def test_values_that_look_alike_are_different_settings():
+    settings = {"width": np.array(["1", "'1'", "True", "1"], object), "seed": [0, 0, 0, 1]}
+    assert analysis.by_setting(synthetic.results(settings)[["unstable"]]).trials.values.tolist() == [2, 1, 1]
+    mixed = xr.Dataset(
+        {"unstable": ("trial", [0.0, 1.0, 0.0])}, {"width": ("trial", np.array([True, 1, "1"], object))}
+    )
+    assert analysis.by_setting(mixed, ["width"]).trials.values.tolist() == [1, 1, 1]
+
+
+def test_what_a_trial_does_not_use_is_one_value_of_its_own():
+    settings = {
+        "momentum": [0.5, 0.5, 0.9, NAN, NAN],
+        "optimizer": np.array(["sgd"] * 3 + ["adam"] * 2, object),
+        "seed": [0, 1, 0, 0, 1],
+    }
+    results = synthetic.results(settings, validation=[0.1, 0.2, 0.3, 0.8, 0.9])
+    assert analysis.varied(results) == ("momentum", "optimizer")
+    assert analysis.by_setting(results[["rise"]]).trials.values.tolist() == [2, 1, 2]
+    best = analysis.best_setting(results)
+    assert best.trials == 2
+    assert best.setting["optimizer"] == "adam"
+    assert np.isnan(best.setting["momentum"])
+    limits = analysis.largest_stable(results, over="momentum", by=())
+    assert limits.largest_stable.item() == 0.9
 
 
 def test_the_largest_stable_rate_counts_from_below(study):
@@ -208,7 +273,7 @@ def test_divergence_of_each_trial():
     assert figures.unstable.values.tolist() == [False, True, True]
     np.testing.assert_array_equal(figures.first_bad_step, [NAN, NAN, 12])
     np.testing.assert_allclose(figures.loss_ratio, [0.25, 1.5, NAN])
-    np.testing.assert_allclose(figures.loss_ratio_curve[2], [1.0, 0.875, NAN, NAN, NAN])
+    np.testing.assert_allclose(figures.loss_ratio_curve[2], [1.0, 0.875, 0.875, NAN, NAN])
 
 
 def test_overfitting_of_each_trial():
@@ -233,6 +298,31 @@ def test_dead_units_balance():
     np.testing.assert_allclose(figures.worst_end, [0.5, 1.0])
     np.testing.assert_allclose(figures.revived, [1.0, 1.0])
     np.testing.assert_allclose(figures.start + figures.died - figures.revived, figures.end)
+
+
+def test_only_trials_whose_units_can_die_enter_a_mean():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], activation=["relu", "elu", "leaky_relu"])
+    dead = [[0.2], [0.0], [0.0], [0.6], [0.0], [0.0]]
+    results = synthetic.results(settings, dead=dead, can_die=[True, False, False] * 2)
+    figures = analysis.dead_units(results)
+    means = analysis.by_setting(figures, ["learning_rate"])
+    np.testing.assert_allclose(means.end, [0.2, 0.6])
+    np.testing.assert_allclose(means.end_by_layer[:, 0], [0.2, 0.6])
+    np.testing.assert_array_equal(figures.start, [0, NAN, NAN] * 2)
+    limits = analysis.threshold_crossing(results, 0.4)
+    found = dict(zip(limits.activation.values, limits.crossing.values, strict=True))
+    np.testing.assert_array_equal([found["relu"], found["elu"]], [1.0, NAN])
+
+
+def test_a_trial_that_did_not_learn_is_not_called_unstable():
+    results = synthetic.results(
+        {"learning_rate": [0.0, 0.1, 1.0, 10.0]}, loss=[2.0, 1.0, 1.9, 3.0], train=[0.1, 0.9, 0.3, 0.3],
+        chance=0.3,
+    )  # fmt: skip
+    assert results.did_not_learn.values.tolist() == [True, False, True, False]
+    assert results.unstable.values.tolist() == [False, False, False, True]
+    limits = analysis.largest_stable(results)
+    assert (limits.largest_stable.item(), limits.did_not_learn.item()) == (1.0, 1.0)
 
 
 def test_sensitivity_caps_each_loss_at_its_initial_one():

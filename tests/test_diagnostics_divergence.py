@@ -196,7 +196,6 @@ def test_gradient_descent_on_a_quadratic(rate, opposed, oscillates):
         (-1, [0.1, 0.1, 1.1], (False, True, False)),
         (-1, [0.9, 9.0, 0.8], (False, False, True)),
         (-1, [1.5, 1.5, nan], (False, True, True)),
-        (-1, [1.0, 1.0], (False, False, True)),
         (-1, [0.5, nan, nan], (False, False, False)),
         (7, [0.5, nan, nan], (True, True, True)),
         (7, [0.5, 0.4, 0.4], (True, False, False)),
@@ -209,6 +208,48 @@ def test_unstable_keeps_its_verdicts_apart(first_bad, loss, verdicts):
     result = jax.jit(diagnostics.unstable)(first_bad, np.array(loss), 1.0)
     assert tuple(map(bool, result[:3])) == verdicts
     assert result.unstable == any(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("loss", "unstable"),
+    [
+        ([1.0, 1.0, 1.0], False),
+        ([1.0, 1.000001, 1.000002], False),
+        ([1.0, 0.9, 1.0, 1.0], False),
+        ([1.0, 1.001, 1.001], True),
+        ([nan, nan, nan], True),
+        ([1.0, 1.0, nan], True),
+        ([0.5, 0.5, nan], True),
+        ([0.5, 0.5, inf], True),
+        ([0.5, 0.5, -inf], True),
+    ],
+)
+def test_unstable_judges_the_last_epoch_reached_and_not_a_loss_at_rest(loss, unstable):
+    result = jax.jit(diagnostics.unstable)(-1, np.array(loss), 1.0, len(loss) - 1)
+    assert result.unstable == unstable
+
+
+@pytest.mark.parametrize(
+    ("loss", "figure", "chance", "better", "expected"),
+    [
+        ([2.0, 1.0], None, None, "higher", False),
+        ([2.0, 2.0], None, None, "higher", True),
+        ([2.0, 1.99999], None, None, "higher", True),
+        ([2.0, 1.0], [0.1, 0.3], 0.3, "higher", True),
+        ([2.0, 1.0], [0.1, np.float32(0.1) + np.float32(1e-8)], 0.1, "higher", True),
+        ([2.0, 1.0], [0.1, 0.31], 0.3, "higher", False),
+        ([2.0, 1.0], [9.0, 4.0], 4.0, "lower", True),
+        ([2.0, 1.0], [9.0, 3.9], 4.0, "lower", False),
+        ([2.0, 1.0, nan], [0.1, 0.9, nan], 0.3, "higher", True),
+        ([2.0], None, None, "higher", False),
+    ],
+)
+def test_a_trial_did_not_learn_if_it_ends_no_better_than_it_began_or_than_chance(
+    loss, figure, chance, better, expected
+):
+    last, loss = len(loss) - 1, np.array(loss, np.float32)
+    figure = None if figure is None else np.array(figure, np.float32)
+    assert diagnostics.did_not_learn(loss, figure, chance, better, last) == expected
 
 
 def test_unstable_mapped_over_trials():
@@ -245,6 +286,19 @@ def test_learning_rate_sensitivity_of_known_sweeps():
 )
 def test_final_is_the_last_value_reached(curve, expected):
     np.testing.assert_array_equal(jax.jit(diagnostics.final)(np.array(curve)), expected)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(2, nan), (1, inf), (0, 3), (-1, nan)])
+def test_final_is_the_value_at_the_last_epoch_where_that_is_known(last, expected):
+    curve = np.array([3.0, inf, nan, nan])
+    np.testing.assert_array_equal(jax.jit(diagnostics.final)(curve, last), expected)
+
+
+@pytest.mark.parametrize(
+    ("better", "expected"), [("higher", [-inf, -inf, -inf, 0.5]), ("lower", [inf, inf, inf, 0.5])]
+)
+def test_what_is_not_finite_is_worst_in_either_sense(better, expected):
+    np.testing.assert_array_equal(diagnostics.or_worst(np.array([nan, inf, -inf, 0.5]), better), expected)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,11 @@ def test_rise(loss, expected):
     np.testing.assert_array_equal(jax.jit(diagnostics.rise)(np.array(loss, float)), expected)
 
 
+@pytest.mark.parametrize(("loss", "expected"), [([4, 2, nan], inf), ([nan, inf, nan], nan), ([4, nan, 8], 2)])
+def test_rise_to_a_last_loss_that_is_not_finite_is_infinite(loss, expected):
+    np.testing.assert_array_equal(diagnostics.rise(np.array(loss, float), 2), expected)
+
+
 def test_rise_is_generalization_loss_at_the_end(x64):
     for curve in random_curves():
         lost = diagnostics.generalization_loss(curve)
@@ -152,6 +157,8 @@ def test_gap_is_positive_when_validation_is_worse():
         ([nan, 2, 1, nan], "lower", 2),
         ([nan, inf, nan], "lower", 1),
         ([nan, -inf, nan], "higher", 1),
+        ([0.5, inf, 0.9, inf], "higher", 2),
+        ([0.5, -inf, 0.25], "lower", 2),
         ([nan, nan], "lower", -1),
     ],
 )

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxlab import InputError, analysis, plots
+from jaxlab.plots.frame import log_y, nested
 
 RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0], [0.0, 0.001], [0, 1]
 FIGURES = {
@@ -75,7 +76,7 @@ def test_a_long_setting_is_told_by_the_title_alone(names, told):
     figure = FIGURES["overfitting"](
         synthetic.results(settings, train=[0.9, 0.9, 0.9], validation=[0.8, 0.5, 0.7])
     )
-    texts = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    texts = [text.get_text().replace("\n", " ") for text in figure.axes[-1].get_legend().get_texts()]
     assert any(text.startswith("best: learning rate 0.00123") for text in texts) == told
     assert ("best" in texts) != told
     assert "learning rate 0.00123" in title(figure)
@@ -184,6 +185,120 @@ def test_every_kind_of_run_is_drawn_without_a_warning(name, draw):
     figure.draw_without_rendering()
     assert title(figure)
     assert len(figure.axes) == 3
+
+
+def labels_of(axis):
+    axis.figure.draw_without_rendering()
+    return [text for text in (tick.label1.get_text() for tick in axis.get_major_ticks()) if text]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9, 1.1), (1.1, 2.4), (0.2, 5.0), (1e-3, 30.0), (1.0001, 1.0004), (1e-12, 1e9)]
+)
+def test_a_logarithmic_axis_has_several_labels_however_short_it_is(low, high):
+    ax = Figure().subplots()
+    ax.plot([0, 1], [low, high])
+    log_y(ax)
+    labels = labels_of(ax.yaxis)
+    assert 3 <= len(set(labels)) == len(labels) <= 8
+
+
+def test_legends_cover_no_data(study):
+    for draw in FIGURES.values():
+        figure = draw(study)
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            if ax.get_legend() is not None:
+                assert ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1
+
+
+def test_curves_that_others_cover_are_wider():
+    x = np.linspace(0, 1, 9)
+    widths = nested([x, x + 1, x, x + 1e-4])
+    assert widths[0] > widths[2] > widths[3] == widths[1]
+
+
+def test_curves_of_single_seeds_are_labelled(study):
+    legend = plots.divergence_figure(study).axes[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["0.01", "0.1", "1", "seed 0", "seed 1"]
+    styles = [line.get_linestyle() for line in legend.get_lines()][-2:]
+    assert styles[0] != styles[1]
+    alone = synthetic.results(synthetic.grid(learning_rate=RATES, seed=[7]))
+    legend = plots.divergence_figure(alone).axes[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["0.01", "0.1", "1"]
+
+
+def test_the_epochs_are_those_of_the_line_with_dead_units():
+    settings = synthetic.grid(learning_rate=RATES, optimizer=["adam", "sgd"])
+    dead = np.array([[0.0], [0.1], [0.0], [0.5], [0.0], [0.9]])
+    legend = plots.dead_units_figure(synthetic.results(settings, dead=dead)).axes[-1].get_legend()
+    assert "optimizer sgd" in legend.get_title().get_text()
+
+
+def test_layers_are_averaged_over_trials_that_can_have_dead_units():
+    settings = synthetic.grid(learning_rate=RATES, activation=["relu", "elu", "leaky_relu"])
+    dead = np.array([[0.0], [0.0], [0.0], [0.3], [0.0], [0.0], [0.6], [0.0], [0.0]])
+    results = synthetic.results(settings, dead=dead, can_die=[True, False, False] * 3)
+    figure = plots.dead_units_figure(results)
+    (line,) = [line for line in figure.axes[1].lines if line.get_label().startswith("conv")]
+    np.testing.assert_allclose(line.get_ydata(), [0.0, 0.3, 0.6])
+    assert figure.axes[1].get_title("left").endswith("by layer, mean over activation")
+    assert "Without 6 trials whose activation has no flat zero." in figure.texts[1].get_text().replace(
+        "\n", " "
+    )
+    none = plots.dead_units_figure(results.assign(can_die=results.can_die & False))
+    assert title(none) == "No unit can be dead: no activation of this run has a flat zero"
+
+
+def test_trials_that_did_not_learn_are_squares_and_the_chance_level_is_drawn():
+    given = {"loss": [0.5, 1.9, 2.0], "train": [0.9, 0.3, 0.1], "validation": [0.8, 0.3, 0.1], "chance": 0.3}
+    results = synthetic.results({"learning_rate": RATES}, **given)
+    figure = plots.divergence_figure(results)
+    assert title(figure) == "Training is stable at every learning rate tried; 2 of 3 trials did not learn"
+    figure = plots.overfitting_figure(results)
+    assert "Chance level: 30.0 % in validation." in figure.texts[1].get_text()
+    levels = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    assert levels == [[0.3, 0.3]]
+    (squares,) = [
+        points
+        for points in figure.axes[0].collections
+        if len(points.get_offsets()) and not len(points.get_facecolor())
+    ]
+    np.testing.assert_allclose(squares.get_offsets()[:, 0], RATES[1:])
+
+
+def test_trials_that_end_without_a_finite_value_are_marked_at_the_edge():
+    results = synthetic.results(
+        {"learning_rate": RATES}, loss=[1.0, 1.0, np.nan], validation=[0.5, np.nan, 0.7]
+    )
+    figure = plots.divergence_figure(results)
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_text() != "unstable"] == [
+        "not finite"
+    ]
+    figure = plots.overfitting_figure(results)
+    figure.draw_without_rendering()
+    (mark,) = [text for text in figure.axes[0].texts if text.get_text() == "not finite"]
+    assert mark.xy[0] == RATES[1]
+
+
+def test_names_from_outside_are_drawn_as_they_are():
+    settings = {
+        "$x_$": [1.0, 10.0, 1.0, 10.0],
+        "kind": np.array(["$a^$", "$a^$", "b\x1b[0m", "b\x1b[0m"], object),
+    }
+    results = synthetic.results(settings, dead=np.full((4, 1), 0.5)).assign_attrs(
+        title="a $\\frac$ \x07" + "n" * 200
+    )
+    words = synthetic.results({"kind": ["$a^$", "$_$"]}, dead=np.zeros((2, 1)))
+    for draw in FIGURES.values():
+        figure = draw(results)
+        figure.draw_without_rendering()  # a formula that is none raises here
+        assert figure.axes[0].get_xlabel() == "$x $"
+        assert not any(
+            "\x1b" in text.get_text() or "\x07" in text.get_text() for text in figure.findobj(mpl.text.Text)
+        )
+        figure = draw(words)
+        assert labels_of(figure.axes[0].xaxis)[:2] == ["$a^$", "$_$"]
 
 
 def test_units_of_a_regression_are_on_the_axes():

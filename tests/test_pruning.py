@@ -63,9 +63,9 @@ def history(scores, epoch=None, running=None, better="lower", bad=None):
 
 
 def cost(value, better):
-    """Smaller is better, NaN is worst."""
+    """Smaller is better; what is not finite is worst."""
     value = float(value)
-    return inf if math.isnan(value) else -value if better == "higher" else value
+    return inf if not math.isfinite(value) else -value if better == "higher" else value
 
 
 def who(h, stops):
@@ -107,15 +107,19 @@ def excess(value, least):
 
 
 def lost(loss, t):
-    return nan if math.isnan(loss[t]) else 100 * excess(loss[t], min(v for v in loss[: t + 1] if v == v))
+    return 100 * excess(loss[t], min(loss[: t + 1]))
 
 
 def quotient(loss, train, t, k):
     strip = train[t - k + 1 : t + 1]
-    if any(math.isnan(v) for v in [loss[t], *strip]):
-        return nan
     moved = 1000 * sum(excess(v, min(strip)) for v in strip) / k
-    return 0 if lost(loss, t) == 0 else inf if moved == 0 else lost(loss, t) / moved
+    endless = moved == 0 or moved == lost(loss, t) == inf
+    return 0 if lost(loss, t) == 0 else inf if endless else lost(loss, t) / moved
+
+
+def reached(h, name):
+    """The losses up to now: what is not finite is infinite."""
+    return [[cost(v, "lower") for v in row] for row in h.curves[name][:, : h.epoch + 1].tolist()]
 
 
 def rose(loss, t, s, k):
@@ -126,7 +130,7 @@ def rose(loss, t, s, k):
 @quick
 @given(full, st.sampled_from([0.0, 5.1, 37.3, 900.1]), st.integers(0, 12))
 def test_generalization_loss_is_the_rise_above_the_minimum_so_far(h, alpha, warmup):
-    loss = h.curves["validation_loss"].tolist()
+    loss = reached(h, "validation_loss")
     expected = who(h, lambda row: h.epoch >= warmup and lost(loss[row], h.epoch) > alpha)
     assert list(pruning.GeneralizationLoss(alpha, warmup)(h)) == expected
 
@@ -134,7 +138,7 @@ def test_generalization_loss_is_the_rise_above_the_minimum_so_far(h, alpha, warm
 @quick
 @given(full, st.sampled_from([0.0, 0.031, 0.47]), st.sampled_from([1, 3, 4]), st.integers(0, 8))
 def test_productivity_quotient_is_looked_at_where_strips_end(h, alpha, k, warmup):
-    loss, train = h.curves["validation_loss"].tolist(), h.curves["train_loss"].tolist()
+    loss, train = reached(h, "validation_loss"), reached(h, "train_loss")
     due = h.epoch >= max(k, warmup) and h.epoch % k == 0
     expected = who(h, lambda r: due and quotient(loss[r], train[r], h.epoch, k) > alpha)
     assert list(pruning.ProductivityQuotient(alpha, k, warmup)(h)) == expected
@@ -143,10 +147,20 @@ def test_productivity_quotient_is_looked_at_where_strips_end(h, alpha, k, warmup
 @settings(quick, max_examples=300)
 @given(full, st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 4), (2, 3), (3, 5)]), st.integers(0, 8))
 def test_up_wants_so_many_strips_to_rise_in_a_row(h, s_and_k, warmup):
-    loss, (s, k) = h.curves["validation_loss"].tolist(), s_and_k
+    loss, (s, k) = reached(h, "validation_loss"), s_and_k
     due = h.epoch >= max(s * k, warmup) and h.epoch % k == 0
     expected = who(h, lambda row: due and rose(loss[row], h.epoch, s, k))
     assert list(pruning.Up(s, k, warmup)(h)) == expected
+
+
+@pytest.mark.parametrize("worst", [nan, inf, -inf])
+def test_a_loss_that_is_not_finite_is_the_worst_there_is(worst):
+    h = history([[1.0, 0.5, worst], [1.0, 0.5, 0.6]])
+    assert list(pruning.GeneralizationLoss(50)(h)) == [0]
+    assert list(pruning.Patience(1)(history([[1.0, 0.5, worst], [1.0, 0.5, 0.4]]))) == [0]
+    for better in ("higher", "lower"):
+        h = history([[0.5, 0.5, worst], [0.5, 0.5, 0.1], [0.5, 0.5, 0.2]], better=better)
+        assert 0 in pruning.SuccessiveHalving(1, 2)(h)
 
 
 def test_measures_run_where_jax_is_told_to_do_without_the_cpu(monkeypatch):

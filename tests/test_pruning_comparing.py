@@ -40,13 +40,14 @@ def test_the_order_of_trials_does_not_matter(rule, rng, trials, epoch):
 
 
 def median_stops(h):
-    """Plain loops: a trial that stopped counts with the last that it recorded, a diverged one as worst."""
+    """Plain loops: a trial that stopped counts with its value where its records end, a diverged one as worst."""
     bests, nows = [], []
     for row, values in enumerate(h.curves["score"]):
-        known = [v for v in values[: h.epoch + 1] if not math.isnan(v) and v != -1]
-        costs = [cost(v, h.better["score"]) for v in known]
-        bests.append(min(costs, default=inf))
-        now = cost(values[h.epoch], h.better["score"]) if h.running[row] else [inf, *costs][-1]
+        known = lambda v: not math.isnan(v) and v != -1  # noqa: E731
+        costs = [cost(v, h.better["score"]) if known(v) else inf for v in values[: h.epoch + 1]]
+        bests.append(min(costs))
+        recorded = [e for e in range(h.epoch + 1) if any(known(curve[row][e]) for curve in h.curves.values())]
+        now = costs[h.epoch if h.running[row] or not recorded else recorded[-1]]
         nows.append(inf if max(h.curves["first_bad_step"][row][: h.epoch + 1]) >= 0 else now)
     middle = statistics.median(nows)
     return [row for row, best in enumerate(bests) if h.running[row] and best > middle]
@@ -91,6 +92,14 @@ def test_median_counts_who_stopped_with_the_last_value_and_who_diverged_as_worst
     assert list(rule(h)) == [2]
     h.curves["first_bad_step"][1] = [5, -1]
     assert rule(h) == {}
+
+
+def test_median_takes_no_earlier_value_for_one_that_was_not_finite_at_the_stop():
+    h = history([[1.0, nan, nan], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0]], running=[False, True, True])
+    h.curves["train_loss"] = np.array([[0.0, 0.0, nan]] * 3)
+    assert list(pruning.Median(0, 1, 1)(h)) == []
+    h.curves["train_loss"][0, 1] = nan
+    assert list(pruning.Median(0, 1, 1)(h)) == [2]
 
 
 def test_median_of_two_numbers_near_the_largest_is_between_them():

@@ -18,6 +18,7 @@ from small import study as tiny
 from jaxlab import pruning, read_results
 from jaxlab.errors import InputError
 from jaxlab.store import FORMAT, RunFolder
+from jaxlab.store.dataset import assemble
 from jaxlab.store.files import read_tree, tree_digest
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], l2=[0.0, 1e-3])
@@ -90,6 +91,28 @@ def test_what_a_diverged_trial_did_not_reach_is_missing(finished):
     kept = results.isel(trial=results.learning_rate.values < 1)
     assert (kept.first_bad_step == -1).all()
     assert not np.isnan(kept.train_loss).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([1, "1"], ["1", "'1'"]),
+        ([None, "None", "relu"], ["None", "'None'", "'relu'"]),
+        ([True, 1, 0.5], ["True", "1", "0.5"]),
+        ([[1], "[1]"], ["[1]", "'[1]'"]),
+        (["1", "'1'", 1], ["'1'", "\"'1'\"", "1"]),
+        ([2**53 + 1, 2**53, 0.5], ["9007199254740993", "9007199254740992", "0.5"]),
+        (["relu", None], ["relu", "None"]),
+        ([1, 0.5], [1.0, 0.5]),
+        ([True, False], [True, False]),
+        ([0.5, np.nan], [0.5, np.nan]),
+    ],
+)
+def test_different_values_stay_different_as_coordinates(values, shown):
+    ids = [f"id{index}" for index in range(len(values))]
+    found = assemble([], [], 1, {"trial_id": ids, "field": values}, {}).field.values.tolist()
+    np.testing.assert_array_equal(np.array(found, object), np.array(shown, object))
+    assert list(map(type, found)) == list(map(type, shown))
 
 
 def test_a_grid_unstacks_into_its_axes(finished):

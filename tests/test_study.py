@@ -38,6 +38,11 @@ def test_a_study_over_configurations_trains_each():
     assert not np.isnan(results.dead_fraction[:2, :, 0]).any()
     assert results.activation.values.tolist() == ["relu", "relu", "elu", "elu"]
     assert (results.dead_fraction[2:] == 0).all()
+    assert results.can_die.values.tolist() == [True, True, False, False]
+    labels = digits().train.targets
+    most = np.mean(digits().validation.targets == np.bincount(labels).argmax())
+    assert results.validation_accuracy.attrs["chance"] == pytest.approx(most)
+    assert "chance" not in results.zero_fraction.attrs
 
 
 def test_where_a_name_is_declared_decides_what_it_is():

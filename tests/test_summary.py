@@ -58,6 +58,84 @@ def test_the_summary_says_who_was_stopped():
     assert "80.0 % (1 of 3 seeds; the others pruned)" in dict(analysis.summary(results))["best setting"]
 
 
+def test_the_summary_says_who_did_not_learn():
+    results = synthetic.results(
+        {"learning_rate": [0.0, 0.1, 1.0]}, loss=[2.0, 1.0, 1.9], train=[0.1, 0.9, 0.3], chance=0.3
+    )
+    answers = dict(analysis.summary(results))
+    assert answers["did not learn"] == (
+        "2 of 3 trials, learning rate 0 and 1: stable, but no better than before training or than a constant answer"
+    )
+    assert answers["largest stable learning rate"] == (
+        "1 (the largest tried; 100 % of its trials did not learn)"
+    )
+    assert "100 %" in analysis.divergence_table(results).splitlines()[2]
+    assert "chance level: validation 30.0 %" in analysis.overfitting_table(results)
+
+
+def test_the_summary_says_which_seeds_were_not_finite():
+    settings = synthetic.grid(learning_rate=[0.1], seed=[0, 1, 2])
+    answers = dict(analysis.summary(synthetic.results(settings, validation=[0.8, 0.9, np.nan])))
+    assert answers["best setting"] == (
+        "validation accuracy 85.0 % (mean of 2 of 3 seeds, 80.0 % to 90.0 %; the others not finite); "
+        "every setting has a trial that diverged or is not finite"
+    )
+    assert answers["largest generalisation gap"].startswith(
+        "5.0 points of accuracy (training 90.0 %, validation 85.0 %; 2 of 3 seeds, the others not finite)"
+    )
+    table = analysis.overfitting_table(synthetic.results(settings, validation=[0.8, 0.9, np.nan]))
+    assert "not finite" in table.splitlines()[2]
+
+
+def test_the_summary_says_for_which_trials_dead_units_are_defined():
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], activation=["relu", "elu"])
+    dead, able = [[0.2], [0.0], [0.6], [0.0]], np.array([True, False] * 2)
+    results = synthetic.results(settings, dead=dead, can_die=able)
+    assert dict(analysis.summary(results))["dead units"] == (
+        "0 % before training, up to 60 % at the end (learning rate 1, activation relu; "
+        "of the 2 of 4 trials whose activation has a flat zero)"
+    )
+    lines = analysis.dead_units_table(results).splitlines()
+    assert [line.split()[-1] for line in lines[2:6]] == ["%", "%", "-", "-"]
+    none = results.assign(can_die=results.can_die & False)
+    assert dict(analysis.summary(none))["dead units"] == "not defined: no activation has a flat zero"
+
+
+def test_answers_name_their_settings_or_stand_in_a_table():
+    few = synthetic.grid(learning_rate=[0.1, 1.0], decay=[0.5, 0.9], l2=[0.0, 1.0])
+    results = synthetic.results(few, loss=[1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 1.0])
+    assert dict(analysis.summary(results))["largest stable learning rate"] == (
+        "decay 0.5, L2 0 and decay 0.5, L2 1 and decay 0.9, L2 0: 0.1 (unstable at 1); "
+        "decay 0.9, L2 1: 1 (the largest tried)"
+    )
+    assert analysis.limits_table(results) == ""
+    many = synthetic.grid(learning_rate=[0.1, 1.0], decay=[0.5, 0.9, 0.99, 0.999], l2=[0.0, 1.0])
+    loss = np.ones(16)
+    loss[9] = 3.0
+    results = synthetic.results(many, loss=loss)
+    assert dict(analysis.summary(results))["largest stable learning rate"] == (
+        "differs between the 8 settings of decay and L2, see the table of limits"
+    )
+    title, heading, _, *rows = analysis.limits_table(results).splitlines()
+    assert title == "limits of learning rate"
+    assert heading.split() == ["decay", "L2", "largest", "stable", "unstable", "at"]
+    assert [row.split() for row in rows[:3]] == [
+        ["0.5", "0", "1", "-"], ["0.5", "1", "0.1", "1"], ["0.9", "0", "1", "-"]
+    ]  # fmt: skip
+
+
+def test_settings_that_agree_to_three_digits_are_told_apart():
+    results = synthetic.results({"learning_rate": [0.0012341, 0.0012342, 0.5]})
+    lines = analysis.divergence_table(results).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["0.0012341", "0.0012342", "0.5"]
+
+
+def test_events_of_units_that_die_again_are_no_percentages():
+    results = synthetic.results({"seed": [0]}, dead=[[0.5, 0.5]])
+    results["died_fraction"] = xr.full_like(results.dead_fraction, 0.265)
+    assert analysis.dead_units_table(results).splitlines()[2].split()[-1] == "1.06"
+
+
 ODD = {
     "one trial": lambda: synthetic.results({"learning_rate": [0.1], "seed": [0]}),
     "no learning rate": lambda: synthetic.results({"momentum": [0.1, 0.9]}),
@@ -105,7 +183,7 @@ def test_tables_are_aligned_and_fit_the_terminal(study, function):
 
 def test_what_the_tables_say(study):
     unstable = analysis.divergence_table(study).splitlines()[4].split()
-    assert unstable == ["0", "1", "2", "0", "%", "100", "%", "100", "%", "-", "0", "%", "1.5"]
+    assert unstable == ["0", "1", "2", "0", "%", "100", "%", "0", "%", "-", "0", "%", "1.5"]
     best = analysis.overfitting_table(study).splitlines()[3].split()
     assert best[:10] == ["0", "0.1", "2", "95.0", "%", "85.0", "%", "80.0", "%", "10.0"]
     dead = analysis.dead_units_table(study)

@@ -6,7 +6,7 @@ that have not yet been trained for an epoch. Averages over seeds come from one p
 
 from jaxlab.analysis.answers import Best, Gap, best_setting, largest_gap
 from jaxlab.analysis.grid import unstack
-from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
+from jaxlab.analysis.limits import largest_stable, limits_table, sensitivity, threshold_crossing
 from jaxlab.analysis.measures import dead_units, divergence, overfitting
 from jaxlab.analysis.settings import (
     Line,
@@ -16,7 +16,9 @@ from jaxlab.analysis.settings import (
     judged,
     last,
     lines,
+    matching,
     stopped_early,
+    values_of,
     varied,
 )
 from jaxlab.analysis.summary import Row, summary
@@ -39,7 +41,9 @@ __all__ = [
     "largest_gap",
     "largest_stable",
     "last",
+    "limits_table",
     "lines",
+    "matching",
     "overfitting",
     "overfitting_table",
     "sensitivity",
@@ -47,5 +51,6 @@ __all__ = [
     "summary",
     "threshold_crossing",
     "unstack",
+    "values_of",
     "varied",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.measures import overfitting
-from jaxlab.analysis.settings import by_setting, varied
+from jaxlab.analysis.settings import by_setting, matching, varied
 from jaxlab.errors import InputError
 
 
@@ -22,7 +22,8 @@ class Best(NamedTuple):
         train, test: at the last epoch, mean over seeds; NaN where not recorded.
         trials: number averaged over.
         pruned: trials of this setting that lost a comparison with others before the end, and are left out.
-        diverged: every setting has a diverged trial, so that this one has too.
+        diverged: every setting has a trial that diverged or is not finite at the end, so that this one has too.
+        not_finite: trials of this setting whose validation metric is not finite at the end, and are left out.
     """
 
     setting: dict[str, Any]
@@ -36,6 +37,7 @@ class Best(NamedTuple):
     trials: int
     pruned: int
     diverged: bool
+    not_finite: int = 0
 
 
 class Gap(NamedTuple):
@@ -48,6 +50,7 @@ class Gap(NamedTuple):
         train, validation: likewise.
         rise: validation loss at the end over its minimum, mean over seeds.
         trials: number averaged over.
+        not_finite: trials of this setting whose figures are not finite at the end: they have no gap, and are left out.
     """
 
     setting: dict[str, Any]
@@ -58,14 +61,16 @@ class Gap(NamedTuple):
     validation: float
     rise: float
     trials: int
+    not_finite: int = 0
 
 
 def best_setting(results: xr.Dataset) -> Best:
     """The setting with the best validation metric at the last epoch, mean over its seeds.
 
     The last epoch, not each trial's best, because the test metric is measured with the weights of the last; the
-    best epoch's figure is given beside it. A setting of which a trial diverged is no candidate unless all are such.
-    Trials that were pruned stopped at another epoch and are left out, unless all were.
+    best epoch's figure is given beside it. A setting of which a trial diverged, or is not finite at the end, is no
+    candidate unless all are such: then the smallest share of trials that are not finite counts first, then the mean
+    over the others. Trials that were pruned stopped at another epoch and are left out, unless all were.
     The metric is the first that the run recorded; its own sense decides whether higher or lower is better.
 
     Raises:
@@ -74,26 +79,31 @@ def best_setting(results: xr.Dataset) -> Best:
     every = _with_ends(results)
     figures = every.isel(trial=np.flatnonzero(~every.pruned)) if not every.pruned.all() else every
     names = varied(results)
-    means = by_setting(figures, names)
-    higher = figures.attrs["better"] == "higher"
-    score = (1 if higher else -1) * means.validation
-    clean = score.where(means.diverged == 0)
+    finite = np.isfinite(figures.validation)
+    means = by_setting(
+        figures[["diverged"]].assign(lost=~finite, validation=figures.validation.where(finite)), names
+    )
+    score = (1 if figures.attrs["better"] == "higher" else -1) * means.validation
+    clean = score.where(means.diverged + means.lost == 0)
     some_clean = bool(clean.notnull().any())
-    point = _largest(means, clean if some_clean else score)
-    trials = _trials(figures, point, names)
-    seeds = figures.validation.values[trials]
+    point = _largest(means, clean if some_clean else score.where(means.lost == means.lost.min()))
+    values = {name: point[name].item() for name in names}
+    own = matching(figures, values)
+    seeds = figures.isel(trial=np.flatnonzero(own & finite.values))
+    validation = seeds.validation.values
     return Best(
-        {name: point[name].item() for name in names},
+        values,
         figures.attrs["metric"],
         figures.attrs["units"],
         float(point.validation),
-        (float(np.nanmin(seeds)), float(np.nanmax(seeds))),
-        float(point.best_validation),
-        float(point.train),
-        float(point.test) if "test" in point else float("nan"),
-        int(trials.sum()),
-        int(_trials(every, point, names).sum() - trials.sum()),
+        (float(validation.min()), float(validation.max())),
+        float(seeds.best_validation.mean()),
+        float(seeds.train.mean()),
+        float(seeds.test.mean(skipna=False)) if "test" in seeds else float("nan"),
+        seeds.sizes["trial"],
+        int(matching(every, values).sum() - own.sum()),
         not some_clean,
+        int(own.sum()) - seeds.sizes["trial"],
     )
 
 
@@ -105,14 +115,19 @@ def largest_gap(results: xr.Dataset) -> Gap:
     """
     figures = overfitting(results)
     names = varied(results)
-    means = by_setting(figures, names)
+    measured = figures.isel(trial=np.flatnonzero(figures.gap.notnull()))
+    if not measured.sizes["trial"]:
+        raise InputError("results", "nan", "no trial has a finite value of the metric")
+    means = by_setting(measured, names)
     point = _largest(means, means.gap)
+    values = {name: point[name].item() for name in names}
     return Gap(
-        {name: point[name].item() for name in names},
+        values,
         figures.attrs["metric"],
         figures.attrs["units"],
         *(float(point[name]) for name in ("gap", "train", "validation", "rise")),
         int(point.trials),
+        int(matching(figures, values).sum() - point.trials),
     )
 
 
@@ -126,11 +141,3 @@ def _largest(means: xr.Dataset, score: xr.DataArray) -> xr.Dataset:
     if not bool(score.notnull().any()):
         raise InputError("results", "nan", "no trial has a finite value of the metric")
     return means.isel(setting=int(score.argmax("setting")))
-
-
-def _trials(figures: xr.Dataset, point: xr.Dataset, names: tuple[str, ...]) -> np.ndarray:
-    """Whether each trial belongs to a setting."""
-    same = np.ones(figures.sizes["trial"], bool)
-    for name in names:
-        same &= figures[name].values == point[name].item()
-    return same

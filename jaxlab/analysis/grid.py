@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.settings import used_values, varied
+from jaxlab.analysis.settings import used_values, values_of, varied
 from jaxlab.errors import InputError
 
 
@@ -24,7 +24,7 @@ def unstack(results: xr.Dataset) -> xr.Dataset:
     Raises:
         InputError: the settings are no full grid (random, zipped, or joined spaces).
     """
-    several_seeds = "seed" in results.coords and len(set(results.seed.values.tolist())) > 1
+    several_seeds = "seed" in results.coords and len(set(values_of(results.seed))) > 1
     names = [*varied(results), *(["seed"] if several_seeds else [])]
     results = _spread(results, names)
     constant = {
@@ -35,8 +35,8 @@ def unstack(results: xr.Dataset) -> xr.Dataset:
     plain = results.drop_vars(["trial", *constant], errors="ignore")
     if not names:
         return plain.isel(trial=0).assign_coords(constant)
-    sizes = {name: len(set(results[name].values.tolist())) for name in names}
-    settings = set(zip(*(results[name].values.tolist() for name in names), strict=True))
+    sizes = {name: len(set(values_of(results[name]))) for name in names}
+    settings = set(zip(*(values_of(results[name]) for name in names), strict=True))
     if math.prod(sizes.values()) != results.sizes["trial"] or len(settings) != results.sizes["trial"]:
         shown = " x ".join(f"{size} {name}" for name, size in sizes.items())
         raise InputError(

@@ -9,9 +9,24 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import Line, by_setting, default_by, judged, last, lines, require
+from jaxlab.analysis.settings import (
+    Line,
+    by_setting,
+    default_by,
+    default_over,
+    judged,
+    last,
+    lines,
+    require,
+    values_of,
+)
+from jaxlab.analysis.words import aligned, label, number, numbers, percent
 from jaxlab.diagnostics import learning_rate_sensitivity
 from jaxlab.errors import InputError
+
+SHARES = (0.1, 0.4)  # of dead units
+MOST_NAMED = 6  # settings whose answers fit into a sentence; those of more stand in a table
+_MOST_ROWS = 40
 
 
 def largest_stable(
@@ -29,23 +44,28 @@ def largest_stable(
         by: names held fixed; by default as in `default_by`. Trials are pooled over all others, the seed included.
 
     Returns:
-        along ``setting``, with ``by`` as coordinates: ``largest_stable`` (NaN if the smallest tried is unstable) and
-        ``smallest_unstable`` (NaN if none is).
+        along ``setting``, with ``by`` as coordinates: ``largest_stable`` (NaN if the smallest tried is unstable),
+        ``smallest_unstable`` (NaN if none is), and ``did_not_learn``, the share of the trials at ``largest_stable``
+        that did not learn: a network that is dead there is stable too.
 
     Raises:
         InputError: no such name, or the run has no verdicts.
     """
     figures = divergence(results)
+    flags = [name for name in ("unstable", "did_not_learn") if name in figures]
     limits = []
-    followed = _followed(results, figures[["unstable"]], over, by)
+    followed = _followed(results, figures[flags], over, by)
     for line in followed:
         values, bad = line.points[over].values, line.points.unstable.values > 0
         count = int(bad.argmax()) if bad.any() else len(bad)
-        limits.append((_at(values, count - 1), _at(values, count)))
-    words = ("largest {} up to which every trial is stable", "smallest {} beyond it, with an unstable trial")
-    return _answer(
-        followed, over, dict(zip(("largest_stable", "smallest_unstable"), words, strict=True)), limits
-    )
+        idle = line.points[flags[-1]].values if len(flags) > 1 else np.zeros(len(values))
+        limits.append((_at(values, count - 1), _at(values, count), _at(idle, count - 1)))
+    words = {
+        "largest_stable": "largest {} up to which every trial is stable",
+        "smallest_unstable": "smallest {} beyond it, with an unstable trial",
+        "did_not_learn": "share of the trials at the largest stable {} that did not learn",
+    }
+    return _answer(followed, over, words, limits)
 
 
 def threshold_crossing(
@@ -98,10 +118,10 @@ def sensitivity(
     Raises:
         InputError: no such name, or the run lacks the training loss.
     """
-    require(results, "train_loss", "first_bad_step")
+    require(results, "train_loss", "first_bad_step", "epochs_run")
     trained = judged(results)
     initial = trained.train_loss.isel(epoch=0, drop=True)
-    final = last(trained.train_loss).where(trained.first_bad_step < 0)
+    final = last(trained.train_loss, trained.epochs_run).where(trained.first_bad_step < 0)
     capped = xr.where(final < initial, final, initial)
     figures = xr.Dataset({"initial": initial, "capped": capped})
     followed = _followed(results, figures, over, by)
@@ -129,10 +149,15 @@ def _followed(
         or results[over].dims != ("trial",)
         or results[over].dtype.kind not in "fiu"
     ):
-        names = [str(name) for name, values in results.coords.items() if values.dtype.kind in "fiu"]
+        names = [
+            str(name)
+            for name, values in results.coords.items()
+            if values.dims == ("trial",) and values.dtype.kind in "fiu"
+        ]
         raise InputError("over", over, f"name a number that the trials have: {', '.join(names)}")
     by = default_by(results, over) if by is None else ([by] if isinstance(by, str) else list(by))
-    return lines(by_setting(figures, [over, *by]), over, by)
+    used = figures.isel(trial=np.flatnonzero(figures[over].notnull()))  # NaN: a trial that does not use it
+    return lines(by_setting(used, [over, *by]), over, by)
 
 
 def _at(values: np.ndarray, index: int) -> float:
@@ -158,3 +183,42 @@ def _answer(
 
 def _column(values: list) -> np.ndarray:
     return np.array(values, dtype=object if isinstance(values[0], str) else None)
+
+
+def fixed(answer: xr.Dataset) -> list[str]:
+    """Names of what is held fixed in each of the answers."""
+    return [str(name) for name in answer.coords if answer[name].dims == ("setting",)]
+
+
+def limits_table(results: xr.Dataset) -> str:
+    """The answers that `summary` has no room to name, as a plain text table; empty where it names them all.
+
+    One line for each combination of what is held fixed while the learning rate (or the first number that varies)
+    moves: the largest stable value and the smallest unstable one, and where 10 % and 40 % of the units are dead.
+    """
+    over = default_over(results)
+    if over is None or not default_by(results, over):
+        return ""
+    columns: dict[str, list[str]] = {}
+    try:
+        limits = largest_stable(results, over)
+        columns |= _texts(limits, "largest_stable", "largest stable")
+        columns |= _texts(limits, "smallest_unstable", "unstable at")
+        for share in SHARES:
+            crossings = threshold_crossing(results, share, over)
+            columns |= _texts(crossings, "crossing", f"{percent(share)} dead from")
+    except InputError:  # not recorded
+        if not columns:
+            return ""
+    count = limits.sizes["setting"]
+    if count <= MOST_NAMED:
+        return ""
+    columns = {label(name): numbers(values_of(limits[name])) for name in fixed(limits)} | columns
+    rows = list(zip(*columns.values(), strict=True))
+    more = [f"... and {count - _MOST_ROWS} more settings"] if count > _MOST_ROWS else []
+    title = f"limits of {label(over)}"
+    return "\n".join([title, *aligned(list(columns), rows[:_MOST_ROWS]), *more])
+
+
+def _texts(answer: xr.Dataset, name: str, heading: str) -> dict[str, list[str]]:
+    return {heading: [number(value) for value in answer[name].values.tolist()]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.settings import judged, last, require
@@ -12,23 +13,24 @@ def divergence(results: xr.Dataset) -> xr.Dataset:
     """Did each trial diverge, oscillate, or never get below where it started?
 
     Returns:
-        along ``trial``: ``diverged``, ``unstable``, ``above_initial``, ``not_converged`` (flags);
+        along ``trial``: ``diverged``, ``unstable``, ``above_initial``, ``not_converged``, ``did_not_learn`` (flags);
         ``first_bad_step`` (NaN if none); ``oscillation``; ``loss_ratio``, final training loss over the initial
-        one, NaN where the trial diverged, since it has no final loss; ``loss_ratio_curve``, the same along
-        ``epoch``.
+        one: infinite where it is not finite, NaN where the trial diverged, since it has no final loss;
+        ``loss_ratio_curve``, the same along ``epoch``.
 
     Raises:
         InputError: the run lacks the training loss or the bad steps.
     """
-    require(results, "train_loss", "first_bad_step", "unstable", "oscillation")
+    require(results, "train_loss", "first_bad_step", "unstable", "oscillation", "epochs_run")
     results = judged(results)
     curve = results.train_loss / results.train_loss.isel(epoch=0, drop=True)
     diverged = results.first_bad_step >= 0
-    figures = results[["unstable", "above_initial", "not_converged", "oscillation"]]
+    flags = ("unstable", "above_initial", "not_converged", "did_not_learn")
+    figures = results[[*(name for name in flags if name in results), "oscillation"]]
     return figures.assign(
         diverged=diverged,
         first_bad_step=results.first_bad_step.where(diverged),
-        loss_ratio=last(curve).where(~diverged),
+        loss_ratio=_or_worst(last(curve, results.epochs_run), "lower").where(~diverged),
         loss_ratio_curve=curve,
     )
 
@@ -38,41 +40,49 @@ def overfitting(results: xr.Dataset) -> xr.Dataset:
 
     Returns:
         along ``trial``, of the metric that settings are compared by (in its units; attribute ``metric``):
-        ``train``, ``validation``, ``test`` at the last epoch reached, ``best_validation`` at ``best_epoch``, and
-        ``gap``, positive where validation is worse than training. Of the loss: ``rise``, validation loss at the
+        ``train``, ``validation``, ``test`` at the last epoch run, ``best_validation`` at ``best_epoch``, all of them
+        infinite, with the sign that is worst, where they are not finite; and ``gap``, positive where validation is
+        worse than training, NaN where one of the two is not finite. Of the loss: ``rise``, validation loss at the
         end over its minimum; ``generalization_loss``, Prechelt's GL at the end, 100·(rise - 1), in percent; and
         along ``epoch`` the curves ``train_loss`` and ``validation_loss``. Without a test set's figures there is
-        no ``test``.
+        no ``test``. The attribute ``chance``, where known, is what the best constant answer scores in validation.
 
     Raises:
         InputError: the run lacks training or validation figures.
     """
     metric = validation_metric(results)
-    require(results, f"train_{metric}", f"validation_{metric}", f"{metric}_gap", "rise", "best_epoch")
+    needed = f"train_{metric}", f"validation_{metric}", f"{metric}_gap", "rise", "best_epoch", "epochs_run"
+    require(results, *needed)
     results = judged(results)
     validation = results[f"validation_{metric}"]
+    attributes = {"metric": metric, "better": "lower", "units": "1"} | validation.attrs
+    better, ran = attributes["better"], results.epochs_run
     at_best = validation.isel(epoch=results.best_epoch.clip(min=0)).drop_vars("epoch", errors="ignore")
     figures = results[["rise", "best_epoch", "train_loss", "validation_loss"]].assign(
-        train=last(results[f"train_{metric}"]),
-        validation=last(validation),
-        best_validation=at_best,
+        train=_or_worst(last(results[f"train_{metric}"], ran), better),
+        validation=_or_worst(last(validation, ran), better),
+        best_validation=_or_worst(at_best, better),
         gap=results[f"{metric}_gap"],
         generalization_loss=100 * (results.rise - 1),
     )
     if f"test_{metric}" in results:
-        figures["test"] = results[f"test_{metric}"]
-    attributes = {"metric": metric, "better": "lower", "units": "1"} | validation.attrs
-    return figures.assign_attrs({key: attributes[key] for key in ("metric", "better", "units")})
+        # NaN where nothing is recorded yet, unless the validation figure is not finite either.
+        test = results[f"test_{metric}"]
+        figures["test"] = _or_worst(test, better).where(test.notnull() | np.isinf(figures.validation))
+    kept = ("metric", "better", "units", "chance")
+    return figures.assign_attrs({key: attributes[key] for key in kept if key in attributes})
 
 
 def dead_units(results: xr.Dataset) -> xr.Dataset:
     """Which share of the units is dead, and when did they die?
 
-    Only shares per layer are recorded, so a mean over layers weighs every layer alike, however wide it is.
+    Only shares per layer are recorded, so a mean over layers weighs every layer alike, however wide it is. Trials
+    whose activation has no flat zero, so that no unit can be dead, have NaN for all but ``dormant``: they are part of
+    no mean.
 
     Returns:
-        along ``trial``: ``start`` and ``end``, dead share before training and at the last epoch reached, mean over
-        layers; ``worst_end``, that of the layer with the largest; ``start_by_layer`` and ``end_by_layer`` along
+        along ``trial``: ``can_die``, whether the activation has a flat zero; ``start`` and ``end``, dead share before
+        training and at the last epoch reached, mean over layers; ``worst_end``, that of the layer with the largest; ``start_by_layer`` and ``end_by_layer`` along
         ``layer``; ``curve`` along ``epoch``, mean over layers; where recorded, ``dormant`` at the end, and ``died``
         and ``revived``, events per unit after the start of training (a unit may die, revive and die again), so that
         end = start + died - revived.
@@ -80,10 +90,11 @@ def dead_units(results: xr.Dataset) -> xr.Dataset:
     Raises:
         InputError: the run does not count dead units.
     """
-    require(results, "dead_fraction")
+    require(results, "dead_fraction", "epochs_run")
     results = judged(results)
-    dead = results.dead_fraction
-    by_layer = last(dead)
+    able = results.can_die if "can_die" in results else xr.ones_like(results.epochs_run, bool)
+    dead = results.dead_fraction.where(able)
+    by_layer = last(dead, results.epochs_run)
     figures = xr.Dataset(
         {
             "start": dead.isel(epoch=0, drop=True).mean("layer"),
@@ -92,13 +103,19 @@ def dead_units(results: xr.Dataset) -> xr.Dataset:
             "start_by_layer": dead.isel(epoch=0, drop=True),
             "end_by_layer": by_layer,
             "curve": dead.mean("layer"),
+            "can_die": able,
         },
         attrs=dict(dead.attrs),
     )
     if "dormant_fraction" in results:
-        figures["dormant"] = last(results.dormant_fraction).mean("layer")
+        figures["dormant"] = last(results.dormant_fraction, results.epochs_run).mean("layer")
     for name in ("died", "revived"):
         if f"{name}_fraction" in results:
-            events = results[f"{name}_fraction"].isel(epoch=slice(1, None))
+            events = results[f"{name}_fraction"].where(able).isel(epoch=slice(1, None))
             figures[name] = events.sum("epoch", min_count=1).mean("layer")
     return figures.transpose("trial", ...)
+
+
+def _or_worst(values: xr.DataArray, better: str) -> xr.DataArray:
+    """What is not finite as the worst there is; as `jaxlab.diagnostics.or_worst`, in the values' own precision."""
+    return values.where(np.isfinite(values), -np.inf if better == "higher" else np.inf)

@@ -1,12 +1,14 @@
 """Which settings a study compared, and the one place where trials are averaged over their seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from jaxlab.errors import InputError
+
+_NAN = float("nan")
 
 
 class Line(NamedTuple):
@@ -34,9 +36,22 @@ def varied(results: xr.Dataset) -> tuple[str, ...]:
     return tuple(sorted(chosen, key=lambda name: (name == "learning_rate", name)))
 
 
-def used_values(column: xr.DataArray) -> list[Any]:
+def values_of(column: xr.DataArray | np.ndarray) -> list[Any]:
+    """A coordinate's values as Python has them; every NaN is one value, equal to itself in sets and dicts."""
+    return [_NAN if value != value else value for value in np.asarray(column).tolist()]
+
+
+def matching(figures: xr.Dataset, values: Mapping[str, Any]) -> np.ndarray:
+    """Whether each trial has these values, ``[trial]``; NaN matches NaN."""
+    same = np.ones(figures.sizes["trial"], bool)
+    for name, value in values.items():
+        same &= [each == value or (each != each and value != value) for each in values_of(figures[name])]
+    return same
+
+
+def used_values(column: xr.DataArray | np.ndarray) -> list[Any]:
     """A coordinate's values, those of trials that do not use it left out: NaN and empty texts."""
-    return [value for value in column.values.tolist() if value == value and value != ""]
+    return [value for value in values_of(column) if value == value and value != ""]
 
 
 def judged(results: xr.Dataset) -> xr.Dataset:
@@ -71,18 +86,21 @@ def require(results: xr.Dataset, *names: str) -> None:
             raise InputError("results", name, "is not recorded in this run")
 
 
-def last(variable: xr.DataArray) -> xr.DataArray:
-    """The value at the last epoch that each trial reached; NaN where it reached none."""
-    epochs = xr.DataArray(np.arange(variable.sizes["epoch"]), dims="epoch")
-    reached = xr.where(variable.notnull().drop_vars("epoch", errors="ignore"), epochs, 0).max("epoch")
-    return variable.isel(epoch=reached).drop_vars("epoch", errors="ignore")
+def last(variable: xr.DataArray, epochs_run: xr.DataArray) -> xr.DataArray:
+    """The value at the last epoch that each trial ran, finite or not; NaN where it ran none.
+
+    An earlier value never stands for one that is not finite at the end: see `jaxlab.diagnostics.or_worst`.
+    """
+    ends = variable.isel(epoch=epochs_run.clip(min=0)).drop_vars("epoch", errors="ignore")
+    return ends.where(epochs_run >= 0)
 
 
 def by_setting(figures: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset:
     """Mean over the trials that share a setting: over its seeds, and over whatever ``names`` leaves out.
 
     Args:
-        figures: numbers and flags along ``trial``; a flag's mean is a share. NaN is left out.
+        figures: numbers and flags along ``trial``; a flag's mean is a share. NaN, which stands for a figure that a
+            trial does not have, is left out; an infinite value makes its mean infinite.
         names: what a setting is; by default everything that varies but the seed.
 
     Returns:
@@ -136,7 +154,7 @@ def default_by(results: xr.Dataset, over: str) -> tuple[str, ...]:
     columns = [results[name].values for name in by]
     code, _ = _codes(columns, results.sizes["trial"])
     values = results[over].values
-    seen = [len(set(values[code == index].tolist())) for index in range(code.max(initial=0) + 1)]
+    seen = [len(set(values_of(values[code == index]))) for index in range(code.max(initial=0) + 1)]
     return by if np.median(seen) >= 2 else ()
 
 
@@ -144,7 +162,8 @@ def _mean(values: xr.Variable, code: np.ndarray) -> xr.Variable:
     """Mean over the first axis, by code, of what is not NaN; xarray's groupby takes seconds for 500 settings."""
     total, count = np.zeros((2, code.max() + 1, *values.shape[1:]))
     known = ~np.isnan(values.values.astype(np.float64))
-    np.add.at(total, code, np.where(known, values.values, 0))
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+        np.add.at(total, code, np.where(known, values.values, 0))
     np.add.at(count, code, known)
     return xr.Variable(("setting", *values.dims[1:]), total / np.where(count, count, np.nan), values.attrs)
 
@@ -158,8 +177,10 @@ def _codes(columns: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.nda
 
 
 def _ranks(column: np.ndarray) -> list[int]:
-    """Position of each value: numbers in their order, words in order of appearance."""
-    values = column.tolist()
-    unique = sorted(set(values)) if column.dtype.kind in "fiub" else list(dict.fromkeys(values))
-    rank = {value: number for number, value in enumerate(unique)}
-    return [rank[value] for value in values]
+    """Position of each value: numbers in their order, NaN last; words in order of appearance."""
+    values = [(type(value) is bool, value) for value in values_of(column)]  # else True would be 1
+    unique = list(dict.fromkeys(values))
+    if column.dtype.kind in "fiub":
+        unique.sort(key=lambda token: (token[1] != token[1], token[1]))
+    rank = {token: number for number, token in enumerate(unique)}
+    return [rank[token] for token in values]

@@ -8,14 +8,37 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.answers import Best, best_setting, largest_gap
-from jaxlab.analysis.limits import largest_stable, sensitivity, threshold_crossing
+from jaxlab.analysis.limits import (
+    MOST_NAMED,
+    SHARES,
+    fixed,
+    largest_stable,
+    sensitivity,
+    threshold_crossing,
+)
 from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import by_setting, default_over, require, stopped_early, varied
-from jaxlab.analysis.words import amount, counted, difference, label, number, percent, setting
+from jaxlab.analysis.settings import (
+    by_setting,
+    default_over,
+    judged,
+    require,
+    stopped_early,
+    values_of,
+    varied,
+)
+from jaxlab.analysis.words import (
+    amount,
+    counted,
+    difference,
+    joined,
+    label,
+    number,
+    numbers,
+    percent,
+    setting,
+    settings,
+)
 from jaxlab.errors import InputError
-
-_SHARES = (0.1, 0.4)
-_MOST = 4  # answers that are told apart
 
 
 class Row(NamedTuple):
@@ -36,13 +59,14 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     questions: dict[str, Callable[[], str]] = {
         "best setting": lambda: _best(results),
         "diverged": lambda: _diverged(results),
+        **_idle(results),
         **_stopped(results),
         f"largest stable {rate}": lambda: _stable(results, over),
         f"sensitivity to {rate}": lambda: _sensitivity(results, over),
         "largest generalisation gap": lambda: _gap(results),
         "dead units": lambda: _dead(results),
     }
-    for share in _SHARES:
+    for share in SHARES:
         questions[f"{percent(share)} of units dead"] = lambda share=share: _crossing(results, share, over)
     return tuple(Row(question, _answered(answer)) for question, answer in questions.items())
 
@@ -59,34 +83,41 @@ def _best(results: xr.Dataset) -> str:
     value = amount(best.validation, best.metric, best.units)
     spread = _spread(best)
     test = "" if np.isnan(best.test) else f", test {amount(best.test, best.metric, best.units)}"
-    warning = "; every setting has a diverged trial" if best.diverged else ""
+    warning = "; every setting has a trial that diverged or is not finite" if best.diverged else ""
     return f"{_where(best.setting)}validation {label(best.metric)} {value}{spread}{test}{warning}"
 
 
 def _spread(best: Best) -> str:
     """Over how many seeds, and how far they are apart."""
     parts = []
+    left_out = {"pruned": best.pruned, "not finite": best.not_finite}
     if best.trials > 1:
         low, high = (amount(each, best.metric, best.units) for each in best.validation_range)
-        parts.append(f"mean of {_seeds(best)}, {low} to {high}")
-    elif best.pruned:
-        parts.append(_seeds(best))
-    if best.pruned:
-        parts.append("the others pruned")
+        parts.append(f"mean of {_seeds(best.trials, left_out)}, {low} to {high}")
+    elif any(left_out.values()):
+        parts.append(_seeds(best.trials, left_out))
+    return _bracketed(parts, left_out)
+
+
+def _bracketed(parts: list[str], left_out: dict[str, int]) -> str:
+    reasons = [reason for reason, count in left_out.items() if count]
+    parts = [*parts, *([f"the others {' or '.join(reasons)}"] if reasons else [])]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _seeds(best: Best) -> str:
-    every = counted(best.trials + best.pruned, "seed")
-    return f"{best.trials} of {every}" if best.pruned else every
+def _seeds(used: int, left_out: dict[str, int]) -> str:
+    every = counted(used + sum(left_out.values()), "seed")
+    return f"{used} of {every}" if any(left_out.values()) else every
 
 
 def _gap(results: xr.Dataset) -> str:
     gap = largest_gap(results)
     train, validation = (amount(value, gap.metric, gap.units) for value in (gap.train, gap.validation))
     size = difference(gap.gap, gap.metric, gap.units)
+    left_out = {"not finite": gap.not_finite}
+    seeds = f"; {_seeds(gap.trials, left_out)}, the others not finite" if gap.not_finite else ""
     return (
-        f"{_where(gap.setting)}{size} of {label(gap.metric)} (training {train}, validation {validation}); "
+        f"{_where(gap.setting)}{size} of {label(gap.metric)} (training {train}, validation {validation}{seeds}); "
         f"validation loss ends at {number(gap.rise)} x its minimum"
     )
 
@@ -103,8 +134,28 @@ def _diverged(results: xr.Dataset) -> str:
     if not bad.sizes["trial"]:
         return of
     over = default_over(results)
-    lowest = f", the smallest {label(over)} {number(bad[over].values.min().item())}" if over else ""
+    lowest = f", the smallest {label(over)} {number(bad[over].min().item())}" if over else ""
     return f"{of}{lowest}; first bad step {int(bad.first_bad_step.min())} at the earliest"
+
+
+def _idle(results: xr.Dataset) -> dict[str, Callable[[], str]]:
+    """A row about the trials that did not learn, where there are any."""
+    if "did_not_learn" not in results or not bool(results.did_not_learn.any()):
+        return {}
+
+    def words() -> str:
+        trained = judged(results)
+        idle = trained.isel(trial=np.flatnonzero(trained.did_not_learn))
+        over, where = default_over(results), ""
+        if over:
+            values = sorted(set(values_of(idle[over].dropna("trial"))))
+            few = numbers(values)
+            shown = " and ".join(few) if len(few) < 4 else f"{few[0]} to {few[-1]}"
+            where = f", {label(over)} {shown}" if few else ""
+        of = f"{idle.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
+        return f"{of}{where}: stable, but no better than before training or than a constant answer"
+
+    return {"did not learn": words}
 
 
 def _stopped(results: xr.Dataset) -> dict[str, Callable[[], str]]:
@@ -132,7 +183,9 @@ def _stable(results: xr.Dataset, over: str | None) -> str:
         if np.isnan(stable):
             return f"none (unstable from {number(unstable)}, the smallest tried)"
         beyond = "the largest tried" if np.isnan(unstable) else f"unstable at {number(unstable)}"
-        return f"{number(stable)} ({beyond})"
+        idle = float(row.did_not_learn)
+        idle_words = f"; {percent(idle)} of its trials did not learn" if idle > 0 else ""
+        return f"{number(stable)} ({beyond}{idle_words})"
 
     return _lines(limits, words)
 
@@ -152,8 +205,9 @@ def _sensitivity(results: xr.Dataset, over: str | None) -> str:
     figures = divergence(results)
     if not bool((figures.loss_ratio < 1).any()):
         return "no trial ends below its initial loss"
-    values = figures[over].values
-    words = _lines(sensitivity(results, over), lambda row: number(float(row.sensitivity)))
+    values = figures[over].dropna("trial").values
+    units = results.train_loss.attrs.get("units", "1")
+    words = _lines(sensitivity(results, over), lambda row: amount(float(row.sensitivity), "loss", units))
     tried = f"{number(values.min().item())} to {number(values.max().item())}"
     return f"{words} (mean training loss above the best, {tried})"
 
@@ -163,13 +217,16 @@ def _dead(results: xr.Dataset) -> str:
     figures = dead_units(results)
     means = by_setting(figures[["start", "end", "worst_end"]], names)
     if not bool(means.end.notnull().any()):
-        return "not recorded"
+        return "not recorded" if bool(figures.can_die.any()) else "not defined: no activation has a flat zero"
     if float(results.dead_fraction.max()) == 0:
         return "none (always so where the activation has no flat zero)"
     worst = means.isel(setting=int(means.end.argmax("setting")))
     at = setting({name: worst[name].item() for name in names})
     end, layer = percent(float(worst.end)), percent(float(worst.worst_end))
     details = [*([at] if at else []), *([f"{layer} in the worst layer"] if layer != end else [])]
+    counted_in, every = int(figures.can_die.sum()), figures.sizes["trial"]
+    if counted_in < every:
+        details.append(f"of the {counted_in} of {every} trials whose activation has a flat zero")
     return (
         f"{percent(float(means.start.mean()))} before training, {'up to ' if at else ''}{end} at the end"
         + (f" ({'; '.join(details)})" if details else "")
@@ -192,17 +249,18 @@ def _crossing(results: xr.Dataset, share: float, over: str | None) -> str:
 
 def _lines(answer: xr.Dataset, words: Callable[[xr.Dataset], str]) -> str:
     """One answer for each line of settings; those that agree share theirs."""
-    names = [str(name) for name in answer.coords if answer[name].dims == ("setting",)]
+    names = fixed(answer)
+    rows = [answer.isel(setting=index) for index in range(answer.sizes["setting"])]
+    texts = [words(row) for row in rows]
+    if len(set(texts)) == 1:
+        return f"{texts[0]} at every {joined(names)}" if len(rows) > 1 else texts[0]
+    if len(rows) > MOST_NAMED:
+        return f"differs between the {len(rows)} settings of {joined(names)}, see the table of limits"
+    if len(names) == 1:
+        told, values = label(names[0]), numbers(values_of(answer[names[0]]))
+    else:
+        told, values = "", settings([{name: row[name].item() for name in names} for row in rows])
     said: dict[str, list[str]] = {}
-    for index in range(answer.sizes["setting"]):
-        row = answer.isel(setting=index)
-        said.setdefault(words(row), []).append(", ".join(number(row[name].item()) for name in names))
-    told = " and ".join(map(label, names))
-    if len(said) == 1:
-        (text,) = said
-        return f"{text} at every {told}" if answer.sizes["setting"] > 1 else text
-    if len(names) > 1 or len(said) > _MOST:
-        most = sorted(said, key=lambda text: -len(said[text]))[:_MOST]
-        counts = ", ".join(f"{text} for {len(said[text])}" for text in most)
-        return f"{counts}{', ...' * (len(said) > _MOST)} of {answer.sizes['setting']} settings of {told}"
-    return "; ".join(f"{told} {' and '.join(values)}: {text}" for text, values in said.items())
+    for text, value in zip(texts, values, strict=True):
+        said.setdefault(text, []).append(value)
+    return "; ".join(f"{told} {' and '.join(which)}: {text}".lstrip() for text, which in said.items())

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from jaxlab.analysis.limits import limits_table
 from jaxlab.analysis.measures import dead_units, divergence, overfitting
-from jaxlab.analysis.settings import by_setting, varied
+from jaxlab.analysis.settings import by_setting, values_of, varied
 from jaxlab.analysis.summary import summary
-from jaxlab.analysis.words import amount, difference, label, number, percent
+from jaxlab.analysis.words import aligned, amount, difference, label, number, numbers, percent
 
 # Heading -> the text of one setting.
 Columns = dict[str, Callable[[xr.Dataset], str]]
@@ -19,11 +20,13 @@ _MOST_LAYERS = 5
 
 
 def divergence_table(results: xr.Dataset) -> str:
-    """One line a setting: share of trials diverged and unstable, first bad step, oscillation, final loss."""
+    """One line a setting: share of trials that failed, first bad step, oscillation, final loss."""
+    figures = divergence(results)
+    idle = "did_not_learn" in figures
     columns: Columns = {
         "diverged": _share("diverged"),
         "unstable": _share("unstable"),
-        "not converged": _share("not_converged"),
+        "did not learn" if idle else "not converged": _share("did_not_learn" if idle else "not_converged"),
         "bad step": _number("first_bad_step"),
         "oscillation": _share("oscillation"),
         "loss ratio": _number("loss_ratio"),
@@ -31,9 +34,10 @@ def divergence_table(results: xr.Dataset) -> str:
     notes = (
         "diverged: share of trials with a loss, gradient or parameter that was not finite; bad step: the first such.",
         "unstable: diverged, or the final training loss above the initial one, or not converged (Sohl-Dickstein 2024).",
+        "did not learn: stable, but no better than before training or than the best constant answer.",
         "oscillation: share of sign changes of the loss; loss ratio: final / initial, of trials that did not diverge.",
     )
-    return _table(results, divergence(results), columns, notes)
+    return _table(results, figures, columns, notes if idle else (*notes[:2], notes[3]))
 
 
 def overfitting_table(results: xr.Dataset) -> str:
@@ -51,7 +55,7 @@ def overfitting_table(results: xr.Dataset) -> str:
         "gap": lambda row: difference(float(row.gap), metric, units).removesuffix(" points"),
         "best": value("best_validation"),
         "best epoch": lambda row: f"{float(row.best_epoch):.1f}",
-        "rise": lambda row: f"{float(row.rise):.3g}",
+        "rise": _number("rise"),
         "GL": lambda row: percent(float(row.generalization_loss) / 100),
     }
     points = ", points" if metric.endswith("accuracy") else ""
@@ -59,6 +63,9 @@ def overfitting_table(results: xr.Dataset) -> str:
         f"{label(metric)} at the last epoch; best: validation at the best epoch; gap: training to validation{points}.",
         "rise: validation loss at the end / its minimum; GL: Prechelt's generalisation loss at the end.",
     )
+    if "chance" in figures.attrs:
+        level = amount(figures.attrs["chance"], metric, units)
+        notes += (f"chance level: validation {level}, with the same answer to every example.",)
     return _table(results, figures, columns, notes)
 
 
@@ -71,22 +78,30 @@ def dead_units_table(results: xr.Dataset) -> str:
         columns |= {name: _layer(index) for index, name in enumerate(layers)}
     elif len(layers) > 1:
         columns["worst layer"] = _share("worst_end")
-    columns |= {name: _share(name) for name in ("dormant", "died", "revived") if name in figures}
+    columns |= {"dormant": _share("dormant")} if "dormant" in figures else {}
+    columns |= {name: _events(name) for name in ("died", "revived") if name in figures}
     notes = (
         "Shares of the units, mean over layers; dead: zero on the whole training set; by layer: at the end.",
-        "died, revived: events per unit while training, so that end = start + died - revived.",
+        "died, revived: events per unit while training (a unit may die again): end = start + died - revived.",
     )
+    if not bool(figures.can_die.all()):
+        notes += ('"-": the activation has no flat zero, so that no unit can be dead.',)
     return "\n".join([_table(results, figures, columns, notes), *_crossings(results)])
 
 
 def _crossings(results: xr.Dataset) -> list[str]:
     """Where 10 % and 40 % of the units are dead, in the words of the summary."""
     rows = [row for row in summary(results) if row.question.endswith("of units dead")]
-    return ["", *(f"{row.question}: {row.answer}" for row in rows)]
+    table = limits_table(results)
+    return ["", *(f"{row.question}: {row.answer}" for row in rows), *(["", table] if table else [])]
 
 
 def _share(name: str) -> Callable[[xr.Dataset], str]:
     return lambda row: percent(float(row[name]))
+
+
+def _events(name: str) -> Callable[[xr.Dataset], str]:
+    return lambda row: "-" if np.isnan(row[name]) else f"{float(row[name]):.2f}"
 
 
 def _number(name: str) -> Callable[[xr.Dataset], str]:
@@ -101,13 +116,10 @@ def _table(results: xr.Dataset, figures: xr.Dataset, columns: Columns, notes: tu
     """Aligned text: one line a setting, the mean over its seeds."""
     names = varied(results)
     means = by_setting(figures, names)
-    lines = [[*map(label, names), "trials", *columns]]
+    settings = [numbers(values_of(means[name])) for name in names]
+    rows = []
     for index in range(means.sizes["setting"]):
         row = means.isel(setting=index)
-        settings = [number(row[name].item()) for name in names]
-        lines.append([*settings, str(int(row.trials)), *(text(row) for text in columns.values())])
-    widths = np.max([[len(cell) for cell in line] for line in lines], axis=0)
-    aligned = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-    ]
-    return "\n".join([aligned[0], "-" * len(aligned[0]), *aligned[1:], "", *notes])
+        own = [column[index] for column in settings]
+        rows.append([*own, str(int(row.trials)), *(text(row) for text in columns.values())])
+    return "\n".join([*aligned([*map(label, names), "trials", *columns], rows), "", *notes])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LABELS = {"l1": "L1", "l2": "L2", "mae": "MAE", "rmse": "RMSE", "init_scale": "initialisation scale"}
@@ -14,22 +14,37 @@ def label(name: str) -> str:
     return _LABELS.get(name, name.replace("_", " "))
 
 
-def number(value: Any) -> str:
-    """Three digits; "-" for NaN; words as they are."""
+def number(value: Any, digits: int = 3) -> str:
+    """Three digits or more, and all before the point below a million; "-" for NaN; words as they are."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if math.isnan(value):
         return "-"
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+    if abs(value) < 1e6 and (float(value).is_integer() or abs(value) >= 10**digits):
+        return f"{value:.0f}"
+    mantissa, mark, exponent = f"{value:.{digits}g}".partition("e+")
+    return f"{mantissa}e{int(exponent)}" if mark else mantissa
+
+
+def numbers(values: Sequence[Any]) -> list[str]:
+    """`number` of each, with as many digits as it takes to tell different values apart."""
+    different = len({str(value) for value in values})
+    for digits in range(3, 18):
+        texts = [number(value, digits) for value in values]
+        if len(set(texts)) >= different:
+            break
+    return texts
 
 
 def percent(value: float, digits: int = 0) -> str:
     """A share in percent; "-" for NaN."""
-    return "-" if math.isnan(value) else f"{100 * value:.{digits}f} %"
+    return number(value) if not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
 def amount(value: float, metric: str, units: str) -> str:
     """A metric's value: accuracies in percent, the rest with their units."""
+    if math.isinf(value):
+        return "not finite"
     if metric.endswith("accuracy"):
         return percent(value, 1)
     return number(value) if units == "1" or math.isnan(value) else f"{number(value)} {units}"
@@ -37,15 +52,43 @@ def amount(value: float, metric: str, units: str) -> str:
 
 def difference(value: float, metric: str, units: str) -> str:
     """A difference of two values of a metric: accuracies in percentage points."""
+    if math.isinf(value):
+        return "not finite"
     if metric.endswith("accuracy") and not math.isnan(value):
         return f"{round(100 * value, 1) + 0.0:.1f} points"  # + 0.0: no "-0.0"
     return amount(value, metric, units)
 
 
-def setting(values: Mapping[str, Any]) -> str:
+def setting(values: Mapping[str, Any], digits: int = 3) -> str:
     """A setting in words, the learning rate first: "learning rate 0.01, L2 0.0001"."""
     names = sorted(values, key=lambda name: name != "learning_rate")
-    return ", ".join(f"{label(name)} {number(values[name])}" for name in names)
+    return ", ".join(f"{label(name)} {number(values[name], digits)}" for name in names)
+
+
+def settings(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`setting` of each, with as many digits as it takes to tell different ones apart."""
+    different = len({str(each) for each in values})
+    for digits in range(3, 18):
+        texts = [setting(each, digits) for each in values]
+        if len(set(texts)) >= different:
+            break
+    return texts
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as a list in words: "decay, L2 and momentum"."""
+    words = [label(name) for name in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 2 else words)
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a plain text table: headings, a rule, and the rows, each column flush right."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (headings, *rows)
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def counted(count: int, word: str) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from jaxlab.analysis import summary
+from jaxlab.analysis import limits_table, summary
 from jaxlab.study import Plan, Verification
 
 _OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
@@ -63,6 +63,9 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     for row in summary(results):
         table.add_row(row.question, row.answer)
     console.print(table)
+    limits = limits_table(results)
+    if limits:
+        console.print(f"{limits}\n", markup=False, highlight=False)
     if attributes.get("train_seconds"):
         console.print(times(attributes))
     if attributes.get("changes"):

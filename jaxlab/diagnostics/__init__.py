@@ -4,11 +4,12 @@ The counts of `units` are accumulated with ``units.init`` and ``units.update``.
 """
 
 from jaxlab.diagnostics import divergence, norms, overfitting, units
-from jaxlab.diagnostics.curves import final
+from jaxlab.diagnostics.curves import final, or_worst
 from jaxlab.diagnostics.divergence import (
     Instability,
     all_finite,
     convergence_measure,
+    did_not_learn,
     first_bad,
     learning_rate_sensitivity,
     opposed_updates,
@@ -45,6 +46,7 @@ __all__ = [
     "cosine",
     "dead",
     "dead_positions",
+    "did_not_learn",
     "died",
     "died_at",
     "divergence",
@@ -58,6 +60,7 @@ __all__ = [
     "learning_rate_sensitivity",
     "norms",
     "opposed_updates",
+    "or_worst",
     "oscillation",
     "overfitting",
     "productivity_quotient",

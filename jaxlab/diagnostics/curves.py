@@ -1,4 +1,8 @@
-"""One trial's curve: a 1-D array over epochs in which NaN means that the trial did not reach the epoch."""
+"""One trial's curve: a 1-D array over epochs in which a NaN tail means that the trial did not reach the epoch.
+
+A NaN that was measured at the last epoch looks like such a tail. Where ``last``, the last epoch that the trial
+reached, is given, it decides; without it the curve is taken to end at its last value that is not NaN.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,39 @@ def as_curve(field: str, values: ArrayLike) -> jax.Array:
     return curve.astype(jnp.promote_types(curve.dtype, jnp.float32))
 
 
-def epochs_reached(curve_E: jax.Array) -> jax.Array:
-    """Number of values up to the last that is not NaN."""
+def epochs_reached(curve_E: jax.Array, last: ArrayLike | None = None) -> jax.Array:
+    """Number of values up to ``last``, or to the last that is not NaN."""
+    if last is not None:
+        return jnp.asarray(last) + 1
     return jnp.max(jnp.where(jnp.isnan(curve_E), 0, jnp.arange(1, curve_E.size + 1)))
 
 
-def final(curve_E: ArrayLike) -> jax.Array:
-    """The value at the last epoch that the trial reached; NaN if it reached none."""
+def final(curve_E: ArrayLike, last: ArrayLike | None = None) -> jax.Array:
+    """The value at the last epoch that the trial reached, finite or not; NaN if it reached none.
+
+    Args:
+        curve_E: one entry per epoch.
+        last: that epoch, -1 for none; by default the last whose value is not NaN.
+    """
     curve_E = as_curve("curve_E", curve_E)
-    return curve_E[jnp.maximum(epochs_reached(curve_E) - 1, 0)]
+    reached = epochs_reached(curve_E, last)
+    return jnp.where(reached > 0, curve_E[jnp.maximum(reached - 1, 0)], jnp.nan)
+
+
+def or_worst(values: ArrayLike, better: str) -> jax.Array:
+    """The values, those that are not finite as the worst there is: -inf if higher is better, +inf if lower.
+
+    Neither NaN nor an infinity of either sign ever wins a comparison thereby.
+
+    Raises:
+        InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
+    """
+    values = jnp.asarray(values)
+    return jnp.where(jnp.isfinite(values), values, -sign_of(better) * jnp.inf)
+
+
+def sign_of(better: str) -> int:
+    """1 if ``better`` is ``"higher"``, -1 if it is ``"lower"``; InputError otherwise."""
+    if better not in ("higher", "lower"):
+        raise InputError("better", better, 'give "higher" or "lower"')
+    return 1 if better == "higher" else -1

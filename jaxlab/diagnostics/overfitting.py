@@ -1,8 +1,8 @@
 """How far training and validation come apart.
 
 Curves are those of one trial, 1-D over epochs; entry 0 is the initial state, entry t the state after epoch t,
-and a NaN tail means epochs that the trial did not reach. Losses are >= 0. Everything works under jit and
-vmap; ``k``, ``s`` and ``better`` are plain Python values.
+and a NaN tail means epochs that the trial did not reach, see ``last`` in `final`. Losses are >= 0. Everything
+works under jit and vmap; ``k``, ``s`` and ``better`` are plain Python values.
 
 Source of GL, P, PQ and UP: Prechelt, Early stopping - but when?, 1998. He has no epoch 0: each docstring says
 what becomes of it here.
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlab.diagnostics.curves import as_curve, final
+from jaxlab.diagnostics.curves import as_curve, final, or_worst, sign_of
 from jaxlab.errors import InputError
 
 
@@ -28,17 +28,23 @@ def gap(train: ArrayLike, validation: ArrayLike, better: str) -> jax.Array:
         InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
     """
     difference = jnp.asarray(train) - jnp.asarray(validation)
-    return difference * _sign(better)
+    return difference * sign_of(better)
 
 
-def rise(validation_loss_E: ArrayLike) -> jax.Array:
+def rise(validation_loss_E: ArrayLike, last: ArrayLike | None = None) -> jax.Array:
     """Validation loss at the last epoch reached, over its minimum: 1 if it ends at its best.
 
     Epoch 0 counts: a trial that only gets worse has its minimum there. A minimum of 0 gives inf, or 1 if it
-    ends there; NaN if no epoch was reached.
+    ends there. A last loss that is not finite gives inf; NaN if no loss was finite.
+
+    Args:
+        validation_loss_E: one entry per epoch.
+        last: the last epoch reached; by default the last whose loss is not NaN.
     """
-    loss_E = as_curve("validation_loss_E", validation_loss_E)
-    return 1 + _excess(final(loss_E), jnp.nanmin(loss_E))
+    loss_E = or_worst(as_curve("validation_loss_E", validation_loss_E), "lower")
+    least = jnp.min(loss_E)
+    end = or_worst(final(validation_loss_E, last), "lower")
+    return jnp.where(jnp.isfinite(least), 1 + _excess(end, least), jnp.nan)
 
 
 def generalization_loss(validation_loss_E: ArrayLike) -> jax.Array:
@@ -108,27 +114,24 @@ def up(validation_loss_E: ArrayLike, s: int, k: int = 5) -> jax.Array:
 
 
 def best_epoch(curve_E: ArrayLike, better: str = "lower") -> jax.Array:
-    """The first epoch with the best value, epoch 0 included; NaN is never best; -1 if every entry is NaN.
+    """The first epoch with the best value, epoch 0 included; -1 if every entry is NaN.
+
+    NaN is never best; an infinity of either sign is only where nothing is finite.
 
     Raises:
         InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
     """
-    worse_E = -_sign(better) * as_curve("curve_E", curve_E)
-    known_E = ~jnp.isnan(worse_E)
-    # Not argmin over NaN set to inf, which would prefer an unreached epoch to a reached one that is inf.
-    best = jnp.min(jnp.where(known_E, worse_E, jnp.inf))
+    curve_E = as_curve("curve_E", curve_E)
+    known_E = ~jnp.isnan(curve_E)
+    # Not argmin alone, which would prefer an unreached epoch to a reached one that is inf.
+    worse_E = -sign_of(better) * or_worst(curve_E, better)
+    best = jnp.min(worse_E)
     return jnp.where(jnp.any(known_E), jnp.argmax(known_E & (worse_E == best)), -1).astype(jnp.int32)
 
 
 def _excess(loss: jax.Array, least: jax.Array) -> jax.Array:
     """``loss / least - 1`` without cancellation; 0 where they are equal, be they 0 or inf."""
     return jnp.where(loss == least, 0, (loss - least) / least)
-
-
-def _sign(better: str) -> int:
-    if better not in ("higher", "lower"):
-        raise InputError("better", better, 'give "higher" or "lower"')
-    return 1 if better == "higher" else -1
 
 
 def _at_least_one(field: str, value: int) -> None:

@@ -52,6 +52,7 @@ def _better(trial: Trial, best: Best | None, state: Any, record: Record, epoch: 
     if best is None:
         return None
     score = jnp.asarray(trial.weights.score(record), jnp.float32)
+    score = jnp.where(score == jnp.inf, -jnp.inf, score)  # not finite is worst
     better = (score > best.score) | ((best.epoch < 0) & ~jnp.isnan(score))
     return select(better, Best(score, epoch, trial.weights.kept(state)), best)
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxlab.analysis import by_setting, dead_units, lines, threshold_crossing
-from jaxlab.analysis.words import label, number, percent
+from jaxlab.analysis.words import counted, joined, number, percent
 from jaxlab.plots.frame import (
     FAINT,
     WARNING,
@@ -17,6 +17,9 @@ from jaxlab.plots.frame import (
     draw_lines,
     key,
     legend,
+    literal,
+    marks,
+    nested,
     panels,
     percent_axis,
     shade_unstable,
@@ -35,15 +38,20 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
     """
     results, view = view_of(results)
     figures = dead_units(results)
-    if "unstable" in results:
-        figures["unstable"] = results.unstable.sel(trial=figures.trial)
-    titles = ("dead units at the last epoch", "the same by layer", "dead units while training")
-    note = f"Dead: zero on the whole training set; mean over layers. {averaged(view)} ×: unstable trial."
+    for flag in {"unstable", "did_not_learn"} & set(results):
+        figures[flag] = results[flag].sel(trial=figures.trial)
+    pooled = joined([*view.by, *view.averaged])
+    by_layer = f"by layer, mean over {pooled}" if pooled and view.joined else "by layer"
+    titles = ("dead units at the last epoch", f"the same {by_layer}", "dead units while training")
+    note = f"Dead: zero on the whole training set; mean over layers. {averaged(view)}{marks(figures)}"
+    without = int((~figures.can_die).sum())
+    if without:
+        note += f" Without {counted(without, 'trial')} whose activation has no flat zero."
     figure, (ends, layers, curves) = panels(results, finding(results, figures, view), note, titles)
 
     handles = draw_lines(ends, results, figures, "end", view)
     _draw_layers(layers, figures, view)
-    draw_curves(curves, figures, "curve", view)
+    draw_curves(curves, figures, "curve", view, "end")
     for ax in (ends, layers):
         x_axis(ax, results, view)
         shade_unstable(ax, results, view)
@@ -51,12 +59,14 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
         _share_axis(ax)
     ends.set_ylabel("share of units that are dead")
     key(figure, handles if view.by else [])
-    return figure
+    return literal(figure)
 
 
 def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
     """What the run says about dead units, in one sentence."""
     most = float(figures.end.max())
+    if np.isnan(most):
+        return "No unit can be dead: no activation of this run has a flat zero"
     if most == 0:
         return "No unit is dead at the end of any trial"
     up_to = f"Up to {percent(most)} of a trial's units are dead at the end"
@@ -76,28 +86,28 @@ def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
 
 def _range(crossing: np.ndarray, view: View) -> str:
     low, high = (number(float(edge(crossing))) for edge in (np.nanmin, np.nanmax))
-    some = f" for some {' and '.join(map(label, view.by))}" if np.isnan(crossing).any() else ""
+    some = f" for some {joined(view.by)}" if np.isnan(crossing).any() else ""
     return f"{low if low == high else f'{low}–{high}'}{some}"
 
 
 def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
-    """One line a layer, averaged over all but ``view.over``; before training dashed."""
+    """One line a layer, averaged over all but ``view.over`` that can have dead units; before training dashed."""
     names = [str(name) for name in figures.layer.values]
     (line,) = lines(by_setting(figures[["start_by_layer", "end_by_layer"]], [view.over]), view.over, ())
     x = line.points[view.over].values
     style = {} if view.joined else {"linestyle": "none"}
-    for index, (name, colour) in enumerate(
-        zip(names, ordered_colours("cividis", 0.0, 0.82, len(names)), strict=True)
-    ):
-        end, start = (line.points[key][:, index] for key in ("end_by_layer", "start_by_layer"))
-        ax.plot(
-            x, end, **style, marker="os^Dv"[index % 5], markersize=4, color=colour, linewidth=1.8, label=name
-        )
+    colours = ordered_colours("cividis", 0.0, 0.82, len(names))
+    ends, starts = (line.points[key].values for key in ("end_by_layer", "start_by_layer"))
+    widths = nested(list(ends.T))
+    for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        end, start = ends[:, index], starts[:, index]
+        style |= {"marker": "os^Dv"[index % 5], "markersize": widths[index] + 2.2, "linewidth": widths[index]}
+        ax.plot(x, end, **style, color=colour, label=name)
         if view.joined:
             ax.plot(x, start, "--", color=colour, linewidth=1)
     if view.joined:
         ax.plot([], [], "--", color=FAINT, linewidth=1, label="before training")
-    legend(ax, loc="upper left")
+    legend(ax)
 
 
 def _share_axis(ax: Axes) -> None:

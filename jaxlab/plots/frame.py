@@ -11,25 +11,30 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
-from jaxlab.analysis import Line, by_setting, largest_stable, lines, stopped_early
-from jaxlab.analysis.words import counted, label, setting
-from jaxlab.plots.view import View, between, curve_colours, line_colours, set_x
+from jaxlab.analysis import by_setting, largest_stable, lines, matching, stopped_early, values_of
+from jaxlab.analysis.words import counted, joined, numbers, setting, settings
+from jaxlab.plots.view import View, between, curve_colours, line_colours, log_ticks, set_x
 
 INK, FAINT, WARNING = "#222222", "#888888", "#b2182b"
 _MOST_CURVES, _MOST_TRIALS = 6, 4
-_TITLE_WIDTH = 122
+_STYLES = ("-", "--", "-.", ":")
+_TITLE_WIDTH, _NOTE_WIDTH, _LEGEND_WIDTH, _LONGEST_NAME = 122, 200, 26, 60
+_OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02)}
 
 
 def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """A figure with its finding on top, what it is drawn from below that, and one titled panel for each title."""
     figure = Figure(figsize=(14, 5.1), layout="constrained")
     finding = textwrap.fill(finding, _TITLE_WIDTH)
+    note = textwrap.fill(f"{describe(results)}. {note}", _NOTE_WIDTH)
     extra = 0.05 * finding.count("\n")
-    figure.get_layout_engine().set(rect=(0.005, 0, 0.99, 0.855 - extra), wspace=0.04)
+    below = 0.855 - extra - 0.035 * note.count("\n")
+    figure.get_layout_engine().set(rect=(0.005, 0, 0.99, below), wspace=0.04)
     figure.text(0.012, 0.975, finding, fontsize=13, fontweight="bold", color=INK, va="top")
-    figure.text(0.012, 0.905 - extra, f"{describe(results)}. {note}", fontsize=9.5, color="#555555", va="top")
+    figure.text(0.012, 0.905 - extra, note, fontsize=9.5, color="#555555", va="top")
     axes = list(figure.subplots(1, len(titles)))
     for letter, ax, title in zip("abc", axes, titles, strict=False):
         ax.set_title(f"{letter}   {title}", loc="left", fontsize=10.5, color=INK)
@@ -40,9 +45,21 @@ def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) 
     return figure, axes
 
 
+def literal(figure: Figure) -> Figure:
+    """The figure with all its text drawn as it is: dollar signs in a name are no formula, control characters a mark."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_usetex(False)
+        plain = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text.get_text())
+        if plain != text.get_text():
+            text.set_text(plain)
+    return figure
+
+
 def describe(results: xr.Dataset) -> str:
     """The study and its size in words."""
-    name = results.attrs.get("title", "study")
+    name = str(results.attrs.get("title", "study"))
+    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
     trials = counted(results.sizes["trial"], "trial")
     if "seed" not in results.coords:
         return f"{name}: {trials}"
@@ -52,74 +69,126 @@ def describe(results: xr.Dataset) -> str:
     return f"{name}: {trials}, {seeds}, {counted(results.sizes['epoch'] - 1, 'epoch')}{stopped}"
 
 
-def line_words(line: Line) -> str:
-    """A line's name in a legend."""
-    return setting(line.values) or "mean"
-
-
 def draw_lines(
     ax: Axes, results: xr.Dataset, figures: xr.Dataset, name: str, view: View, compared: str = ""
 ) -> list[Line2D]:
     """One line of means for each combination of ``view.by``, every trial as a dot; gives the legend's entries.
 
-    A trial that ``figures`` calls unstable is a cross in place of a dot. The means of ``compared`` are dotted, and the
-    space between the two is filled.
+    A trial that ``figures`` calls unstable is a cross in place of a dot, one that did not learn a square. The means of
+    ``compared`` are dotted, and the space between the two is filled.
     """
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     colours = line_colours(results, view, len(followed))
+    words = settings([line.values for line in followed])
+    widths = nested([_finite(line.points[name].values) for line in followed])
     handles = []
-    for line, colour in zip(followed, colours, strict=True):
-        x, y = line.points[view.over].values, line.points[name].values
-        if view.joined:
-            ax.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=3.5)
+    for line, colour, width, text in zip(followed, colours, widths, words, strict=True):
+        x, y = line.points[view.over].values, _finite(line.points[name].values)
         if compared and view.joined:
-            other = line.points[compared].values
-            ax.plot(x, other, ":", color=colour, linewidth=1.8)
+            other = _finite(line.points[compared].values)
+            ax.plot(x, other, ":", color=colour, linewidth=width + 1.2)
             ax.fill_between(x, y, other, color=colour, alpha=0.15, linewidth=0)
         elif compared:
-            ax.scatter(figures[view.over], figures[compared], s=26, edgecolors=colour, facecolors="none")
-        _draw_trials(ax, figures, name, view, line, colour)
-        handles.append(
-            Line2D([], [], color=colour, linewidth=2, marker="o", markersize=4, label=line_words(line))
-        )
+            ax.scatter(
+                figures[view.over], _finite(figures[compared]), s=26, edgecolors=colour, facecolors="none"
+            )
+        if view.joined:
+            ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=width + 1.7)
+        _draw_trials(ax, figures.isel(trial=matching(figures, line.values)), name, view, colour)
+        entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text or "mean"}
+        handles.append(Line2D([], [], color=colour, **entry))
     return handles
 
 
-def _draw_trials(ax: Axes, figures: xr.Dataset, name: str, view: View, line: Line, colour) -> None:
-    own = figures.isel(trial=np.flatnonzero(matching(figures, line.values)))
-    x, y = own[view.over].values.astype(float), own[name].values
-    bad = own.unstable.values.astype(bool) if "unstable" in own else np.zeros(len(x), bool)
-    size, alpha = (14, 0.4) if view.joined else (26, 0.75)
-    ax.scatter(x[~bad], y[~bad], s=size, color=colour, alpha=alpha, linewidths=0, zorder=3)
-    ax.scatter(x[bad], y[bad], s=34, color=colour, marker="x", linewidths=1.3, zorder=3)
+def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
+    """Widths of lines drawn one after the other: one that later ones cover is wider, so that it shows beneath them."""
+    everything = np.concatenate([np.ravel(curve) for curve in curves])
+    everything = everything[np.isfinite(everything)]
+    near = 0.01 * np.ptp(everything) if everything.size else 0.0
+
+    def covers(upper: np.ndarray, lower: np.ndarray) -> bool:
+        same = np.abs(upper - lower)[np.isfinite(upper) & np.isfinite(lower)] <= near
+        return same.size > 0 and bool(same.mean() >= 0.5)
+
+    def width(index: int) -> float:
+        lower, above = curves[index], curves[index + 1 :]
+        return least + 1.6 * min(3, sum(len(each) == len(lower) and covers(each, lower) for each in above))
+
+    return [width(index) for index in range(len(curves))]
 
 
-def matching(figures: xr.Dataset, values: dict) -> np.ndarray:
-    """Whether each trial has these values."""
-    same = np.ones(figures.sizes["trial"], bool)
-    for name, value in values.items():
-        same &= figures[name].values == value
-    return same
+def _finite(values: np.ndarray | xr.DataArray) -> np.ndarray:
+    values = np.asarray(values, float)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
-def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View) -> None:
-    """Curves over epochs of a few values of ``view.over``, each trial by itself, the first line of settings alone."""
-    first = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)[0]
-    own = figures.isel(trial=np.flatnonzero(matching(figures, first.values)))
-    values = sorted(set(own[view.over].values.tolist()))
+def _draw_trials(ax: Axes, own: xr.Dataset, name: str, view: View, colour) -> None:
+    x, y = own[view.over].values.astype(float), _finite(own[name])
+    none = np.zeros(len(x), bool)
+    bad, idle = (
+        own[flag].values.astype(bool) if flag in own else none for flag in ("unstable", "did_not_learn")
+    )
+    dots, alpha = (14, 0.4) if view.joined else (26, 0.75)
+    styles = [
+        (~bad & ~idle, {"s": dots, "color": colour, "alpha": alpha, "linewidths": 0}),
+        (bad, {"s": 34, "color": colour, "marker": "x", "linewidths": 1.3}),
+        (idle, {"s": 30, "edgecolors": colour, "facecolors": "none", "marker": "s", "linewidths": 1.2}),
+    ]
+    for which, style in styles:
+        if which.any():
+            ax.scatter(x[which], y[which], zorder=3, **style)
+
+
+def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str) -> None:
+    """Curves over epochs of a few values of ``view.over``, each trial by itself, of one line of settings.
+
+    That is the line with the largest mean of ``most``, the first of equals. Trials with one value differ in style.
+    """
+    followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
+    means = [np.nan_to_num(line.points[most].mean().item(), nan=-1) for line in followed]
+    line = followed[int(np.argmax(means))]
+    own = figures.isel(trial=matching(figures, line.values))
+    values = sorted({value for value in values_of(own[view.over]) if value == value})
     chosen = [values[i] for i in np.unique(np.linspace(0, len(values) - 1, _MOST_CURVES).round().astype(int))]
-    for value, colour in zip(chosen, curve_colours(view, len(chosen)), strict=True):
-        trials = np.flatnonzero(own[view.over].values == value)[:_MOST_TRIALS]
-        words = view.ticks[int(value)] if view.ticks else f"{value:.3g}"
-        for number, trial in enumerate(trials):
-            curve = own[name].isel(trial=int(trial))
-            known = np.flatnonzero(np.isfinite(curve.values))
-            ax.plot(curve.epoch, curve, color=colour, linewidth=1.3, label=None if number else words)
-            if len(known) and bool(own.diverged[int(trial)] if "diverged" in own else False):
-                ax.plot(curve.epoch[known[-1]], curve[known[-1]], "x", color=colour, markersize=7, mew=1.8)
+    words = [view.ticks[int(value)] for value in chosen] if view.ticks else numbers(chosen)
+    shown = [
+        (trial, rank)
+        for rank, value in enumerate(chosen)
+        for trial in np.flatnonzero(own[view.over].values == value)[:_MOST_TRIALS].tolist()
+    ]
+    kinds = _kinds(own, view, [trial for trial, _ in shown])
+    colours = curve_colours(view, len(chosen))
+    curves = [_finite(own[name].isel(trial=trial)) for trial, _ in shown]
+    for (trial, rank), curve, width in zip(shown, curves, nested(curves, 1.3), strict=True):
+        style = {"color": colours[rank], "linestyle": _STYLES[kinds[trial][0]], "linewidth": width}
+        ax.plot(own.epoch, curve, **style)
+        known = np.flatnonzero(np.isfinite(curve))
+        if len(known) and bool(own.diverged[trial] if "diverged" in own else False):
+            ax.plot(own.epoch[known[-1]], curve[known[-1]], "x", color=colours[rank], markersize=7, mew=1.8)
     epoch_axis(ax, figures)
-    title = view.label + (f"\n(at {setting(first.values)})" if first.values else "")
-    legend(ax, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    styles = dict(sorted(set(kinds.values())))
+    entries = [Line2D([], [], color=colour, label=word) for word, colour in zip(words, colours, strict=True)]
+    if len(styles) > 1:
+        entries += [Line2D([], [], color=INK, linestyle=_STYLES[i], label=text) for i, text in styles.items()]
+    at = f"(at {setting(line.values)})" if line.values else ""
+    legend(ax, entries, title="\n".join([view.label, *textwrap.wrap(at, _LEGEND_WIDTH)]))
+
+
+def _kinds(own: xr.Dataset, view: View, trials: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """The style of each trial, and what it stands for: the seed, and whatever else tells trials apart.
+
+    All have the first where there are more kinds than styles.
+    """
+    names = [name for name in ("seed", *(() if view.ticks else view.averaged)) if name in own.coords]
+    columns = {name: values_of(own[name]) for name in names}
+    several = [name for name in names if len({columns[name][trial] for trial in trials}) > 1]
+    rows = {trial: tuple(columns[name][trial] for name in several) for trial in trials}
+    known = {row: index for index, row in enumerate(dict.fromkeys(rows.values()))}
+    alone = len(set(values_of(own[view.over][list(trials)]))) == len(trials)
+    if alone or len(known) > len(_STYLES):
+        return dict.fromkeys(trials, (0, "single trials"))
+    words = settings([dict(zip(several, row, strict=True)) for row in known])
+    return {trial: (known[row], words[known[row]]) for trial, row in rows.items()}
 
 
 def epoch_axis(ax: Axes, figures: xr.Dataset) -> None:
@@ -149,9 +218,12 @@ def key(figure: Figure, handles: list[Line2D]) -> None:
 
 
 def legend(ax: Axes, handles: list[Line2D] | None = None, title: str = "", **options) -> None:
-    """A legend without a border, by default where the panel is emptiest."""
+    """A legend without a border to the right of its panel, where it covers no data; long entries are wrapped."""
+    options = _OUTSIDE | options
     given = {} if handles is None else {"handles": handles}
     drawn = ax.legend(**given, title=title, fontsize=8.5, title_fontsize=8.5, frameon=True, **options)
+    for text in drawn.get_texts():
+        text.set_text(textwrap.fill(text.get_text(), _LEGEND_WIDTH))
     drawn.get_frame().set(edgecolor="none", facecolor="white", alpha=0.8)
     drawn.set_alignment("left")
 
@@ -164,10 +236,7 @@ def x_axis(ax: Axes, results: xr.Dataset, view: View) -> None:
 def log_y(ax: Axes) -> None:
     """A logarithmic y axis with plain numbers, also where it spans less than a decade."""
     ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 30 else (1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(ax.yaxis, *ax.get_ylim())
 
 
 def shade_unstable(ax: Axes, results: xr.Dataset, view: View) -> None:
@@ -189,5 +258,26 @@ def averaged(view: View) -> str:
     """What the lines of a figure are means of, in words."""
     if not view.joined:
         return "Dots: single trials."
-    over = " and ".join(["seeds", *map(label, view.averaged)])
-    return f"Lines: mean over {over}; dots: single trials."
+    return f"Lines: mean over {joined(['seeds', *view.averaged])}; dots: single trials."
+
+
+def marks(figures: xr.Dataset) -> str:
+    """What the marks of trials that failed are, in words."""
+    words = " ×: unstable trial." if "unstable" in figures else ""
+    if "did_not_learn" in figures and bool(figures.did_not_learn.any()):
+        words += " □: did not learn (no better than before training or than a constant answer)."
+    return words
+
+
+def mark_lost(ax: Axes, figures: xr.Dataset, lost: xr.DataArray, words: str, view: View) -> None:
+    """Trials without a finite value in a strip of their own along the upper edge."""
+    x = figures[view.over].values[lost.values].astype(float)
+    x = x[~np.isnan(x)]
+    if not x.size:
+        return
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.2 if ax.get_yscale() == "log" else high + 0.2 * (high - low))
+    edge = ax.get_xaxis_transform()
+    ax.scatter(x, np.full(x.size, 0.95), transform=edge, s=40, color=INK, marker="x", linewidths=1.4)
+    place = {"xytext": (0, -7), "textcoords": "offset points", "ha": "center", "va": "top"}
+    ax.annotate(words, (x.min(), 0.95), xycoords=edge, fontsize=8.5, color=INK, **place)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from jaxlab.analysis import best_setting, largest_gap, overfitting
+from jaxlab.analysis import best_setting, largest_gap, matching, overfitting
 from jaxlab.analysis.words import amount, difference, label, setting
 from jaxlab.plots.frame import (
     FAINT,
@@ -19,8 +19,11 @@ from jaxlab.plots.frame import (
     epoch_axis,
     key,
     legend,
+    literal,
     log_y,
-    matching,
+    mark_lost,
+    marks,
+    nested,
     panels,
     percent_axis,
     shade_unstable,
@@ -44,12 +47,14 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     """
     results, view = view_of(results)
     figures = overfitting(results)
-    if "unstable" in results:
-        figures["unstable"] = results.unstable.sel(trial=figures.trial)
+    for flag in {"unstable", "did_not_learn"} & set(results):
+        figures[flag] = results[flag].sel(trial=figures.trial)
     metric, units = figures.attrs["metric"], figures.attrs["units"]
     name = label(metric)
     titles = (f"{name} at the last epoch", f"generalisation gap in {name}", "loss while training")
-    note = f"{averaged(view)} ×: unstable trial." if "unstable" in figures else averaged(view)
+    note = f"{averaged(view)}{marks(figures)}"
+    if "chance" in figures.attrs:
+        note += f" Chance level: {amount(figures.attrs['chance'], metric, units)} in validation."
     figure, (values, gaps, curves) = panels(results, finding(results), note, titles)
 
     handles = draw_lines(values, results, figures, "validation", view, compared="train")
@@ -61,7 +66,9 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     key(figure, [*_sets(view.joined), *(handles if view.by else [])])
     _two_curves(curves, results, figures)
     _metric_axes(values, gaps, metric, units)
-    return figure
+    _draw_chance(values, figures)
+    mark_lost(values, figures, np.isinf(figures.validation), "not finite", view)
+    return literal(figure)
 
 
 def finding(results: xr.Dataset) -> str:
@@ -71,6 +78,9 @@ def finding(results: xr.Dataset) -> str:
     value = amount(best.validation, best.metric, best.units)
     size = difference(gap.gap, gap.metric, gap.units)
     if not best.setting:
+        if gap.gap < 0:
+            ahead = difference(-gap.gap, gap.metric, gap.units)
+            return f"Validation {name} ends at {value}, {ahead} ahead of training"
         return f"Validation {name} ends at {value}, {size} behind training"
     if best.setting == gap.setting:
         return f"Validation {name} is best ({value}) and the gap largest ({size}) at {setting(best.setting)}"
@@ -91,35 +101,55 @@ def _sets(joined: bool) -> list[Line2D]:
     return [Line2D([], [], color=INK, label=word, **style) for word, style in zip(words, styles, strict=True)]
 
 
+def _draw_chance(ax: Axes, figures: xr.Dataset) -> None:
+    """The chance level, unless it is so far off that the trials would be pressed together."""
+    level = figures.attrs.get("chance")
+    low, high = ax.get_ylim()
+    if level is None or not 2 * low - high <= level <= 2 * high - low:
+        return
+    ax.axhline(level, color=FAINT, linewidth=1.1, linestyle="-.", zorder=1)
+    place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "bottom"}
+    ax.annotate("chance", (0.01, level), fontsize=8, color="#666666", **place)
+
+
 def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
     """Every trial of the best setting and of the one with the largest gap."""
     best, worst = best_setting(results).setting, largest_gap(results).setting
     chosen = {"best": (best, _BEST)} | ({"largest gap": (worst, _WORST)} if worst != best else {})
     lowest = Line2D([], [], color=INK, linestyle="", label="lowest validation loss", **_RING)
     entries = [*_sets(True), lowest]
+    several = False
     for words, (values, colour) in chosen.items():
-        for trial in np.flatnonzero(matching(figures, values)):
-            own = figures.isel(trial=int(trial))
-            ax.plot(own.epoch, own.validation_loss, color=colour, linewidth=1.3)
-            ax.plot(own.epoch, own.train_loss, color=colour, linewidth=1.3, linestyle=":")
-            _mark_lowest(ax, own, colour)
+        own = figures.isel(trial=matching(figures, values))
+        several |= own.sizes["trial"] > 1
+        for trial, width in enumerate(nested(list(own.validation_loss.values), 1.3)):
+            one = own.isel(trial=trial)
+            # Training beneath, as a row of beads where the two coincide.
+            ax.plot(one.epoch, one.train_loss, color=colour, linewidth=width + 0.9, linestyle=":")
+            ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width)
+            _mark_lowest(ax, one, colour)
         text = f"{words}: {setting(values)}" if len(setting(values)) in range(1, _LONGEST) else words
         entries.append(Line2D([], [], color=colour, linewidth=3, label=text))
+    if several:
+        entries.append(Line2D([], [], linestyle="", label="one pair of curves for each seed"))
     log_y(ax)
     epoch_axis(ax, figures)
-    ax.set_ylabel("loss")
+    loss_units = figures.validation_loss.attrs.get("units", "1")
+    ax.set_ylabel("loss" if loss_units == "1" else f"loss ({loss_units})")
     legend(ax, entries)
 
 
 def _mark_lowest(ax: Axes, own: xr.Dataset, colour: str) -> None:
     loss = own.validation_loss.values
     if np.isfinite(loss).any():
-        at = int(np.nanargmin(loss))
+        at = int(np.argmin(np.where(np.isfinite(loss), loss, np.inf)))
         ax.plot(own.epoch[at], loss[at], color=colour, **_RING)
 
 
 def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str) -> None:
     shown = f" ({units})" if units != "1" else ""
+    for ax in (values, gaps):
+        ax.yaxis.set_major_formatter("{x:g}")  # no common factor in a corner
     values.set_ylabel(f"{label(metric)}{shown}")
     gaps.set_ylabel(f"gap{shown}, positive where validation is worse")
     if metric.endswith("accuracy"):

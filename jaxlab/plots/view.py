@@ -7,12 +7,13 @@ import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-from jaxlab.analysis import default_by, default_over, varied
-from jaxlab.analysis.words import label, number, setting
+from jaxlab.analysis import default_by, default_over, values_of, varied
+from jaxlab.analysis.words import label, numbers, settings
 
-_MOST_LINES = 6
+_MOST_LINES, _MOST_TICKS, _LONGEST_TICK = 6, 40, 40
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 _PLACE = "setting_place"
 
@@ -60,29 +61,32 @@ def view_of(results: xr.Dataset) -> tuple[xr.Dataset, View]:
 def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
     """Settings side by side, where none or only words vary."""
     names = varied(results)
-    rows = list(zip(*(results[name].values.tolist() for name in names), strict=True))
+    rows = list(zip(*(values_of(results[name]) for name in names), strict=True))
     rows = rows or [()] * results.sizes["trial"]
     places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-    alone = len(names) == 1
-    ticks = tuple(
-        number(row[0]) if alone else setting(dict(zip(names, row, strict=True))) or "all trials"
-        for row in places
-    )
+    if len(names) == 1:
+        words = numbers([value for (value,) in places])
+    else:
+        words = settings([dict(zip(names, row, strict=True)) for row in places])
+    ticks = tuple(map(_short, words)) if names else ("all trials",)
     results = results.assign_coords({_PLACE: ("trial", np.array([places[row] for row in rows]))})
     return results, View(_PLACE, (), names, False, "words", ticks)
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TICK else f"{text[: _LONGEST_TICK - 1]}\u2026"
+
+
 def _few(results: xr.Dataset, by: tuple[str, ...]) -> tuple[str, ...]:
     """``by``, or one name of it where there would be too many lines, L2 if it is among them."""
-    if len(set(zip(*(results[name].values.tolist() for name in by), strict=True))) <= _MOST_LINES:
+    if len(set(zip(*(values_of(results[name]) for name in by), strict=True))) <= _MOST_LINES:
         return by
-    counts = {
-        name: len(set(results[name].values.tolist())) for name in sorted(by, key=lambda name: name != "l2")
-    }
+    counts = {name: len(set(values_of(results[name]))) for name in sorted(by, key=lambda name: name != "l2")}
     return next(((name,) for name, count in counts.items() if count <= _MOST_LINES), ())
 
 
 def _scale(values: np.ndarray) -> str:
+    values = values[~np.isnan(values.astype(float))]
     positive = values[values > 0]
     if (values < 0).any() or not positive.size or positive.max() < 10 * positive.min():
         return "linear"
@@ -92,10 +96,12 @@ def _scale(values: np.ndarray) -> str:
 def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
     """Scale, ticks and label of the x axis."""
     ax.set_xlabel(view.label)
+    values = values[~np.isnan(values)]  # NaN: a trial that does not use it
     if view.scale == "words":
-        ax.xaxis.set_major_locator(FixedLocator(range(len(view.ticks))))
+        every = -(-len(view.ticks) // _MOST_TICKS)
+        ax.xaxis.set_major_locator(FixedLocator(range(0, len(view.ticks), every)))
         tilted = {"rotation": 25, "ha": "right"} if len(view.ticks) > 2 else {}
-        ax.set_xticklabels(view.ticks, **tilted)
+        ax.set_xticklabels(view.ticks[::every], **tilted)
         ax.set_xlim(-0.6, len(view.ticks) - 0.4)
         return
     if view.scale == "symlog":
@@ -104,9 +110,27 @@ def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
         ax.xaxis.set_major_formatter("{x:g}")
     elif view.scale == "log":
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
         margin = (values.max() / values.min()) ** 0.04
         ax.set_xlim(values.min() / margin, values.max() * margin)
+        log_ticks(ax.xaxis, *ax.get_xlim())
+    else:
+        ax.xaxis.set_major_formatter("{x:g}")  # no common offset in a corner
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Three to eight labelled ticks with plain numbers on a logarithmic axis, however short it is."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    else:
+        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high).tolist() if low <= tick <= high]
+    ticks = ticks[:: -(-len(ticks) // 8)]
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter(numbers(ticks)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def between(view: View, low: float, high: float) -> float:

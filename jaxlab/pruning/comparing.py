@@ -23,8 +23,9 @@ class Median(_Comparing):
 
     Optuna's MedianPruner (Golovin et al. 2017 have its relative in Vizier) for trials that run side by side: all
     trials of the cohort count, one that stopped with its last value, so that the survivors are not halved again at
-    each epoch. NaN and trials with a bad step count as worst. By itself it never stops all trials: the best at an epoch
-    is not worse than the median. All that still run may stop where others, stopped by other rules, ended better.
+    each epoch. What is not finite and trials with a bad step count as worst. By itself it never stops all trials: the
+    best at an epoch is not worse than the median. All that still run may stop where others, stopped by other rules,
+    ended better.
 
     Args:
         warmup_epochs: before which no trial stops.
@@ -50,9 +51,7 @@ class Median(_Comparing):
         since = history.epoch - self.warmup_epochs
         if since < 0 or since % self.every or len(losses) < self.min_trials:
             return {}
-        recorded = ~np.isnan(history.curve(name, "pruning.median.metric")[:, : history.epoch + 1])
-        last = losses.shape[1] - 1 - np.argmax(recorded[:, ::-1], axis=1)
-        latest = losses[np.arange(len(losses)), np.where(history.running, history.epoch, last)]
+        latest = losses[np.arange(len(losses)), history.last_epochs()]
         best, median = losses.min(axis=1), _middle(np.where(_diverged(history), np.inf, latest))
         sign = -1 if history.better[name] == "higher" else 1
         words = "best {} so far, {:.4g}, is worse than the median at epoch {}, {:.4g}"
@@ -66,8 +65,9 @@ class Median(_Comparing):
 class SuccessiveHalving(_Comparing):
     """At epochs ``min_epochs · eta**k`` only the best ⌊n / eta**(k+1)⌋ of the cohort's n trials go on, at least one.
 
-    Compared by the value at that epoch; of equals the first go on; NaN is worst, and trials with a bad step come after
-    it. Trials that stopped for other reasons are among the n. Source: Jamieson & Talwalkar 2016; Li et al. 2018.
+    Compared by the value at that epoch; of equals the first go on; what is not finite is worst, and trials with a bad
+    step come after it. Trials that stopped for other reasons are among the n. Source: Jamieson & Talwalkar 2016; Li et
+    al. 2018.
 
     Args:
         min_epochs: of every trial.

@@ -50,7 +50,7 @@ class History(NamedTuple):
     def losses(self, metric: str | None, field: str) -> tuple[str, np.ndarray]:
         """The name of a metric, and its curves up to now, ``[T, epoch + 1]``, turned so that smaller is better.
 
-        What is NaN is infinite: nothing is worse.
+        What is not finite is +infinity, be it an infinity of the better sign: nothing is worse.
 
         Raises:
             InputError: see `curve`; or nobody says whether the metric is better high or low.
@@ -61,7 +61,16 @@ class History(NamedTuple):
             remedy = f"is better neither high nor low; give one of {', '.join(sorted(self.better)) or 'none'}"
             raise InputError(field, name, remedy)
         signed = -values if self.better[name] == "higher" else values
-        return name, np.where(np.isnan(signed), np.inf, signed)
+        return name, np.where(np.isfinite(signed), signed, np.inf)
+
+    def last_epochs(self) -> np.ndarray:
+        """The last epoch that each trial reached, ``[T]``: a trial that stopped has records of some curve up to it."""
+        known = np.zeros((len(self.running), self.epoch + 1), bool)
+        for name, values in self.curves.items():
+            if values.ndim == 2:
+                known |= ~np.isnan(self.curve(name, name)[:, : self.epoch + 1])
+        last = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
+        return np.where(self.running | ~known.any(axis=1), self.epoch, last)
 
 
 class Stop(NamedTuple):

@@ -89,7 +89,8 @@ class Patience(_Alone):
 class GeneralizationLoss(_Alone):
     """Prechelt's GL_α: stop when the validation loss is more than ``alpha`` percent above its minimum so far.
 
-    GL(t) = 100·(E_va(t) / min E_va − 1), see `jaxlab.diagnostics.generalization_loss`. Source: Prechelt 1998.
+    GL(t) = 100·(E_va(t) / min E_va − 1), see `jaxlab.diagnostics.generalization_loss`. A loss that is not finite
+    counts as infinite. Source: Prechelt 1998.
     """
 
     alpha: float = 5.0
@@ -135,6 +136,7 @@ class ProductivityQuotient(_Alone):
             return {}
         both = _loss(history, "validation", self), _loss(history, "train", self)
         quotient = _each("productivity_quotient", k=int(self.k))(*both)[:, history.epoch]
+        quotient = np.where(np.isnan(quotient), np.inf, quotient)  # both infinite
         words = "generalisation loss over training progress is {:.3g} (PQ > {:g})"
         rows = _rows((quotient > self.alpha) & history.running)
         return {row: words.format(quotient[row], self.alpha) for row in rows}
@@ -171,7 +173,10 @@ def _rows(mask: np.ndarray) -> list[int]:
 
 
 def _loss(history: History, split: str, rule: _Alone) -> np.ndarray:
-    return history.curve(f"{split}_loss", f"pruning.{rule.name}")
+    """The losses of running trials up to now, what is not finite as infinite, and NaN beyond."""
+    values = history.curve(f"{split}_loss", f"pruning.{rule.name}")
+    reached = np.arange(values.shape[1]) <= history.epoch
+    return np.where(reached & ~np.isfinite(values), np.inf, values).astype(values.dtype)
 
 
 _MEASURES = {

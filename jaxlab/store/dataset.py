@@ -68,6 +68,7 @@ def assemble(
                 arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
             _fill(arrays, name, piece, values, label, group.coordinates, labels)
     arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
+    _add_chance(arrays, groups)
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
     own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(
@@ -135,6 +136,14 @@ def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], l
     return xr.Variable((*lead, *label.dims), np.full(shape, fill, values.dtype), attributes)
 
 
+def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> None:
+    """The chance level of each variable as an attribute, where the groups agree about it."""
+    for name, array in arrays.items():
+        levels = {group.variables[name].chance for group in groups if name in group.variables}
+        if len(levels) == 1 and None not in levels:
+            array.attrs["chance"] = levels.pop()
+
+
 def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labels) -> None:
     """Write one piece's values where they belong; an axis without labels grows where a group's is longer."""
     target = arrays[name]
@@ -154,16 +163,34 @@ def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labe
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:
-    """Numbers and flags as they are, else text; None, which stands for what a trial does not use, is NaN or empty."""
+    """Numbers or flags as they are; anything else as text, in which different values differ: 1 and "1".
+
+    None stands for what a trial does not use: NaN among numbers, else an empty text.
+    """
     given = [value for value in values if value is not None]
-    numbers = all(isinstance(value, (int, float, np.generic)) for value in given)
-    if numbers and len(given) == len(values):
-        return np.asarray(values)
-    if numbers and not any(isinstance(value, (bool, np.bool_)) for value in given):
-        return np.array([np.nan if value is None else value for value in values])
-    return _text(
-        ["" if value is None else value if isinstance(value, str) else str(value) for value in values]
-    )
+    if all(isinstance(value, (int, float, bool, np.generic)) for value in given):
+        filled = [np.nan if value is None else value for value in values]
+        column = np.asarray(filled)
+        # Not where NumPy would make one value of two: of True and 1, or of large whole numbers beside fractions.
+        flags = sum(isinstance(value, (bool, np.bool_)) for value in given)
+        if flags in (0, len(values)) and column.dtype != object and _same(column.tolist(), filled):
+            return column
+    texts = [value if isinstance(value, str) else _shown(value) for value in values]
+    others = {text for text, value in zip(texts, values, strict=True) if not isinstance(value, str)}
+    if others.isdisjoint(value for value in values if isinstance(value, str)):
+        return _text(texts)
+    quoted = zip(texts, values, strict=True)
+    return _text([repr(value) if isinstance(value, str) else text for text, value in quoted])
+
+
+def _same(column: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether all values are equal, NaN to itself; Python compares whole numbers and fractions exactly."""
+    pairs = zip(column, values, strict=True)
+    return all(each == value or (each != each and value != value) for each, value in pairs)
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else getattr(value, "__name__", None) or str(value)
 
 
 def _text(names: Iterable[str]) -> np.ndarray:

@@ -39,7 +39,10 @@ def build_results(description: Description, recorded: Recorded) -> xr.Dataset:
         groups, recorded.pieces, description["epochs"], description["coordinates"], _attributes(description)
     )
     stops = {trial: stop for rung in recorded.rungs for trial, stop in rung.stops.items()}
-    return with_verdicts(arrays.assign(cohort=_cohort(description["cohorts"])), stops)
+    added = {"cohort": _cohort(description["cohorts"])}
+    if "dead_fraction" in arrays:
+        added["can_die"] = _can_die(description, groups)
+    return with_verdicts(arrays.assign(added), stops)
 
 
 def read_results(path: str | os.PathLike) -> xr.Dataset:
@@ -124,6 +127,17 @@ def _cohort(sizes: Sequence[int]) -> xr.Variable:
     """The cohort of each trial; they are numbered one cohort after the other."""
     words = {"long_name": "trials that started together; 0: those of the first start", "units": "1"}
     return xr.Variable("trial", np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), words)
+
+
+def _can_die(description: Mapping[str, Any], groups: Sequence[GroupInfo]) -> xr.Variable:
+    """Whether each trial's shares of dead units have a meaning."""
+    able = np.ones(sum(description["cohorts"]), bool)
+    for group, info in zip(description["groups"], groups, strict=True):
+        able[group["trials"]] = "dead_fraction" in info.variables and info.variables["dead_fraction"].defined
+    words = (
+        "the activation has a flat zero, so that units can be dead; elsewhere dead shares are 0 by definition"
+    )
+    return xr.Variable("trial", able, {"long_name": words, "units": "1"})
 
 
 def _warn(error: InputError) -> None:

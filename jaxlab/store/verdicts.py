@@ -1,4 +1,4 @@
-"""What a trial came to: outcome, best epoch, instability and overfitting, from its recorded curves."""
+"""Verdicts on a trial: outcome, best epoch, instability and overfitting, from its recorded curves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from functools import cache, partial
 from types import MappingProxyType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxlab.diagnostics import best_epoch, final, gap, oscillation, rise, unstable
+from jaxlab.diagnostics import best_epoch, did_not_learn, final, gap, oscillation, rise, unstable
 from jaxlab.trial import compared_by
 
 Stops = Mapping[int, tuple[str, str, str]]
@@ -67,32 +68,50 @@ def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
     return results.assign(added | {"first_bad_step": step})
 
 
-def _judge(bad: jax.Array, train_E: jax.Array, held_E: jax.Array, better: str) -> dict[str, jax.Array]:
-    """The verdicts on one trial, from its first bad step and its curves of training loss and validation metric."""
-    stability = unstable(bad, train_E, train_E[0])
+def _judge(
+    bad: jax.Array,
+    last: jax.Array,
+    train_E: jax.Array,
+    figure_E: jax.Array,
+    held_E: jax.Array,
+    better: str,
+    chance: float | None,
+) -> dict[str, jax.Array]:
+    """The verdicts on one trial, from its first bad step, its last epoch and its curves.
+
+    Those are of the training loss, the training metric and the validation metric.
+    """
+    stability = unstable(bad, train_E, train_E[0], last)
     return {
         "above_initial": stability.above_initial,
         "not_converged": stability.not_converged,
         "unstable": stability.unstable,
+        "did_not_learn": ~stability.unstable & did_not_learn(train_E, figure_E, chance, better, last),
         "oscillation": oscillation(train_E),
         "best_epoch": best_epoch(held_E, better),
     }
 
 
-@cache  # compiled once, since the results are built now and then while training goes on
-def _judge_of_all(better: str) -> Callable[..., dict[str, jax.Array]]:
-    return jax.jit(jax.vmap(partial(_judge, better=better)))
+@cache  # compiled once, since the results are built now and then while training continues
+def _judge_of_all(better: str, chance: float | None) -> Callable[..., dict[str, jax.Array]]:
+    return jax.jit(jax.vmap(partial(_judge, better=better, chance=chance)))
 
 
 def _stability(results: xr.Dataset) -> xr.Dataset:
     metric = validation_metric(results)
     held = results[f"validation_{metric}"]
-    judge = _judge_of_all(held.attrs.get("better", "lower"))
-    found = judge(results.first_bad_step.values, results.train_loss.values, held.values)
+    figure = results.get(f"train_{metric}", results.train_loss)
+    judge = _judge_of_all(held.attrs.get("better", "lower"), figure.attrs.get("chance"))
+    curves = (each.values for each in (results.train_loss, figure, held))
+    found = judge(results.first_bad_step.values, results.epochs_run.values, *curves)
     labels = {
         "above_initial": ("final training loss above the initial one", "1"),
         "not_converged": ("mean of the last 20 of loss / initial loss is not below 1", "1"),
-        "unstable": ("a bad step, or above the initial loss, or not converged", "1"),
+        "unstable": (
+            "a bad step, or above the initial loss, or not converged, unless the loss stood still",
+            "1",
+        ),
+        "did_not_learn": ("stable, and no better than before training or than a constant answer", "1"),
         "oscillation": ("share of sign changes of the change in training loss", "1"),
         "best_epoch": (f"epoch of the best validation {metric}, the first of equals", "epoch"),
     }
@@ -104,11 +123,16 @@ def _stability(results: xr.Dataset) -> xr.Dataset:
     )
 
 
+def _finite(value: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(value), value, jnp.nan)
+
+
 @cache
 def _gaps_of_all(better: tuple[tuple[str, str], ...]) -> Callable[..., dict[str, jax.Array]]:
-    def gaps(curves: dict) -> dict[str, jax.Array]:
-        found = {name: gap(final(curves[name][0]), final(curves[name][1]), sense) for name, sense in better}
-        return found | {"rise": rise(curves["loss"][1])}
+    def gaps(curves: dict, last: jax.Array) -> dict[str, jax.Array]:
+        ends = {name: [final(curve, last) for curve in curves[name]] for name, _ in better}
+        found = {name: _finite(gap(*ends[name], sense)) for name, sense in better}
+        return found | {"rise": rise(curves["loss"][1], last)}
 
     return jax.jit(jax.vmap(gaps))
 
@@ -117,13 +141,15 @@ def _overfitting(results: xr.Dataset) -> xr.Dataset:
     names = dict.fromkeys((validation_metric(results), "loss"))
     curves = {name: (results[f"train_{name}"], results[f"validation_{name}"]) for name in names}
     better = tuple((name, held.attrs.get("better", "lower")) for name, (_, held) in curves.items())
-    found = _gaps_of_all(better)(jax.tree.map(lambda curve: curve.values, curves))
+    arrays = jax.tree.map(lambda curve: curve.values, curves)
+    found = _gaps_of_all(better)(arrays, results.epochs_run.values)
     added = {
         f"{name}_gap": (
             "trial",
             np.asarray(found[name]),
             {
                 "long_name": f"generalisation gap in {name} at the last epoch reached, > 0 where validation is worse",
+                "comment": "NaN where one of the two is not finite there",
                 "units": curves[name][1].attrs["units"],
             },
         )

@@ -15,8 +15,9 @@ Check = Callable[[str, Any], Any]
 
 def unknown(field: str, name: Any, known: Collection[str], what: str = "name") -> InputError:
     """The error of an unknown name, with the closest known one in front."""
+    plural = "es" if what.endswith("s") else "s"
     return InputError(
-        field, name, f"{did_you_mean(str(name), known)}known {what}s: {', '.join(sorted(known))}"
+        field, name, f"{did_you_mean(str(name), known)}known {what}{plural}: {', '.join(sorted(known))}"
     )
 
 

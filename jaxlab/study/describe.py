@@ -17,6 +17,7 @@ from jaxlab.engine import code_digest
 from jaxlab.errors import name_of
 from jaxlab.pruning import plain_rule
 from jaxlab.space import Group
+from jaxlab.space.values import token
 from jaxlab.store import FORMAT, digest_of
 from jaxlab.study.fingerprint import arrays_digest, digest, plain
 from jaxlab.study.roster import Roster, plain_configuration
@@ -180,7 +181,11 @@ def varied(groups: Sequence[Group]) -> list[str]:
     """Configuration fields that differ between groups, or that not all of them use."""
     every = [group.configuration for group in groups]
     names = dict.fromkeys(name for fields in every for name in fields)
-    return [name for name in names if len({fields.get(name, _NOT_USED) for fields in every}) > 1]
+    return [name for name in names if len({_token(fields, name) for fields in every}) > 1]
+
+
+def _token(fields: Mapping[str, Any], name: str) -> Any:
+    return token(fields[name]) if name in fields else _NOT_USED
 
 
 def _rules(study: Any, of_function: Callable[[Any], Any]) -> list[Any]:

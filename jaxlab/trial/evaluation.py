@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import units, zero_fraction
+from jaxlab.losses import mae, mse
+from jaxlab.trial.chance import chance_levels
 from jaxlab.trial.network import Network
 from jaxlab.trial.order import padded_batches
 from jaxlab.trial.protocol import Record, Variable
@@ -117,32 +119,40 @@ def _probe(evaluation: Evaluation, state: State, split: tuple[Any, Any]) -> Reco
 def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
     """Labels of what `measure_model` and `measure_set` record."""
     zero = "0 by definition where the activation has no flat zero (leaky_relu, elu, gelu, tanh, ...)"
+
+    def of_dead(words: str) -> Variable:
+        return Variable(words, "1", ("layer",), zero, defined=task.flat_zero)
+
     variables = {
         "zero_fraction": Variable("share of exactly zero entries among the kernels"),
-        "dead_fraction": Variable(
-            "share of dead units: zero on the whole training set", "1", ("layer",), zero
-        ),
-        "dead_position_fraction": Variable(
-            "share of pairs (position, unit) that are zero on the whole training set", "1", ("layer",), zero
+        "dead_fraction": of_dead("share of dead units: zero on the whole training set"),
+        "dead_position_fraction": of_dead(
+            "share of pairs (position, unit) that are zero on the whole training set"
         ),
         "dormant_fraction": Variable(
             f"share of dormant units, threshold {task.dormant_threshold:g}", "1", ("layer",)
         ),
-        "died_fraction": Variable(
-            "share of units that died since the evaluation before", "1", ("layer",), zero
-        ),
-        "revived_fraction": Variable(
-            "share of units that revived since the evaluation before", "1", ("layer",), zero
-        ),
+        "died_fraction": of_dead("share of units that died since the evaluation before"),
+        "revived_fraction": of_dead("share of units that revived since the evaluation before"),
     }
     if "effective_rank" in task.diagnostics:
         words = f"effective rank of the post-activations of {task.probe} training examples"
         variables["effective_rank"] = Variable(words, "1", ("layer",))
+    levels = chance_levels(task, data)
     for split, words in {"train": "training", "validation": "validation", "test": "test"}.items():
-        variables[f"{split}_loss"] = Variable(f"loss on the {words} set, penalty apart")
-        for name, metric in task.metrics.items():
+        loss = f"{split}_loss"
+        variables[loss] = Variable(
+            f"loss on the {words} set, penalty apart", _loss_units(task, data), chance=levels.get(loss)
+        )
+        for metric_name, metric in task.metrics.items():
             own = data.target_units if metric.units == "units of the targets" else metric.units
-            variables[f"{split}_{name}"] = Variable(
-                f"{name} on the {words} set", own or "1", better=metric.better
-            )
+            name, words_of = f"{split}_{metric_name}", f"{metric_name} on the {words} set"
+            variables[name] = Variable(words_of, own or "1", better=metric.better, chance=levels.get(name))
     return variables
+
+
+def _loss_units(task: Supervised, data: Dataset) -> str:
+    """Those of the built-in losses that have some."""
+    if task.loss is mae and data.target_units:
+        return data.target_units
+    return f"{data.target_units}²" if task.loss is mse and data.target_units else "1"

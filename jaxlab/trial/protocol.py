@@ -17,6 +17,8 @@ class Variable(NamedTuple):
         dims: names of its own axes, those behind ``trial`` and ``epoch``; e.g. ``("layer",)``.
         comment: conventions a reader must know, or nothing.
         better: "higher" or "lower" where one of them is better, or nothing.
+        chance: what the best constant answer scores, or None where that is unknown.
+        defined: whether it has a meaning in these trials, as dead units have with a ReLU; where not, 0 is recorded.
     """
 
     long_name: str
@@ -24,6 +26,8 @@ class Variable(NamedTuple):
     dims: tuple[str, ...] = ()
     comment: str = ""
     better: str = ""
+    chance: float | None = None
+    defined: bool = True
 
 
 def compared_by(better: Mapping[str, str]) -> str:
@@ -41,7 +45,8 @@ class Weights(NamedTuple):
         kept: ``state -> pytree``, e.g. the parameters and the model's statistics. A function of trees alone: it is
             given traced arrays as well as NumPy arrays of many trials.
         restored: ``(state, kept) -> state``: the state with what was kept put back.
-        score: ``record -> scalar`` of an evaluation, larger is better, NaN never best; then what is kept at the best
+        score: ``record -> scalar`` of an evaluation, larger is better, NaN never best, an infinity only where nothing
+            is finite; then what is kept at the best
             epoch, epoch 0 included and the first of equals, is carried along, and recorded at the end under names that
             end in ``_at_best``. None keeps the last state's alone.
     """
