@@ -25,8 +25,8 @@ GROUP = {
     "configuration": {"features": [4], "precision": "float32", "schedule": None},
     "trials": [0, 2],
     "variables": {
-        "first_bad_step": ["first bad step", "step", [], "", ""],
-        "dead": ["dead units", "1", ["layer"], "of all", "lower"],
+        "first_bad_step": ["first bad step", "step", [], "", "", None, True],
+        "dead": ["dead units", "1", ["layer"], "of all", "lower", 0.5, False],
     },
     "coordinates": {"layer": ["conv_0", "conv_1"]},
     "width": 2,
@@ -50,6 +50,7 @@ DESCRIPTION = {
         "platform": "cpu",
         "device_kind": "cpu",
         "processor": "p",
+        "flags": "",
         "devices": 2,
         "width": [2, 1],
     },

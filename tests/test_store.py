@@ -97,12 +97,13 @@ def test_what_a_diverged_trial_did_not_reach_is_missing(finished):
     ("values", "shown"),
     [
         ([1, "1"], ["1", "'1'"]),
-        ([None, "None", "relu"], ["None", "'None'", "'relu'"]),
+        ([None, "None", "relu"], ["", "None", "relu"]),
         ([True, 1, 0.5], ["True", "1", "0.5"]),
         ([[1], "[1]"], ["[1]", "'[1]'"]),
         (["1", "'1'", 1], ["'1'", "\"'1'\"", "1"]),
         ([2**53 + 1, 2**53, 0.5], ["9007199254740993", "9007199254740992", "0.5"]),
-        (["relu", None], ["relu", "None"]),
+        ([True, None], ["True", ""]),
+        ([1, None], [1.0, np.nan]),
         ([1, 0.5], [1.0, 0.5]),
         ([True, False], [True, False]),
         ([0.5, np.nan], [0.5, np.nan]),
@@ -111,8 +112,7 @@ def test_what_a_diverged_trial_did_not_reach_is_missing(finished):
 def test_different_values_stay_different_as_coordinates(values, shown):
     ids = [f"id{index}" for index in range(len(values))]
     found = assemble([], [], 1, {"trial_id": ids, "field": values}, {}).field.values.tolist()
-    np.testing.assert_array_equal(np.array(found, object), np.array(shown, object))
-    assert list(map(type, found)) == list(map(type, shown))
+    assert list(map(repr, found)) == list(map(repr, shown))
 
 
 def test_a_grid_unstacks_into_its_axes(finished):

@@ -246,8 +246,12 @@ def _is_value(value: Any) -> bool:
 def _is_label(label: list[Any]) -> bool:
     if len(label) != len(Variable._fields):
         return False
-    texts, dims = [*label[:2], *label[3:]], label[2]
+    its = dict(zip(Variable._fields, label, strict=True))
+    dims, chance = its["dims"], its["chance"]
+    texts = [its[name] for name in ("long_name", "units", "comment", "better")]
     if not isinstance(dims, list) or not all(isinstance(each, str) for each in (*texts, *dims)):
+        return False
+    if type(its["defined"]) is not bool or not (chance is None or _is_plain(chance, float)):
         return False
     return len({"trial", "epoch", *dims}) == 2 + len(dims)
 

@@ -160,9 +160,11 @@ def coordinates(roster: Roster) -> dict[str, list[Any]]:
     """Per trial: its id, every hyperparameter, and every configuration field that varies; None where it uses none."""
     columns: dict[str, list[Any]] = {"trial_id": list(roster.trial_ids)}
     names = varied(roster.groups)
+    nothing = {name: _nothing([group.configuration.get(name) for group in roster.groups]) for name in names}
     rows: dict[int, dict[str, Any]] = {}
     for group, numbers in zip(roster.groups, roster.numbers, strict=True):
-        fields = {name: _shown(group.configuration[name]) for name in names if name in group.configuration}
+        given = {name: group.configuration[name] for name in names if name in group.configuration}
+        fields = {name: nothing[name] if value is None else plain(value) for name, value in given.items()}
         for row, number in enumerate(numbers.tolist()):
             values = {name: values[row].item() for name, values in group.hyperparameters.items()}
             rows[number] = values | fields
@@ -172,9 +174,9 @@ def coordinates(roster: Roster) -> dict[str, list[Any]]:
     return columns
 
 
-def _shown(value: Any) -> Any:
-    """A field's value as a coordinate; None stands for a trial that does not use the field, not for a value."""
-    return "none" if value is None else plain(value)
+def _nothing(values: Sequence[Any]) -> str:
+    """What the value None is called among a field's values: None itself stands for a trial without the field."""
+    return next(word for word in ("none", "None", "null", "no value") if word not in values)
 
 
 def varied(groups: Sequence[Group]) -> list[str]:
