@@ -116,6 +116,26 @@ def test_a_start_that_is_not_finite_is_bad_at_step_0():
     assert np.isnan(found["minibatch_loss"][:, 1:]).all()
 
 
+def test_what_an_evaluation_finds_not_finite_is_divergence_after_the_steps_so_far():
+    """At the start, on the way, and at the last epoch, after which no step could find it."""
+
+    def evaluate(h, state, shared, final):
+        if final:
+            return state, {"test_w": state}
+        bad = state >= h.learning_rate
+        return state, {"w": state, "first_bad_step": jnp.where(bad, 10 * state, -1).astype(jnp.int32)}
+
+    trial = Trial(lambda h, shared: jnp.array(0.0), lambda h, state, shared, epoch: (state + 1, {}), evaluate)
+    found = run(trial, settings([0.0, 2.0, 4.0, 9.0]), epochs=4)
+    steps = [[0] * 5, [-1, -1, 20, 20, 20], [-1, -1, -1, -1, 40], [-1] * 5]
+    np.testing.assert_array_equal(found["first_bad_step"], steps)
+    np.testing.assert_array_equal(found["test_w"], [0, 2, 4, 4])
+    nan = np.nan
+    np.testing.assert_array_equal(
+        found["w"][:3], [[0, nan, nan, nan, nan], [0, 1, 2, nan, nan], [0, 1, 2, 3, 4]]
+    )
+
+
 @pytest.mark.parametrize("width", [2, 3])
 def test_neighbours_do_not_matter(width):
     tame = run(quadratic(), settings([0.3, 0.4, 0.5, 0.6, 0.7]), width)

@@ -83,6 +83,34 @@ def test_evaluation_covers_every_example_once_whatever_the_batch():
             np.testing.assert_allclose(found[0][name], other[name], rtol=1e-5)
 
 
+def test_an_overflow_that_only_the_last_evaluation_sees_is_divergence(tmp_path):
+    """One step an epoch: the loss before the step is finite, that after it is not."""
+    space, static = grid(learning_rate=[1e-3, 1e30]), {"model": "mlp", "batch_size": 150}
+    results = study(space, 1, **static).run(tmp_path / "run")
+    assert results.outcome.values.tolist() == ["completed", "diverged"]
+    assert results.first_bad_step.values.tolist() == [-1, 1]
+    assert results.epochs_run.values.tolist() == [1, 1]
+    assert not np.isfinite(results.train_loss[1, 1])
+    extended, straight = study(space, 2, **static).run(tmp_path / "run"), study(space, 2, **static).run()
+    for name in straight.data_vars:
+        np.testing.assert_array_equal(extended[name], straight[name], err_msg=name)
+    assert straight.first_bad_step.values.tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    ("split", "outcome"), [("train", "diverged"), ("validation", "diverged"), ("test", "completed")]
+)
+def test_training_and_validation_losses_that_are_not_finite_are_divergence(split, outcome):
+    """The test set decides nothing."""
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    arrays = {name: (x * (1e30 if name == split else 1), x[:, 0]) for name in ("train", "validation", "test")}
+    static = {"model": "mlp", "features": [3], "batch_size": 8}
+    results = Study(datasets.from_arrays(**arrays), grid(learning_rate=[0.0]), 1, static).run()
+    assert results.outcome.values.tolist() == [outcome]
+    assert results.first_bad_step.values.tolist() == [0 if outcome == "diverged" else -1]
+    assert not np.isfinite(results.test_loss if split == "test" else results[f"{split}_loss"][0, 0])
+
+
 @pytest.mark.usefixtures("optimised")
 def test_a_diverging_neighbour_does_not_matter():
     wild, tame = (grid(learning_rate=[2e-2, 1e-2, neighbour, 3e-2]) for neighbour in (1e30, 5e-2))

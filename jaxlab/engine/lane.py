@@ -43,8 +43,16 @@ def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
 def measure(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> tuple[Lane, Record]:
     """The record of epoch 0."""
     state, record = trial.evaluate(hyperparameters, lane.state, shared, False)
+    record, bad = _without_bad_step(record)
+    bad = jnp.where(lane.first_bad_step < 0, bad, lane.first_bad_step)
     best = _better(trial, lane.best, state, record, jnp.array(0, jnp.int32))
-    return lane._replace(state=state, best=best), _signed(record) | {"first_bad_step": lane.first_bad_step}
+    return Lane(state, bad, best), _signed(record) | {"first_bad_step": bad}
+
+
+def _without_bad_step(record: Record) -> tuple[Record, jax.Array]:
+    """A record without its ``first_bad_step``, and that step, −1 if it holds none."""
+    record = dict(record)
+    return record, jnp.asarray(record.pop("first_bad_step", -1), jnp.int32)
 
 
 def _better(trial: Trial, best: Best | None, state: Any, record: Record, epoch: jax.Array) -> Best | None:
@@ -70,13 +78,14 @@ def one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch
     """One epoch of a lane that may have gone bad earlier: then nothing changes and nothing is recorded."""
     alive = lane.first_bad_step < 0
     state, trained = trial.train_segment(hyperparameters, lane.state, shared, epoch)
-    trained = dict(trained)
-    bad = trained.pop("first_bad_step", jnp.array(-1, jnp.int32))
+    trained, bad = _without_bad_step(trained)
     # A trial that guards its own steps is finite here; one that does not falls back to the epoch's start.
     finite = all_finite(state)
     bad = jnp.where((bad < 0) & ~finite, epoch, bad).astype(jnp.int32)
     state = select(finite & alive, state, lane.state)
     evaluated, measured = trial.evaluate(hyperparameters, state, shared, False)
+    measured, seen = _without_bad_step(measured)
+    bad = jnp.where(bad < 0, seen, bad)
     best = _better(trial, lane.best, evaluated, measured, epoch)
     state, best = select(alive, (evaluated, best), (state, lane.best))
     record = _signed(trained | measured)

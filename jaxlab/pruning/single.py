@@ -25,6 +25,7 @@ class _Alone:
 class Divergence(_Alone):
     """Stop trials with a bad step: loss, gradient, parameters, optimizer or model state not finite.
 
+    The training and the validation loss after an epoch count as losses of its last step.
     That alone is divergence: a loss that rises and comes back (the catapult of Lewkowycz et al. 2020) is none. Frozen
     at its last finite step, such a trial could only cost time. Applied first unless ``stop`` is False.
     """

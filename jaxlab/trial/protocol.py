@@ -74,7 +74,8 @@ class Trial(NamedTuple):
         evaluate: ``(hyperparameters, state, shared, final) -> (state, record)``. With ``final=False`` (a Python
             bool) it is called before training (epoch 0) and after each epoch, with ``final=True`` once at the end,
             where the test set belongs; what it records then has other names. The state may carry a memory of earlier
-            evaluations.
+            evaluations. With ``final=False`` the record may hold ``first_bad_step`` too: the steps taken so far where
+            what it measures is not finite, or −1. Then the trial counts as diverged, and keeps this state.
         variables: labels for the records' arrays, by name.
         coordinates: labels along their own axes, by dimension: ``{"layer": ("conv_0", "conv_1")}``.
         sample: ``shared -> smaller shared`` or None: a part of the shared arrays on which an epoch takes a moment and

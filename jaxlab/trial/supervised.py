@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlab.datasets import Dataset
-from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
+from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
@@ -75,7 +75,9 @@ def supervised(
         if final:
             return state, measure_set(evaluation, state, shared["test"], "test")
         record, dead = measure_model(evaluation, state, shared)
-        return state._replace(dead=dead), record
+        # A step's loss is that before its update: what the last update did shows in these alone.
+        finite = all_finite((record["train_loss"], record["validation_loss"]))
+        return state._replace(dead=dead), record | {"first_bad_step": jnp.where(finite, -1, state.step)}
 
     def sample(shared: Any) -> Any:
         few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
@@ -193,7 +195,7 @@ def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
             "first step after which something was not finite",
             "step",
             (),
-            "counted from 1; 0 is the start; -1: none",
+            "counted from 1; 0 is the start; -1: none; the training and validation loss of each epoch count",
         ),
     }
     if task.update_cosine:
