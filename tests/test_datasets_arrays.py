@@ -105,6 +105,12 @@ class Unreadable:
         ([pair(9), pair(3), (pair(9)[0], pair(9)[1] + 2)], {"classes": 4}, "validation.targets", "0 to 3"),
         ([(pair(9)[0], np.full(9, 2))], {}, "train.targets", "every example has this label"),
         ([(pair(9)[0], [*range(8), 2**31 - 2])], {}, "train.targets", "2,147,483,647 classes for 9 examples"),
+        (
+            [(pair(9)[0], pair(9)[1] + 1)],
+            {"classes": 3},
+            "train.targets",
+            "or give from_arrays first_label = 1",
+        ),
         ([pair(9)], {"first_label": 1}, "train.targets", "give labels from 1"),
         ([(pair(9)[0], pair(9)[1] / 2)], {"targets": "labels"}, "train.targets", "labels are whole numbers"),
         ([(pair(3)[0], np.eye(3) * 2)], {"targets": "one_hot"}, "train.targets[0]", "a single 1 among zeros"),

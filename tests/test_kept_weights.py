@@ -60,6 +60,14 @@ def test_a_model_of_raw_inputs_prepares_them(finished):
         load_model(finished[0], 0, inputs="row")
 
 
+@pytest.mark.parametrize("scale", [None, "1"])
+def test_a_run_that_does_not_say_its_scale_gives_models_of_prepared_inputs_alone(finished, tmp_path, scale):
+    folder = edited(finished, tmp_path, lambda run: run["specification"]["data"].update(scale=scale))
+    load_model(folder, 0)
+    with pytest.raises(InputError, match="inputs = 'raw': this run does not say its scale and shift"):
+        load_model(folder, 0, inputs="raw")
+
+
 def test_it_is_noted_once_that_a_model_takes_prepared_inputs(finished, tmp_path, caplog):
     folder = edited(
         finished, tmp_path, lambda run: run["specification"]["data"].update(scale=0.125, shift=3.0)

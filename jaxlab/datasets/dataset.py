@@ -183,6 +183,8 @@ def _check_targets(field: str, targets: np.ndarray, classes: int | None) -> None
     for label in (targets.min(), targets.max()):
         if not 0 <= label < classes:
             remedy = f"labels of {classes} classes are 0 to {classes - 1}; correct the label or classes"
+            if label == classes:
+                remedy += ", or give from_arrays first_label = 1"
             raise InputError(field, int(label), remedy)
 
 

@@ -57,8 +57,8 @@ def doubts(
         data: as it was put together.
         given: the splits that were not drawn.
         reading: what was said of the arrays.
-        classes_guessed: nobody said how many classes there are.
-        scale_guessed: nobody said how the inputs are scaled.
+        classes_guessed: the number of classes is a guess.
+        scale_guessed: the scale is a guess.
     """
     if reading.channels == "auto" and not reading.add_channel:
         yield from _layout(data.train.inputs)

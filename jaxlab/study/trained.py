@@ -79,7 +79,10 @@ def load_model(
         raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
     shapes = Shapes(tuple(data["input_shape"]), data["outputs"])
     model = _model(configuration, hyperparameters, shapes, found)
-    return _of_inputs(model, inputs, data.get("scale"), data.get("shift"))
+    scale, shift = (
+        each if isinstance(each, float) else None for each in (data.get("scale"), data.get("shift"))
+    )
+    return _of_inputs(model, inputs, scale, shift)
 
 
 class OfRaw(nnx.Module):
