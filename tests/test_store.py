@@ -109,8 +109,7 @@ def test_what_a_diverged_trial_did_not_reach_is_missing(finished):
 def test_different_values_stay_different_as_coordinates(values, shown):
     ids = [f"id{index}" for index in range(len(values))]
     found = assemble([], [], 1, {"trial_id": ids, "field": values}, {}).field.values.tolist()
-    np.testing.assert_array_equal(np.array(found, object), np.array(shown, object))
-    assert list(map(type, found)) == list(map(type, shown))
+    assert list(map(repr, found)) == list(map(repr, shown))
 
 
 def test_a_grid_unstacks_into_its_axes(finished):
