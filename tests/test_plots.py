@@ -52,7 +52,7 @@ def plotted(ax):
             "overfitting",
             "Validation accuracy is best (71.0 %) and the gap largest (20.0 points) at learning rate 0.1, L2 0",
         ),
-        ("dead units", "10 % of the units are dead from learning rate 0.1–1 on, 40 % from 1 for some L2 on"),
+        ("dead units", "10 % of the units are dead from learning rate 0.1–1 on, 40 % from 1 on for some L2"),
     ],
 )
 def test_the_title_states_what_the_run_found(study, name, finding):
@@ -242,7 +242,7 @@ def test_layers_are_averaged_over_trials_that_can_have_dead_units():
     figure = plots.dead_units_figure(results)
     (line,) = [line for line in figure.axes[1].lines if line.get_label().startswith("conv")]
     np.testing.assert_allclose(line.get_ydata(), [0.0, 0.3, 0.6])
-    assert figure.axes[1].get_title("left").endswith("by layer, mean over activation")
+    assert "By layer: mean over activation too." in figure.texts[1].get_text().replace("\n", " ")
     assert "Without 6 trials whose activation has no flat zero." in figure.texts[1].get_text().replace(
         "\n", " "
     )
@@ -299,6 +299,15 @@ def test_names_from_outside_are_drawn_as_they_are():
         )
         figure = draw(words)
         assert labels_of(figure.axes[0].xaxis)[:2] == ["$a^$", "$_$"]
+
+
+def test_the_title_names_what_was_varied_alone():
+    results = synthetic.results(
+        synthetic.grid(activation=["relu", "elu"]), validation=[0.5, 0.6], train=[0.9, 0.6]
+    )
+    assert title(plots.overfitting_figure(results)) == (
+        "Best validation accuracy (60.0 %) at activation elu; largest gap (40.0 points) at activation relu"
+    )
 
 
 def test_units_of_a_regression_are_on_the_axes():

@@ -82,10 +82,10 @@ def dead_units(results: xr.Dataset) -> xr.Dataset:
 
     Returns:
         along ``trial``: ``can_die``, whether the activation has a flat zero; ``start`` and ``end``, dead share before
-        training and at the last epoch reached, mean over layers; ``worst_end``, that of the layer with the largest;
+        training and at the last epoch run, mean over layers; ``worst_end``, that of the layer with the largest;
         ``start_by_layer`` and ``end_by_layer`` along ``layer``; ``curve`` along ``epoch``, mean over layers; where
-        recorded, ``dormant`` at the end, and ``died``
-        and ``revived``, events per unit after the start of training (a unit may die, revive and die again), so that
+        recorded, ``dormant`` at the end, and ``died`` and ``revived``, events per unit after the start of training
+        (a unit may die, revive and die again), so that
         end = start + died - revived.
 
     Raises:

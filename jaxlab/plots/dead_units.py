@@ -40,10 +40,10 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
     figures = dead_units(results)
     for flag in {"unstable", "did_not_learn"} & set(results):
         figures[flag] = results[flag].sel(trial=figures.trial)
-    pooled = joined([*view.by, *view.averaged])
-    by_layer = f"by layer, mean over {pooled}" if pooled and view.joined else "by layer"
-    titles = ("dead units at the last epoch", f"the same {by_layer}", "dead units while training")
+    titles = ("dead units at the last epoch", "the same by layer", "dead units while training")
     note = f"Dead: zero on the whole training set; mean over layers. {averaged(view)}{marks(figures)}"
+    if view.by and view.joined:
+        note += f" By layer: mean over {joined([*view.by, *view.averaged])} too."
     without = int((~figures.can_die).sum())
     if without:
         note += f" Without {counted(without, 'trial')} whose activation has no flat zero."
@@ -79,7 +79,7 @@ def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
             reached[share] = _range(crossing, view)
     if not reached:
         return up_to
-    parts = [f"{percent(share)}{{}}from {words} on" for share, words in reached.items()]
+    parts = [f"{percent(share)}{{}}from {words}" for share, words in reached.items()]
     first, *rest = (part.format(" of the units are dead " if not n else " ") for n, part in enumerate(parts))
     return ", ".join([first.replace("from ", f"from {view.label} ", 1), *rest])
 
@@ -87,7 +87,7 @@ def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
 def _range(crossing: np.ndarray, view: View) -> str:
     low, high = (number(float(edge(crossing))) for edge in (np.nanmin, np.nanmax))
     some = f" for some {joined(view.by)}" if np.isnan(crossing).any() else ""
-    return f"{low if low == high else f'{low}–{high}'}{some}"
+    return f"{low if low == high else f'{low}–{high}'} on{some}"
 
 
 def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
@@ -117,11 +117,11 @@ def _share_axis(ax: Axes) -> None:
         ax.axhline(share, color=WARNING, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         ax.annotate(
             percent(share),
-            (1.0, share),
+            (0.01, share),
             xycoords=("axes fraction", "data"),
-            xytext=(2, 0),
+            xytext=(0, 1),
             textcoords="offset points",
             fontsize=8,
             color=WARNING,
-            va="center",
+            va="bottom",
         )

@@ -21,7 +21,7 @@ from jaxlab.plots.view import View, between, curve_colours, line_colours, log_ti
 INK, FAINT, WARNING = "#222222", "#888888", "#b2182b"
 _MOST_CURVES, _MOST_TRIALS = 6, 4
 _STYLES = ("-", "--", "-.", ":")
-_TITLE_WIDTH, _NOTE_WIDTH, _LEGEND_WIDTH, _LONGEST_NAME = 122, 200, 26, 60
+_TITLE_WIDTH, _NOTE_WIDTH, _LEGEND_WIDTH, _LONGEST_NAME = 122, 170, 26, 60
 _OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02)}
 
 
@@ -112,9 +112,14 @@ def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
 
     def width(index: int) -> float:
         lower, above = curves[index], curves[index + 1 :]
-        return least + 1.6 * min(3, sum(len(each) == len(lower) and covers(each, lower) for each in above))
+        return least + 1.2 * min(3, sum(len(each) == len(lower) and covers(each, lower) for each in above))
 
     return [width(index) for index in range(len(curves))]
+
+
+def shade(width: float) -> float:
+    """The opacity of a line that `nested` made wider: lighter, where what covers it has the same colour."""
+    return 1.0 if width < 2 else 0.45
 
 
 def _finite(values: np.ndarray | xr.DataArray) -> np.ndarray:
@@ -147,8 +152,11 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     means = [np.nan_to_num(line.points[most].mean().item(), nan=-1) for line in followed]
     line = followed[int(np.argmax(means))]
-    own = figures.isel(trial=matching(figures, line.values))
+    own = figures.isel(trial=matching(figures, line.values) & figures[name].notnull().any("epoch").values)
     values = sorted({value for value in values_of(own[view.over]) if value == value})
+    epoch_axis(ax, figures)
+    if not values:
+        return
     chosen = [values[i] for i in np.unique(np.linspace(0, len(values) - 1, _MOST_CURVES).round().astype(int))]
     words = [view.ticks[int(value)] for value in chosen] if view.ticks else numbers(chosen)
     shown = [
@@ -161,11 +169,10 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
     curves = [_finite(own[name].isel(trial=trial)) for trial, _ in shown]
     for (trial, rank), curve, width in zip(shown, curves, nested(curves, 1.3), strict=True):
         style = {"color": colours[rank], "linestyle": _STYLES[kinds[trial][0]], "linewidth": width}
-        ax.plot(own.epoch, curve, **style)
+        ax.plot(own.epoch, curve, **style, alpha=shade(width))
         known = np.flatnonzero(np.isfinite(curve))
         if len(known) and bool(own.diverged[trial] if "diverged" in own else False):
             ax.plot(own.epoch[known[-1]], curve[known[-1]], "x", color=colours[rank], markersize=7, mew=1.8)
-    epoch_axis(ax, figures)
     styles = dict(sorted(set(kinds.values())))
     entries = [Line2D([], [], color=colour, label=word) for word, colour in zip(words, colours, strict=True)]
     if len(styles) > 1:

@@ -26,6 +26,7 @@ from jaxlab.plots.frame import (
     nested,
     panels,
     percent_axis,
+    shade,
     shade_unstable,
     x_axis,
 )
@@ -45,6 +46,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     Raises:
         InputError: the run lacks training or validation figures, or no trial was trained yet.
     """
+    study = results
     results, view = view_of(results)
     figures = overfitting(results)
     for flag in {"unstable", "did_not_learn"} & set(results):
@@ -55,7 +57,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     note = f"{averaged(view)}{marks(figures)}"
     if "chance" in figures.attrs:
         note += f" Chance level: {amount(figures.attrs['chance'], metric, units)} in validation."
-    figure, (values, gaps, curves) = panels(results, finding(results), note, titles)
+    figure, (values, gaps, curves) = panels(results, finding(study), note, titles)
 
     handles = draw_lines(values, results, figures, "validation", view, compared="train")
     draw_lines(gaps, results, figures, "gap", view)
@@ -64,8 +66,8 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
         x_axis(ax, results, view)
         shade_unstable(ax, results, view)
     key(figure, [*_sets(view.joined), *(handles if view.by else [])])
-    _two_curves(curves, results, figures)
-    _metric_axes(values, gaps, metric, units)
+    _two_curves(curves, study, figures)
+    _metric_axes(values, gaps, metric, units, figures.attrs["better"])
     _draw_chance(values, figures)
     mark_lost(values, figures, np.isinf(figures.validation), "not finite", view)
     return literal(figure)
@@ -118,19 +120,19 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
     chosen = {"best": (best, _BEST)} | ({"largest gap": (worst, _WORST)} if worst != best else {})
     lowest = Line2D([], [], color=INK, linestyle="", label="lowest validation loss", **_RING)
     entries = [*_sets(True), lowest]
-    several = False
+    shown = []
     for words, (values, colour) in chosen.items():
-        own = figures.isel(trial=matching(figures, values))
-        several |= own.sizes["trial"] > 1
-        for trial, width in enumerate(nested(list(own.validation_loss.values), 1.3)):
-            one = own.isel(trial=trial)
-            # Training beneath, as a row of beads where the two coincide.
-            ax.plot(one.epoch, one.train_loss, color=colour, linewidth=width + 0.9, linestyle=":")
-            ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width)
-            _mark_lowest(ax, one, colour)
+        trials = np.flatnonzero(matching(figures, values)).tolist()
+        shown += [(figures.isel(trial=trial), colour) for trial in trials]
         text = f"{words}: {setting(values)}" if len(setting(values)) in range(1, _LONGEST) else words
         entries.append(Line2D([], [], color=colour, linewidth=3, label=text))
-    if several:
+    widths = nested([one.validation_loss.values for one, _ in shown], 1.3)
+    for (one, colour), width in zip(shown, widths, strict=True):
+        # Training beneath, as a row of beads where the two coincide.
+        ax.plot(one.epoch, one.train_loss, color=colour, linewidth=width + 0.9, linestyle=":")
+        ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width, alpha=shade(width))
+        _mark_lowest(ax, one, colour)
+    if len(shown) > len(chosen):
         entries.append(Line2D([], [], linestyle="", label="one pair of curves for each seed"))
     log_y(ax)
     epoch_axis(ax, figures)
@@ -146,13 +148,14 @@ def _mark_lowest(ax: Axes, own: xr.Dataset, colour: str) -> None:
         ax.plot(own.epoch[at], loss[at], color=colour, **_RING)
 
 
-def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str) -> None:
+def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str, better: str) -> None:
     shown = f" ({units})" if units != "1" else ""
     for ax in (values, gaps):
         ax.yaxis.set_major_formatter("{x:g}")  # no common factor in a corner
     values.set_ylabel(f"{label(metric)}{shown}")
-    gaps.set_ylabel(f"gap{shown}, positive where validation is worse")
+    minus = "training - validation" if better == "higher" else "validation - training"
+    gaps.set_ylabel(f"{minus}{shown}")
     if metric.endswith("accuracy"):
         percent_axis(values.yaxis)
         gaps.yaxis.set_major_formatter(FuncFormatter(lambda gap, _: f"{100 * gap:.4g}"))
-        gaps.set_ylabel("training - validation (percentage points)")
+        gaps.set_ylabel(f"{minus} (percentage points)")

@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
 from jaxlab.analysis import default_by, default_over, values_of, varied
-from jaxlab.analysis.words import label, numbers, settings
+from jaxlab.analysis.words import label, numbers
 
 _MOST_LINES, _MOST_TICKS, _LONGEST_TICK = 6, 40, 40
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -42,7 +42,7 @@ class View(NamedTuple):
         """Of the x axis."""
         if self.over != _PLACE:
             return label(self.over)
-        return label(self.averaged[0]) if len(self.averaged) == 1 else "setting"
+        return ", ".join(map(label, self.averaged)) or "setting"
 
 
 def view_of(results: xr.Dataset) -> tuple[xr.Dataset, View]:
@@ -64,11 +64,8 @@ def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
     rows = list(zip(*(values_of(results[name]) for name in names), strict=True))
     rows = rows or [()] * results.sizes["trial"]
     places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-    if len(names) == 1:
-        words = numbers([value for (value,) in places])
-    else:
-        words = settings([dict(zip(names, row, strict=True)) for row in places])
-    ticks = tuple(map(_short, words)) if names else ("all trials",)
+    columns = [numbers([row[index] for row in places]) for index in range(len(names))]
+    ticks = tuple(_short(", ".join(row)) for row in zip(*columns, strict=True)) if names else ("all trials",)
     results = results.assign_coords({_PLACE: ("trial", np.array([places[row] for row in rows]))})
     return results, View(_PLACE, (), names, False, "words", ticks)
 
@@ -114,6 +111,7 @@ def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
         ax.set_xlim(values.min() / margin, values.max() * margin)
         log_ticks(ax.xaxis, *ax.get_xlim())
     else:
+        ax.xaxis.set_major_locator(MaxNLocator(6))
         ax.xaxis.set_major_formatter("{x:g}")  # no common offset in a corner
 
 
