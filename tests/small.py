@@ -27,7 +27,8 @@ def digits(train=150, other=70):
 
 def study(space_, epochs=2, data=None, **configuration):
     """A study of a tiny CNN."""
-    static = {"features": [4], "batch_size": 32, "evaluation_batch_size": 64} | configuration
+    own = {} if callable(configuration.get("model")) else {"features": [4]}
+    static = own | {"batch_size": 32, "evaluation_batch_size": 64} | configuration
     return Study(data or digits(), space_, epochs=epochs, configuration=static)
 
 

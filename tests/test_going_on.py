@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -284,11 +285,9 @@ def test_a_whole_piece_of_another_run_is_named_and_left_out(whole, tmp_path, pie
         its(rules=()).run(folder)
 
 
-AT = {"epoch": 9}
-
-
 def switched(history):
-    return (np.arange(len(history.running)) % 2 == 0) & (history.epoch == AT["epoch"])
+    """What decides it is no part of its code."""
+    return (np.arange(len(history.running)) % 2 == 0) & (history.epoch == int(os.environ["SWITCHED_AT"]))
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 9), (9, 2), (2, 3), (3, 2)])
@@ -297,7 +296,7 @@ def test_after_an_accepted_change_nothing_is_left_of_what_was_recorded_beyond_th
 ):
     """Pieces of five epochs, states of one; then other numbers have the rule decide otherwise."""
     four, folder = its(5, rules=(switched,)), tmp_path / "run"
-    monkeypatch.setitem(AT, "epoch", before)
+    monkeypatch.setenv("SWITCHED_AT", str(before))
     with pytest.raises(RunInterrupted):
         four.run(folder, width=2, stop=After(6), checkpoint_seconds=1e9)
     states = shutil.copytree(folder / "states", tmp_path / "states")
@@ -307,7 +306,7 @@ def test_after_an_accepted_change_nothing_is_left_of_what_was_recorded_beyond_th
     shutil.rmtree(folder / "states")
     shutil.copytree(states, folder / "states")
     changed(folder, lambda run: run["environment"]["versions"].update(jax="0.1"))
-    monkeypatch.setitem(AT, "epoch", after)
+    monkeypatch.setenv("SWITCHED_AT", str(after))
     for writer in (Log(folder / "pieces"),):  # as if it had died before the last records
         writer.forget(np.arange(6), np.full(6, 4))
     straight = four.run(width=2)

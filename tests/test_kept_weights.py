@@ -138,6 +138,14 @@ def test_what_a_run_says_of_its_data_is_not_followed_anywhere(finished, tmp_path
         verify(folder)
 
 
+def test_a_study_file_need_not_say_its_data(finished, tmp_path):
+    """The default is digits, which are not the data of this run."""
+    source = {"folder": str(tmp_path), "table": {"space": {"grid": {"seed": [0]}}}}
+    folder = edited(finished, tmp_path, lambda run: run.update(source=source))
+    with pytest.raises(InputError, match="is not the study of"):
+        verify(folder)
+
+
 def test_the_seed_of_the_choice_is_checked(finished):
     with pytest.raises(InputError, match=r"seed = .*give a whole number"):
         verify(finished[0], study=its(rules=(pruning.SuccessiveHalving(eta=2),)), seed=-1)

@@ -43,9 +43,9 @@ def test_1_a_relu_behind_a_signed_regression_output_is_clearly_worse():
             return jax.nn.relu(outputs), activations
 
     data = datasets.load("rotated_digits", subset=400)
-    space, common = grid(learning_rate=[3e-3], seed=[0, 1]), {"loss": "mae", "features": [8]}
-    free = Study(data, space, 8, common).run()
-    stuck = Study(data, space, 8, common | {"model": clipped}).run()
+    space = grid(learning_rate=[3e-3], seed=[0, 1])
+    free = Study(data, space, 8, {"loss": "mae", "features": [8]}).run()
+    stuck = Study(data, space, 8, {"loss": "mae", "model": clipped}).run()
     assert stuck.validation_mae[:, -1].mean() > 1.2 * free.validation_mae[:, -1].mean()
 
 

@@ -235,11 +235,11 @@ def test_results_that_would_execute_something_are_not_opened(finished, tmp_path,
     assert found.outcome.values.tolist() == finished[1].outcome.values.tolist()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 1}', '{"format": 3}'])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"format": 3}', '{"format": 4}'])
 def test_what_is_no_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(
-        InputError, match=r"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads 3)"
+        InputError, match=r"run = .*(is no run folder|is damaged|is in format 3, this jaxlab reads 4)"
     ):
         RunFolder(tmp_path).describe()

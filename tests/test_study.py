@@ -18,8 +18,8 @@ from jaxlab.errors import InputError
 from jaxlab.models import CNN
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
+from jaxlab.study.compiling import fingerprint_of
 from jaxlab.study.describe import study_hash
-from jaxlab.study.fingerprint import plain
 from jaxlab.trial import Trial
 
 
@@ -206,18 +206,14 @@ def other_model(width):
     return model
 
 
-def helper(x):
-    return x
-
-
-def test_what_a_function_closes_over_is_part_of_the_run():
+def test_what_a_function_closes_over_is_part_of_the_program():
     def known(**configuration):
-        (group,) = Study(digits(), configuration=configuration).groups
-        return plain(group.configuration["model"])
+        its = Study(digits(), configuration=configuration)
+        return fingerprint_of(its, its.groups[0])
 
     assert known(model=other_model(4)) != known(model=other_model(8))
     assert known(model=other_model(4)) == known(model=other_model(4))
-    assert known(model=functools.partial(sized, size=2)) != known(model=functools.partial(sized, size=3))
+    assert known(model=other_model(4)) == known(model=functools.partial(sized, size=4))
     triples = [
         Study(trial=numpy_style_quadratic, shared=np.ones(shape), configuration={"curvature": 1.0})
         for shape in (2, (1, 2))
@@ -247,7 +243,11 @@ def test_an_optimizer_of_ones_own_reads_the_usual_names():
     with pytest.raises(InputError, match="did you mean 'learning_rate'"):
         Study(digits(), hyperparameters={"learning_rte": 1}, configuration={"optimizer": optimizer})
     with pytest.raises(InputError, match="did you mean 'features'"):
-        Study(digits(), configuration={"optimizer": optimizer, "featurs": 3})
+        Study(
+            digits(),
+            configuration={"optimizer": optimizer, "featurs": 3},
+            hyperparameters={"learning_rate": 1e-2, "l2": 0.1},
+        )
 
 
 def test_an_optax_schedule_is_a_factor_on_the_learning_rate():
@@ -323,7 +323,10 @@ def test_a_users_own_names_are_taken_only_with_a_function_of_theirs():
     assert "configuration = 'depth'" in bad(configuration={"depth": 3})
 
     def model(configuration, hyperparameters, rngs):
-        return nnx.Sequential(lambda x: x.reshape(x.shape[0], -1), nnx.Linear(64, 10, rngs=rngs))
+        layers = [nnx.Linear(64, 64, rngs=rngs) for _ in range(configuration.depth)]
+        return nnx.Sequential(
+            lambda x: hyperparameters.gain * x.reshape(x.shape[0], -1), *layers, nnx.Linear(64, 10, rngs=rngs)
+        )
 
     found = Study(digits(), grid(gain=[1, 2]), 1, {"model": model, "depth": 3}, {"gain": 1.0})
     assert found.groups[0].configuration["depth"] == 3

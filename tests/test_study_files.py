@@ -52,7 +52,7 @@ def test_changes_are_applied_to_a_study_file(file):
 def test_a_function_is_named_by_its_file(file):
     (file.parent / "mine.py").write_text(
         "import jax\nfrom jaxlab.models import CNN\n"
-        "def model(c, h, rngs):\n    return CNN((8, 8, 1), 10, features=(2,), activation=act, rngs=rngs)\n"
+        "def model(c, h, rngs):\n    return CNN((8, 8, 1), 10, features=c.features, activation=act, rngs=rngs)\n"
         "def act(x):\n    return jax.nn.relu(x)\n"
     )
     found = load_study(file, ["configuration.model=mine.py:model"])

@@ -24,12 +24,19 @@ class Line(NamedTuple):
 def varied(results: xr.Dataset) -> tuple[str, ...]:
     """Names of the hyperparameters and configuration fields that take two values or more; never the seed.
 
+    What stands for a name that a trial does not use, NaN or an empty text, is no value.
+
     Alphabetical, but the learning rate last: in a table sorted by them it moves fastest.
     """
     names = [str(name) for name, values in results.coords.items() if values.dims == ("trial",)]
-    several = [name for name in names if len(set(results[name].values.tolist())) > 1]
+    several = [name for name in names if len(set(used_values(results[name]))) > 1]
     chosen = set(several) - {"trial", "trial_id", "seed"}
     return tuple(sorted(chosen, key=lambda name: (name == "learning_rate", name)))
+
+
+def used_values(column: xr.DataArray) -> list[Any]:
+    """A coordinate's values, those of trials that do not use it left out: NaN and empty texts."""
+    return [value for value in column.values.tolist() if value == value and value != ""]
 
 
 def judged(results: xr.Dataset) -> xr.Dataset:

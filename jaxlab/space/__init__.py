@@ -32,7 +32,7 @@ The same sweep in a study file, read by `from_table`::
 
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
 from jaxlab.space.grouping import Group, groups, trial_id
-from jaxlab.space.settings import Space, grid, zipped
+from jaxlab.space.settings import Space, grid, setting_key, zipped
 from jaxlab.space.table import from_table
 from jaxlab.space.values import linear_range, log_range
 
@@ -48,6 +48,7 @@ __all__ = [
     "log_range",
     "log_uniform",
     "random",
+    "setting_key",
     "trial_id",
     "uniform",
     "zipped",

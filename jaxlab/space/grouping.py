@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ class Group:
     """The trials of a space that share one configuration.
 
     Attributes:
-        configuration: every declared configuration name with this group's value, hashable.
-        trials: indices into the space, ascending.
-        hyperparameters: every declared hyperparameter with its values, float64 [trials]; ``seed`` is int64.
+        configuration: every configuration name that has an effect in this group, with its value, hashable.
+        trials: numbers of its trials, ascending, in the order of the space.
+        hyperparameters: every hyperparameter that has an effect in this group, with its values, float64 [trials];
+            ``seed`` is int64.
     """
 
     configuration: dict[str, Any]
@@ -32,7 +33,10 @@ class Group:
 
 
 def groups(
-    space: Space, hyperparameters: Mapping[str, Any], configuration: Mapping[str, Any]
+    space: Space,
+    hyperparameters: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    used: Callable[[Mapping[str, Any]], Collection[str]] | None = None,
 ) -> tuple[Group, ...]:
     """Split a space into groups of one configuration each, in order of first appearance.
 
@@ -53,34 +57,73 @@ def groups(
         space: one setting or more.
         hyperparameters: the declared hyperparameters with their defaults, finite numbers.
         configuration: the declared configuration with its defaults: values of the kinds that a `Space` takes.
+        used: ``complete configuration -> names``, of both kinds, that have an effect under it; by default all. The
+            others are no part of its trials: settings that differ in nothing else are one trial, the first.
 
     Raises:
         InputError: for an empty space, a name of the space that is not declared, a name declared twice, a
             hyperparameter that is not a finite number (``seed``: a whole number of 64 bits), two settings
-            that are the same trial once the defaults are filled in (`Space.with_defaults` drops the second),
+            that are the same trial once the defaults are filled in (`Space.with_defaults` drops the second, and
+            so does ``used``),
             or two different functions of one qualified name.
     """
     _check_names(space, hyperparameters, configuration)
     numbers = {n: _number(f"hyperparameters.{n}", n, value) for n, value in hyperparameters.items()}
     statics = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
-    members, keys = {}, []
+    # Only the names of the space tell settings apart: it may be long, and the declared names are many.
+    static_names = [name for name in space.names if name in statics]
+    members: dict[Hashable, _Members] = {}
+    by_setting: dict[Hashable, _Members] = {}
+    count = 0
     for index, setting in enumerate(space):
-        row = {n: _number(f"space.{n}", n, setting[n]) if n in setting else numbers[n] for n in numbers}
-        static = {name: setting.get(name, default) for name, default in statics.items()}
-        _, trials, rows = members.setdefault(setting_key(static), (static, [], []))
-        trials.append(index)
-        rows.append(row)
-        keys.append((setting_key(static), setting_key(row)))
-    repeat = first_repeat(keys)
-    if repeat is not None:
-        first = keys.index(keys[repeat])
-        remedy = f"setting {repeat} is the trial of setting {first} once defaults are filled in: drop one"
-        raise InputError("space", space[repeat], remedy)
-    _check_functions([static for static, _, _ in members.values()])
-    return tuple(
-        Group(static, tuple(trials), {name: _column(name, rows) for name in numbers})
-        for static, trials, rows in members.values()
-    )
+        chosen = {name: setting.get(name, statics[name]) for name in static_names}
+        group = by_setting.get(key := setting_key(chosen))
+        if group is None:
+            group = _Members.of(statics | chosen, numbers, space.names, used)
+            group = by_setting[key] = members.setdefault(setting_key(group.static), group)
+        row = tuple(_number(f"space.{n}", n, setting[n]) if n in setting else numbers[n] for n in group.swept)
+        if row in group.rows and used is None:
+            first = group.rows[row]
+            remedy = f"setting {index} is the trial of setting {first} once defaults are filled in: drop one"
+            raise InputError("space", setting, remedy)
+        if row not in group.rows:
+            group.rows[row] = index
+            group.trials.append(count)
+            count += 1
+    _check_functions([group.static for group in members.values()])
+    return tuple(group.finished() for group in members.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """A group while its settings are gathered.
+
+    Attributes:
+        static: the configuration names that have an effect, with their values.
+        numbers: the hyperparameters that have one, with their defaults.
+        swept: those of them that the space names.
+        rows: values of these, with the index of the setting that has them first.
+        trials: their numbers.
+    """
+
+    static: dict[str, Any]
+    numbers: dict[str, Any]
+    swept: list[str]
+    rows: dict[tuple, int]
+    trials: list[int]
+
+    @classmethod
+    def of(cls, static: dict, numbers: dict, swept: Collection[str], used: Callable | None) -> _Members:
+        if used is not None:
+            names = used(static)
+            static, numbers = ({n: f[n] for n in f if n in names} for f in (static, numbers))
+        return cls(static, numbers, [name for name in swept if name in numbers], {}, [])
+
+    def finished(self) -> Group:
+        columns = dict(zip(self.swept, zip(*self.rows, strict=True), strict=True)) if self.swept else {}
+        constant = {name: (value,) * len(self.trials) for name, value in self.numbers.items()}
+        values = {name: _column(name, columns.get(name, each)) for name, each in constant.items()}
+        return Group(self.static, tuple(self.trials), values)
 
 
 def trial_id(hyperparameters_row: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
@@ -129,8 +172,8 @@ def _number(field: str, name: str, value: Any) -> float | int:
     return int(value)
 
 
-def _column(name: str, rows: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([row[name] for row in rows], dtype=np.int64 if name == "seed" else np.float64)
+def _column(name: str, values: Sequence[float | int]) -> np.ndarray:
+    return np.array(values, dtype=np.int64 if name == "seed" else np.float64)
 
 
 def _check_functions(configurations: list[dict[str, Any]]) -> None:
@@ -140,7 +183,7 @@ def _check_functions(configurations: list[dict[str, Any]]) -> None:
     if repeat is not None:
         first, second = configurations[texts.index(texts[repeat])], configurations[repeat]
         name = next(n for n in second if setting_key({n: first[n]}) != setting_key({n: second[n]}))
-        remedy = f"{first[name]!r} has the same name: define each function under a name of its own"
+        remedy = "another function has the same name: define each function under a name of its own"
         raise InputError(f"configuration.{name}", second[name], remedy)
 
 

@@ -130,14 +130,16 @@ def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labe
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:
-    """Numbers and flags as they are; anything else as text."""
-    if all(isinstance(value, (int, float, bool, np.generic)) for value in values):
+    """Numbers and flags as they are, else text; None, which stands for what a trial does not use, is NaN or empty."""
+    given = [value for value in values if value is not None]
+    numbers = all(isinstance(value, (int, float, np.generic)) for value in given)
+    if numbers and len(given) == len(values):
         return np.asarray(values)
-    return _text([value if isinstance(value, str) else _shown(value) for value in values])
-
-
-def _shown(value: Any) -> str:
-    return getattr(value, "__name__", None) or str(value)
+    if numbers and not any(isinstance(value, (bool, np.bool_)) for value in given):
+        return np.array([np.nan if value is None else value for value in values])
+    return _text(
+        ["" if value is None else value if isinstance(value, str) else str(value) for value in values]
+    )
 
 
 def _text(names: Iterable[str]) -> np.ndarray:

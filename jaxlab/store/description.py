@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxlab.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 _TABLES = ("coordinates", "specification", "environment", "times")
 _LISTS = ("cohorts", "groups", "changes")
 _TEXTS = ("name", "study_hash")

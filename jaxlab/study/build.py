@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,11 @@ from flax import nnx
 
 from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, name_of
 from jaxlab.losses import LOSSES, METRICS, Metric
 from jaxlab.models import CNN, MLP, has_flat_zero
-from jaxlab.study.concrete import traced
-from jaxlab.study.fingerprint import name_of
 from jaxlab.study.optimizers import build_optimizer
+from jaxlab.study.own import guarded
 from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supervised
 
 
@@ -46,23 +45,19 @@ def supervised_trial(
             "configuration.batch_size", c.batch_size, f"the training set has {examples} examples"
         )
     _check_targets(c, data)
-    steps_per_epoch = examples // c.batch_size
-    optimizer = c.optimizer
-    if not callable(optimizer):
-        optimizer = partial(build_optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs)
-    functions = [name for name in c.diagnostics if name != "update_cosine"]
+    own = map(callable, (c.model, c.loss, c.get("activation")))
     task = Supervised(
         model=model_of(c, data),
-        optimizer=optimizer,
-        loss=c.loss if callable(c.loss) else LOSSES[c.loss],
-        metrics=dict(_metric(each, data) for each in c.metrics),
-        diagnostics={_name(each): each if callable(each) else _effective_rank for each in functions},
+        optimizer=_optimizer(c, examples // c.batch_size, epochs),
+        loss=_per_example("loss", c.loss) if callable(c.loss) else LOSSES[c.loss],
+        metrics=_metrics(c.metrics, data),
+        diagnostics=_diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
         augment=_augment(c.augment),
         convolution=c.convolution,
         precision=c.precision,
         batch_size=c.batch_size,
         microbatch=c.microbatch,
-        separable=not any(map(callable, (c.model, c.loss, c.activation))),  # only the user knows of his own
+        separable=not any(own),  # only the user knows of his own
         evaluation_batch_size=c.evaluation_batch_size,
         data_seed=data_seed,
         own_order=c.own_order,
@@ -70,10 +65,9 @@ def supervised_trial(
         update_cosine="update_cosine" in c.diagnostics,
         flat_zero=_flat_zero(c),
         dormant_threshold=c.dormant_threshold,
-        probe=c.probe,
+        probe=c.get("probe", 0),  # without such diagnostics nothing reads it
         keep=keep,
     )
-    _check_traceable(task, c, example, data)
     return supervised(task, c, example, data)
 
 
@@ -81,6 +75,15 @@ def model_of(configuration: Configuration, data: Any) -> Callable[..., nnx.Modul
     """What builds a group's model; of ``data`` only ``input_shape`` and ``outputs`` are read."""
     model = configuration.model
     return model if callable(model) else partial(_MODELS[model], data=data)
+
+
+def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) -> Callable:
+    optimizer, schedule = configuration.optimizer, configuration.get("schedule")
+    if callable(optimizer):
+        return optimizer
+    if callable(schedule):
+        schedule = guarded("configuration.schedule", schedule, ("step",), "a factor on the learning rate")
+    return partial(build_optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs, schedule=schedule)
 
 
 def _check_targets(configuration: Configuration, data: Dataset) -> None:
@@ -97,23 +100,6 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
                 ]
                 remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(known)}"
                 raise InputError(f"configuration.{field}", name, remedy)
-
-
-def _check_traceable(
-    task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
-) -> None:
-    """A user's functions traced once, for a clear line where one looks at a traced value."""
-
-    def build(hyperparameters: Hyperparameters) -> None:
-        task.model(configuration, hyperparameters, nnx.Rngs(jax.random.key(0)))
-
-    def step(hyperparameters: Hyperparameters) -> None:
-        task.optimizer(configuration, hyperparameters).init({"kernel": jnp.zeros((2, 2))})
-
-    for field, function in {"model": build, "optimizer": step}.items():
-        if callable(configuration[field]):
-            with traced(f"configuration.{field}", configuration[field], function, example):
-                jax.eval_shape(function, example)
 
 
 def _cnn(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> CNN:
@@ -167,14 +153,47 @@ def _flat_zero(configuration: Configuration) -> bool:
     return callable(configuration.model) or has_flat_zero(configuration.activation)
 
 
-def _metric(given: str | Callable, data: Dataset) -> tuple[str, Metric]:
-    if isinstance(given, str):
-        return given, METRICS[given]
+def _metrics(given: tuple, data: Dataset) -> dict[str, Metric]:
+    return _by_name(
+        "metrics", {"loss"}, given, lambda each: _metric(each, data) if callable(each) else METRICS[each]
+    )
+
+
+def _diagnostics(given: list) -> dict[str, Callable]:
+    seen = ("outputs", "activations", "targets")
+    return _by_name(
+        "diagnostics",
+        set(),
+        given,
+        lambda each: guarded("configuration.diagnostics", each, seen) if callable(each) else _effective_rank,
+    )
+
+
+def _by_name(field: str, taken: set[str], given: Sequence[Any], make: Callable[[Any], Any]) -> dict[str, Any]:
+    """What is recorded under each name; two of one name would be recorded as one."""
+    found: dict[str, Any] = {}
+    for each in given:
+        name = _name(each)
+        if name in found or name in taken:
+            raise InputError(
+                f"configuration.{field}", name, "is the name of something else recorded: rename it"
+            )
+        found[name] = make(each)
+    return found
+
+
+def _metric(given: Callable, data: Dataset) -> Metric:
     better = "higher" if data.classes else "lower"
-    return _name(given), Metric(given, lambda mean: mean, "1", getattr(given, "better", better))
+    return Metric(_per_example("metrics", given), lambda mean: mean, "1", getattr(given, "better", better))
+
+
+def _per_example(field: str, given: Callable) -> Callable:
+    return guarded(f"configuration.{field}", given, ("outputs", "targets"), "one value per example [B]")
 
 
 def _name(given: str | Callable) -> str:
+    while isinstance(given, partial):
+        given = given.func
     return given if isinstance(given, str) else name_of(given).rpartition(".")[2]
 
 
@@ -187,7 +206,10 @@ def _effective_rank(outputs: jax.Array, activations: dict[str, jax.Array], targe
 
 
 def _augment(given: tuple) -> Callable | None:
-    functions = [each if callable(each) else AUGMENTATIONS[each] for each in given]
+    functions = [
+        guarded("configuration.augment", each, ("key", "inputs")) if callable(each) else AUGMENTATIONS[each]
+        for each in given
+    ]
     if not functions:
         return None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlab.errors import InputError
-from jaxlab.pruning import needing_epochs
+from jaxlab.errors import InputError, name_of
+from jaxlab.pruning import draw, needing_epochs
 from jaxlab.schedules import SCHEDULES
 from jaxlab.space import Group
 
@@ -15,18 +15,21 @@ _COMPUTES = ("jaxlab", "jax", "jaxlib", "flax", "optax")
 
 
 def environment_changes(
-    before: Mapping[str, Any], now: Mapping[str, Any], counting: bool = False
+    before: Mapping[str, Any], now: Mapping[str, Any], rules: Sequence[Any] = (), counting: bool = False
 ) -> list[str]:
-    """Versions and devices that decide bits and are not those of the run, in words.
+    """Versions, flags and devices that decide bits and are not those of the run, in words.
 
-    If ``counting``, the number of devices too: the last bits of recorded norms, which decide nothing, depend on it.
+    Args:
+        before, now: from `jaxlab.study.describe.environment`.
+        rules: of the study; where one of them may draw from NumPy's generator, NumPy's version decides who stops.
+        counting: whether the number of devices counts: the last bits of recorded norms, which decide nothing, depend
+            on it.
     """
-    then, today = before["versions"], now["versions"]
-    found = [
-        f"{name} is {today[name]} and was {then.get(name)}"
-        for name in _COMPUTES
-        if then.get(name) != today[name]
-    ]
+    found = version_changes(before, now, _COMPUTES + ("numpy",) * draw(rules))
+    if before.get("flags", "") != now["flags"]:
+        found.append(
+            f"the compiler's flags are {_listed(now['flags'])} and were {_listed(before.get('flags'))}"
+        )
     for name, words in {"device_kind": "the device", "processor": "the processor"}.items():
         matters = name == "device_kind" or now["platform"] == "cpu"
         if matters and before.get(name) != now[name]:
@@ -34,6 +37,22 @@ def environment_changes(
     if counting and before["devices"] != now["devices"]:
         found.append(f"the number of devices is {now['devices']} and was {before['devices']}")
     return found
+
+
+def version_changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], packages: Sequence[str] = _COMPUTES
+) -> list[str]:
+    """Packages of another version than in the run, in words; by default those that decide what a program is."""
+    then, today = before["versions"], now["versions"]
+    return [
+        f"{name} is {today[name]} and was {then.get(name)}"
+        for name in packages
+        if then.get(name) != today[name]
+    ]
+
+
+def _listed(flags: str | None) -> str:
+    return flags or "none"
 
 
 def fingerprint_changes(before: str | None, now: str, group: Group) -> list[str]:
@@ -58,7 +77,8 @@ def width_changes(description: Mapping[str, Any], width: int | None) -> list[str
 
 
 def _words(group: Group) -> str:
-    return str(group.configuration.get("model", "a group"))
+    model = group.configuration.get("model", "a group")
+    return name_of(model) if callable(model) else str(model)
 
 
 def check_accepted(changes: Sequence[str], accepted: bool, folder: Any) -> None:

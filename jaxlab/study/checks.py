@@ -40,11 +40,13 @@ def name_or_function(known: Collection[str], what: str) -> Check:
     return check
 
 
-def several(check_one: Check) -> Check:
-    """A list of what ``check_one`` takes; a single one counts as a list of one."""
+def several(check_one: Check, least: int = 0) -> Check:
+    """A list of what ``check_one`` takes, ``least`` or more; a single one counts as a list of one."""
 
     def check(field: str, value: Any) -> tuple:
         values = value if isinstance(value, (list, tuple)) else (value,)
+        if len(values) < least:
+            raise InputError(field, value, f"give {least} or more")
         return tuple(check_one(field, each) for each in values)
 
     return check

@@ -12,11 +12,15 @@ import numpy as np
 from jaxlab.errors import InputError
 from jaxlab.trial import Hyperparameters
 
-_NEEDS_VALUE = (
+#: What JAX raises where Python wants to look at a traced value.
+NEEDS_VALUE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
+
+#: What is wrong with a function that looks at a value other than a hyperparameter's.
+LOOKS = "looks at the value of a traced array in Python (if, float(), range(), ...): use jnp.where"
 
 
 @contextmanager
@@ -32,18 +36,22 @@ def traced(field: str, given: Any, function: Callable[[Hyperparameters], Any], e
     """
     try:
         yield
-    except _NEEDS_VALUE as error:
+    except NEEDS_VALUE as error:
         names = _looked_at(function, example)
-        which = " and ".join(names) if names else "a hyperparameter"
+        if not names:
+            raise InputError(field, given, LOOKS) from error
+        which = " and ".join(names)
         remedy = (
             f"looks at the value of {which} in Python (if, float(), range(), ...), which is traced: "
             f"declare {which} under configuration, or use jnp.where"
         )
-        raise InputError(field, getattr(given, "__name__", given), remedy) from error
+        raise InputError(field, given, remedy) from error
 
 
 def _looked_at(function: Callable[[Hyperparameters], Any], example: Hyperparameters) -> list[str]:
-    """The one name, or else the fewest leading ones, whose values make the function traceable."""
+    """The one name, or else all those without whose values the function is not traceable; none if others matter."""
+    if not _traces(function, example, tuple(example)):
+        return []
     for name in example:
         if _traces(function, example, (name,)):
             return [name]
@@ -57,6 +65,6 @@ def _traces(function: Callable, example: Hyperparameters, concrete: tuple[str, .
     others = {name: value for name, value in example.items() if name not in known}
     try:
         jax.eval_shape(lambda rest: function(Hyperparameters(rest | known)), others)
-    except _NEEDS_VALUE:
+    except NEEDS_VALUE:
         return False
     return True

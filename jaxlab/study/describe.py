@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import jax
 import numpy as np
 
 from jaxlab import __version__
+from jaxlab.engine import code_digest
+from jaxlab.errors import name_of
 from jaxlab.pruning import plain_rule
 from jaxlab.space import Group
 from jaxlab.store import FORMAT
@@ -20,6 +23,13 @@ from jaxlab.study.roster import Roster, plain_configuration
 from jaxlab.trial import Trial
 
 _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
+# Where a user sets how compilers and their libraries compute.
+_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
+# Flags that change no number: how many host devices there are, and what is written down about a program.
+_HARMLESS = ("xla_force_host_platform_device_count", "xla_dump_", "xla_hlo_profile", "xla_gpu_cuda_data_dir")
+
+
+_NOT_USED = object()
 
 
 def describe(
@@ -49,14 +59,14 @@ def describe(
 
 
 def specification(study: Any) -> dict[str, Any]:
-    """Everything that decides the numbers, and nothing else."""
+    """What a study declares, callables by name."""
     return {
         "name": study.name,
         "data": _data(study),
         "epochs": study.epochs,
         "data_seed": study.data_seed,
         "trial": plain(study.trial),
-        "rules": _rules(study),
+        "rules": _rules(study, lambda rule: {"function": name_of(rule), "code": code_digest(rule)}),
         "keep": study.keep,
         "deterministic": study.deterministic,
         "configuration": {name: plain(value) for name, value in study.configuration.items()},
@@ -66,18 +76,22 @@ def specification(study: Any) -> dict[str, Any]:
 
 
 def study_hash(study: Any) -> str:
-    """Identity of a study: everything that decides the numbers of its trials but their settings and epochs."""
-    return digest([_data(study), study.data_seed, plain(study.trial), _rules(study), study.keep])
+    """Identity of a study: what decides the numbers of its trials, but for settings, epochs and traced programs.
+
+    What programs compute is compared by their fingerprints. A rule of the user's own is never traced: its code counts.
+    """
+    return digest([_data(study), study.data_seed, _rules(study, code_digest), study.keep])
 
 
 def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """Versions and devices."""
+    """Versions, devices, and the compilers' flags that can change numbers."""
     return {
         "versions": {"python": platform.python_version()}
         | {package: _version(package) for package in _PACKAGES},
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "processor": processor(),
+        "flags": flags(),
         "devices": len(devices),
     }
 
@@ -94,6 +108,22 @@ def processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def flags() -> str:
+    """The flags of the environment that can change how numbers are computed, sorted; of one given twice the last."""
+    found = {}
+    for variable in _FLAGS:
+        text = os.environ.get(variable, "")
+        if variable == "XLA_FLAGS" and text.strip() and not text.lstrip().startswith("-"):  # a file of flags
+            text = Path(text.strip()).read_text() if Path(text.strip()).is_file() else text
+        for word in text.split():
+            name, _, value = word.lstrip("-").partition("=")
+            if variable == "NVIDIA_TF32_OVERRIDE":
+                name, value = variable, word
+            if not name.startswith(_HARMLESS):
+                found[name] = value
+    return " ".join(f"{name}={value}" if value else name for name, value in sorted(found.items()))
 
 
 def width_of_all(widths: Sequence[int]) -> int | list[int]:
@@ -122,28 +152,35 @@ def group_entry(
 
 
 def coordinates(roster: Roster) -> dict[str, list[Any]]:
-    """Per trial: its id, every hyperparameter, and every configuration field that varies."""
+    """Per trial: its id, every hyperparameter, and every configuration field that varies; None where it uses none."""
     columns: dict[str, list[Any]] = {"trial_id": list(roster.trial_ids)}
     names = varied(roster.groups)
     rows: dict[int, dict[str, Any]] = {}
     for group, numbers in zip(roster.groups, roster.numbers, strict=True):
-        fields = {name: plain(group.configuration[name]) for name in names}
+        fields = {name: _shown(group.configuration[name]) for name in names if name in group.configuration}
         for row, number in enumerate(numbers.tolist()):
             values = {name: values[row].item() for name, values in group.hyperparameters.items()}
             rows[number] = values | fields
-    for name in rows[0]:
-        columns[name] = [rows[number][name] for number in sorted(rows)]
+    every = [rows[number] for number in sorted(rows)]
+    for name in dict.fromkeys(name for row in every for name in row):
+        columns[name] = [row.get(name) for row in every]
     return columns
 
 
+def _shown(value: Any) -> Any:
+    """A field's value as a coordinate; None stands for a trial that does not use the field, not for a value."""
+    return "none" if value is None else plain(value)
+
+
 def varied(groups: Sequence[Group]) -> list[str]:
-    """Configuration fields that differ between groups."""
-    first = groups[0].configuration
-    return [name for name in first if any(group.configuration[name] != first[name] for group in groups)]
+    """Configuration fields that differ between groups, or that not all of them use."""
+    every = [group.configuration for group in groups]
+    names = dict.fromkeys(name for fields in every for name in fields)
+    return [name for name in names if len({fields.get(name, _NOT_USED) for fields in every}) > 1]
 
 
-def _rules(study: Any) -> list[Any]:
-    return [plain_rule(rule, plain) for rule in study.rules]
+def _rules(study: Any, of_function: Callable[[Any], Any]) -> list[Any]:
+    return [plain_rule(rule, of_function) for rule in study.rules]
 
 
 def _data(study: Any) -> dict[str, Any]:

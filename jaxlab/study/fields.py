@@ -18,58 +18,79 @@ from jaxlab.study.checks import (
     several,
     static,
 )
-from jaxlab.study.optimizers import OPTIMIZERS
+from jaxlab.study.optimizers import OPTIMIZERS, optimizer
 from jaxlab.trial import PRECISIONS, Configuration
 
 
 class Field(NamedTuple):
-    """A declared name: its default, how a value is checked, and what it means."""
+    """A declared name.
+
+    Attributes:
+        default: where a study says nothing.
+        check: of a value.
+        help: what it means.
+        read_by: the built-in models or optimizers that read it; none where every study does.
+    """
 
     default: Any
     check: Check
     help: str
+    read_by: tuple[str, ...] = ()
 
 
 DIAGNOSTICS = ("effective_rank", "update_cosine")
+_MODELS = ("cnn", "mlp")
 
 CONFIGURATION: dict[str, Field] = {
-    "model": Field("cnn", name_or_function(("cnn", "mlp"), "model"), "cnn, mlp, or file.py:function"),
+    "model": Field("cnn", name_or_function(_MODELS, "model"), "cnn, mlp, or file.py:function"),
     "features": Field(
-        None, optional(several(positive_int)), "channels of each convolution, or widths of the mlp"
+        None, optional(several(positive_int)), "channels of each convolution, or widths of the mlp", _MODELS
     ),
-    "kernel_sizes": Field(3, static, "of each convolution"),
-    "strides": Field(1, static, "of each convolution"),
-    "padding": Field("SAME", static, "SAME, VALID or explicit pairs"),
-    "pool_sizes": Field(2, static, "of the pooling behind each convolution; 1 is none"),
-    "pooling": Field("max", one_of(("max", "average"), "pooling"), "max or average"),
-    "dense": Field((), several(positive_int), "widths of the dense layers behind the convolutions"),
-    "activation": Field("relu", name_or_function(ACTIVATIONS, "activation"), "after every trainable layer"),
-    "kernel_init": Field(None, optional(name_or_function(INITIALIZERS, "initializer")), "of the kernels"),
-    "bias_init": Field(None, optional(name_or_function(BIAS_INITIALIZERS, "initializer")), "of the biases"),
+    "kernel_sizes": Field(3, static, "of each convolution", ("cnn",)),
+    "strides": Field(1, static, "of each convolution", ("cnn",)),
+    "padding": Field("SAME", static, "SAME, VALID or explicit pairs", ("cnn",)),
+    "pool_sizes": Field(2, static, "of the pooling behind each convolution; 1 is none", ("cnn",)),
+    "pooling": Field("max", one_of(("max", "average"), "pooling"), "max or average", ("cnn",)),
+    "dense": Field((), several(positive_int), "widths of the dense layers behind the convolutions", ("cnn",)),
+    "activation": Field(
+        "relu", name_or_function(ACTIVATIONS, "activation"), "after every trainable layer", _MODELS
+    ),
+    "kernel_init": Field(
+        None, optional(name_or_function(INITIALIZERS, "initializer")), "of the kernels", _MODELS
+    ),
+    "bias_init": Field(
+        None, optional(name_or_function(BIAS_INITIALIZERS, "initializer")), "of the biases", _MODELS
+    ),
     "convolution": Field(
         "auto",
         one_of(("auto", "product", "remat", "native"), "lowering"),
         "how convolutions are computed: auto, product (im2col), remat (im2col in less memory) or native (that of JAX)",
     ),
-    "batch_norm": Field(False, flag, "batch normalisation before each activation"),
-    "dropout": Field(False, flag, "dropout layers, at the rate dropout_rate"),
-    "optimizer": Field("rmsprop", name_or_function(OPTIMIZERS, "optimizer"), "the family of the optimizer"),
+    "batch_norm": Field(False, flag, "batch normalisation before each activation", _MODELS),
+    "dropout": Field(False, flag, "dropout layers, at the rate dropout_rate", _MODELS),
+    "optimizer": Field("rmsprop", optimizer, "the family of the optimizer"),
     "momentum_type": Field(
-        "none", one_of(("none", "classical", "nesterov"), "momentum type"), "presence of momentum"
+        "none",
+        one_of(("none", "classical", "nesterov"), "momentum type"),
+        "presence of momentum",
+        tuple(OPTIMIZERS),
     ),
-    "centered": Field(False, flag, "centred RMSProp"),
-    "l1_type": Field("coupled", one_of(("coupled", "proximal"), "L1 type"), "how L1 acts"),
-    "l2_type": Field("coupled", one_of(("coupled", "decoupled"), "L2 type"), "how L2 acts"),
+    "centered": Field(False, flag, "centred RMSProp", ("rmsprop",)),
+    "l1_type": Field("coupled", one_of(("coupled", "proximal"), "L1 type"), "how L1 acts", tuple(OPTIMIZERS)),
+    "l2_type": Field(
+        "coupled", one_of(("coupled", "decoupled"), "L2 type"), "how L2 acts", tuple(OPTIMIZERS)
+    ),
     "schedule": Field(
         "constant",
         name_or_function(SCHEDULES, "schedule"),
         "of the learning rate; an Optax schedule is a factor on it",
+        tuple(OPTIMIZERS),
     ),
     "loss": Field(
         None, optional(name_or_function(LOSSES, "loss")), "by default cross_entropy, or mse for regression"
     ),
     "metrics": Field(
-        None, optional(several(name_or_function(METRICS, "metric"))), "by default accuracy, or mae, rmse"
+        None, optional(several(name_or_function(METRICS, "metric"), 1)), "by default accuracy, or mae, rmse"
     ),
     "batch_size": Field(64, positive_int, "examples per step"),
     "microbatch": Field(
@@ -86,7 +107,9 @@ CONFIGURATION: dict[str, Field] = {
         (), several(name_or_function(AUGMENTATIONS, "augmentation")), "random changes of the minibatch"
     ),
     "own_order": Field(False, flag, "each trial sees minibatches of its own, by its seed"),
-    "dtype": Field("float32", one_of(("float32", "bfloat16"), "dtype"), "of the network's arithmetic"),
+    "dtype": Field(
+        "float32", one_of(("float32", "bfloat16"), "dtype"), "of the network's arithmetic", _MODELS
+    ),
     "precision": Field(
         "default",
         one_of(PRECISIONS, "precision"),
@@ -140,6 +163,18 @@ def hyperparameters_of(configuration: Configuration) -> tuple[str, ...]:
         if not callable(configuration.schedule):
             names += SCHEDULES[configuration.schedule].hyperparameters
     return tuple(dict.fromkeys(names))
+
+
+def fields_of(configuration: Configuration) -> tuple[str, ...]:
+    """The configuration fields that have an effect under one configuration, whatever functions of a user's own read."""
+    c = configuration
+    idle = set() if set(c.diagnostics) - {"update_cosine"} else {"probe"}
+    return tuple(
+        name
+        for name, field in CONFIGURATION.items()
+        if name not in idle
+        and (not field.read_by or c.model in field.read_by or c.optimizer in field.read_by)
+    )
 
 
 def checked_configuration(name: str, value: Any, where: str = "configuration") -> Any:

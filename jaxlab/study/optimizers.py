@@ -1,13 +1,14 @@
 """The optimizers that a study knows by name, with every number traced."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from jaxlab.errors import InputError
 from jaxlab.schedules import SCHEDULES
+from jaxlab.study.checks import name_or_function
 from jaxlab.transforms import (
     add_decoupled_l2,
     add_l1,
@@ -37,7 +38,11 @@ OPTIMIZERS: dict[str, Family] = {
 
 
 def build_optimizer(
-    configuration: Configuration, hyperparameters: Hyperparameters, steps_per_epoch: int, epochs: int
+    configuration: Configuration,
+    hyperparameters: Hyperparameters,
+    steps_per_epoch: int,
+    epochs: int,
+    schedule: str | optax.Schedule,
 ) -> optax.GradientTransformation:
     """Penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` ask for.
 
@@ -46,10 +51,10 @@ def build_optimizer(
     """
     c, h = configuration, hyperparameters
     rate = h.learning_rate
-    if callable(c.schedule):
-        rate = _scaled(c.schedule, rate)
-    elif c.schedule != "constant":
-        rate = SCHEDULES[c.schedule].build(rate, h, steps_per_epoch, steps_per_epoch * epochs)
+    if callable(schedule):
+        rate = _scaled(schedule, rate)
+    elif schedule != "constant":
+        rate = SCHEDULES[schedule].build(rate, h, steps_per_epoch, steps_per_epoch * epochs)
     l2 = [add_l2(h.l2)] if c.l2_type == "coupled" else []
     if c.l1_type == "proximal":
         return optax.chain(*l2, proximal_l1(rate, h.l1, **_scaling_of_prox(c, h)))
@@ -73,6 +78,16 @@ def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparamet
         return {}
     h = hyperparameters
     return {"decay": h.decay, "eps": h.eps, "centered": configuration.centered}
+
+
+def optimizer(field: str, value: Any) -> Any:
+    """One of the families by name, or a function of the user's own that builds an optimizer."""
+    if isinstance(value, optax.GradientTransformation):
+        remedy = (
+            "is built already: give a function of (configuration, hyperparameters) that builds it, such as "
+        )
+        raise InputError(field, value, f"{remedy}lambda c, h: optax.adamw(h.learning_rate)")
+    return name_or_function(OPTIMIZERS, "optimizer")(field, value)
 
 
 def check_optimizer(configuration: Configuration) -> None:

@@ -10,6 +10,7 @@ import jax
 from jaxlab.engine import packs_of, train
 from jaxlab.study.compiling import compile_for
 from jaxlab.study.describe import varied
+from jaxlab.study.fingerprint import plain
 from jaxlab.study.memory import memory_named
 from jaxlab.study.resolve import hyperparameters_in
 
@@ -18,7 +19,7 @@ class GroupPlan(NamedTuple):
     """One group.
 
     Attributes:
-        configuration: the fields that differ between groups.
+        configuration: the fields that differ between groups, callables by name.
         trials: how many.
         width: of them side by side on each device.
         packs: calls that one segment takes.
@@ -79,7 +80,7 @@ def _group_plan(study: Any, group: Any, width, devices, width_cache, names: list
     for _ in train(programs, few, study.arrays, 2 * programs.segment_epochs):
         times.append(time.perf_counter())
     return GroupPlan(
-        {name: group.configuration[name] for name in names},
+        {name: plain(group.configuration[name]) for name in names if name in group.configuration},
         len(group.trials),
         pack.width,
         packs,

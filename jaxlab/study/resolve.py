@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
-from jaxlab.space import Group, Space, groups
+from jaxlab.space import Group, Space, groups, setting_key
 from jaxlab.study.checks import number, static, unknown
 from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.fields import (
     CONFIGURATION,
     checked_configuration,
     checked_hyperparameter,
+    fields_of,
     hyperparameters_of,
     known_hyperparameters,
 )
 from jaxlab.study.optimizers import check_optimizer
+from jaxlab.study.reading import names_read
 from jaxlab.trial import Configuration, Hyperparameters
 
 
@@ -29,33 +31,77 @@ def resolve_supervised(
 ) -> tuple[Group, ...]:
     """Groups of a supervised study: the built-in names with their defaults, and the user's own beside them.
 
-    Names of the user's own are taken where a function of theirs could read them; without one, an unknown name is an
-    error.
+    A trial consists of what has an effect in its own configuration: of the built-in names those that its built-in parts
+    read, of all names those that a model or an optimizer of the user's own reads when it is traced. What has no effect
+    in one configuration is not swept there; a name that has none in any is an error.
     """
     own = _functions_of_ones_own(space, configuration)
-    static_fields = _defaults(data)
+    statics = _defaults(data)
     for name, value in configuration.items():
         _check_static(name, value, own)
         checked = checked_configuration(name, value)
         if checked is not None:
-            static_fields[name] = checked
-    space = _checked(space, static_fields)
-    varied = [static_fields | _chosen(setting, static_fields) for setting in space]
-    effective = dict.fromkeys(name for fields in varied for name in hyperparameters_of(Configuration(fields)))
-    for fields in {Configuration(fields): fields for fields in varied}.values():
-        check_optimizer(Configuration(fields))
-    declared = {name: known_hyperparameters()[name].default for name in effective}
+            statics[name] = checked
+    space = _checked(space, statics)
+    known = known_hyperparameters()
     for name, value in hyperparameters.items():
-        _check_effective(f"hyperparameters.{name}", name, value, declared, own)
-        declared[name] = checked_hyperparameter(name, value)
+        _check_known(f"hyperparameters.{name}", name, value, known, own)
+    given = {name: checked_hyperparameter(name, value) for name, value in hyperparameters.items()}
+    swept = dict.fromkeys(name for name in space.names if name not in statics)
     for setting in space:
-        for name, value in setting.items():
-            if name not in static_fields:
-                if own and name in known_hyperparameters():
-                    declared.setdefault(name, known_hyperparameters()[name].default)
-                _check_effective(f"space.{name}", name, value, declared, own=False)
-                checked_hyperparameter(name, value, "space")
-    return groups(space.with_defaults(declared | static_fields), declared, static_fields)
+        for name in swept.keys() & setting.keys():
+            _check_known(f"space.{name}", name, setting[name], known | given, own=False)
+            checked_hyperparameter(name, setting[name], "space")
+    numbers = {name: field.default for name, field in known.items()} | given
+    offered = {name: numbers[name] for name in (*given, *swept)}
+    used = _Used(data, numbers, offered)
+    found = groups(space, numbers, statics, used)
+    _check_used("configuration", configuration, statics, used)
+    _check_used("hyperparameters", hyperparameters, numbers, used)
+    _check_used("space", {name: _first(space, name) for name in space.names}, statics | numbers, used)
+    return found
+
+
+class _Used:
+    """The names that have an effect, by complete configuration.
+
+    Args:
+        data: of the study.
+        numbers: every hyperparameter that is known or declared, with a value.
+        offered: of these, what a function of the user's own may read besides those that built-in parts read.
+    """
+
+    def __init__(self, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]):
+        self.data, self.numbers, self.offered = data, numbers, offered
+        self.known: dict[Hashable, frozenset[str]] = {}
+
+    def __call__(self, fields: Mapping[str, Any]) -> frozenset[str]:
+        key = setting_key(fields)
+        if key not in self.known:
+            self.known[key] = self._names(Configuration(fields))
+        return self.known[key]
+
+    @property
+    def anywhere(self) -> set[str]:
+        """Names that have an effect in some configuration."""
+        return set().union(*self.known.values())
+
+    def _names(self, configuration: Configuration) -> frozenset[str]:
+        check_optimizer(configuration)
+        names = hyperparameters_of(configuration)
+        found = frozenset(names).union(fields_of(configuration))
+        if not (callable(configuration.model) or callable(configuration.optimizer)):
+            return found
+        example = self.offered | {name: self.numbers[name] for name in names}
+        return found | names_read(configuration, _traced(example), self.data)
+
+
+def _traced(numbers: Mapping[str, Any]) -> Hyperparameters:
+    return traced_values({name: np.asarray(value) for name, value in numbers.items()})
+
+
+def _first(space: Space, name: str) -> Any:
+    return next(setting[name] for setting in space if name in setting)
 
 
 def resolve_custom(
@@ -98,9 +144,9 @@ def _number_or_seed(where: str, name: str, value: Any) -> float | int:
     return (check_seed if name == "seed" else number())(f"{where}.{name}", value)
 
 
-def _like(name: str, known: Mapping[str, Any]) -> bool:
+def _like(name: str, known: Collection[str]) -> bool:
     """Whether a name of the user's own is more likely a slip of the pen."""
-    return bool(difflib.get_close_matches(name, known, n=1, cutoff=0.85))
+    return bool(difflib.get_close_matches(name, set(known) - {name}, n=1, cutoff=0.85))
 
 
 def _defaults(data: Dataset) -> dict[str, Any]:
@@ -115,7 +161,7 @@ def _check_static(name: str, value: Any, own: bool) -> None:
         raise InputError(
             f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
         )
-    if name not in CONFIGURATION and (not own or _like(name, CONFIGURATION)):
+    if name not in CONFIGURATION and not own:
         raise unknown("configuration", name, CONFIGURATION)
 
 
@@ -132,19 +178,26 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     )
 
 
-def _chosen(setting: Mapping[str, Any], static_fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in setting.items() if name in static_fields}
-
-
-def _check_effective(field: str, name: str, value: Any, declared: Mapping[str, Any], own: bool) -> None:
-    known = known_hyperparameters()
-    if name in declared or (own and (name in known or not _like(name, known))):
-        return
+def _check_known(field: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
+    """Raise unless a hyperparameter's name is known, or a function of the user's own could read it."""
     if name in CONFIGURATION:
         raise InputError(field, value, "is configuration: declare it under configuration")
-    if name in known:
-        raise InputError(field, value, f"has no effect under this configuration{_REMEDIES.get(name, '')}")
-    raise unknown(field.rsplit(".", 1)[0], name, {**declared, **known} if own else declared)
+    if name not in known and not own:
+        raise unknown(field.rsplit(".", 1)[0], name, known)
+
+
+def _check_used(where: str, given: Mapping[str, Any], declared: Collection[str], used: _Used) -> None:
+    """Raise where a name has no effect in any configuration of the study."""
+    anywhere = used.anywhere
+    for name, value in given.items():
+        if name in anywhere:
+            continue
+        if name not in CONFIGURATION and name not in known_hyperparameters() and _like(name, declared):
+            raise unknown(where, name, set(declared) - {name})
+        remedy = (
+            f"has no effect under this configuration{_REMEDIES.get(name, ': nothing reads it, remove it')}"
+        )
+        raise InputError(f"{where}.{name}", value, remedy)
 
 
 _REMEDIES = {

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxlab.errors import InputError
 from jaxlab.space import Group
-from jaxlab.study.fingerprint import plain
+from jaxlab.study.fingerprint import recorded
 
 
 class Roster(NamedTuple):
@@ -54,7 +54,7 @@ def make_roster(study: Any, description: Mapping[str, Any] | None) -> Roster:
     """The trials of a study, numbered as in the run that ``description`` is of.
 
     Raises:
-        InputError: the run has trials that the study lacks, or functions in them whose code has changed.
+        InputError: the run has trials that the study lacks.
     """
     ids = list(study.trial_ids)
     if description is None:
@@ -69,9 +69,7 @@ def make_roster(study: Any, description: Mapping[str, Any] | None) -> Roster:
     groups = [study.groups[index] for index in order]
     numbers = [np.array([number[ids[index]] for index in group.trials]) for group in groups]
     cohorts = [*description["cohorts"], *([len(added)] if added else [])]
-    roster = Roster(groups, numbers, [*before, *added], cohorts)
-    _check_code(roster, description["groups"])
-    return roster
+    return Roster(groups, numbers, [*before, *added], cohorts)
 
 
 def stages(roster: Roster, together: bool) -> list[Stage]:
@@ -101,6 +99,7 @@ def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -
     if missing:
         columns = description["coordinates"]
         setting = {name: values[missing[0]] for name, values in columns.items() if name != "trial_id"}
+        setting = {name: value for name, value in setting.items() if value is not None}
         remedy = (
             f"lacks {len(missing)} of the run's {len(before)} trials, such as {setting}: only add settings, "
         )
@@ -109,13 +108,4 @@ def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -
 
 def plain_configuration(group: Group) -> dict[str, Any]:
     """A group's configuration as JSON holds it."""
-    return {name: plain(value) for name, value in group.configuration.items()}
-
-
-def _check_code(roster: Roster, before: list[Mapping[str, Any]]) -> None:
-    for group, entry in zip(roster.groups, before, strict=False):
-        now = plain_configuration(group)
-        for name, value in entry["configuration"].items():
-            if now[name] != value:
-                remedy = "its code is not that of the run: name another folder, or restore it"
-                raise InputError(f"configuration.{name}", now[name], remedy)
+    return {name: recorded(value) for name, value in group.configuration.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from jaxlab.study.changes import (
     check_extension,
     environment_changes,
     fingerprint_changes,
+    version_changes,
     width_changes,
 )
 from jaxlab.study.compiling import fingerprint_of
@@ -55,6 +57,7 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
         return _trained(run)
     folder = RunFolder(options.out)
     if folder.complete and _is_same(study, folder.describe()):
+        _check_programs(study, options, folder)
         return read_results(folder.path)
     folder.check_usable()
     with contextlib.ExitStack() as stack:
@@ -81,13 +84,34 @@ def _resumed(study: Any, options: Options, folder: RunFolder) -> Run:
     roster = make_roster(study, description)
     before = roster.groups[: len(description["groups"])]
     check_extension(study, before, description["epochs"])
-    changes = environment_changes(description["environment"], environment(options.devices))
+    changes = environment_changes(description["environment"], environment(options.devices), study.rules)
     changes += width_changes(description, options.width)
     if study.epochs > description["epochs"]:  # before the first of the groups is trained further
         for group, entry in zip(before, description["groups"], strict=True):
             changes += fingerprint_changes(entry["fingerprint"], fingerprint_of(study, group), group)
     options.accept(changes)
     return Run(study, options, roster, folder, description, begin=folder.resume)
+
+
+def _check_programs(study: Any, options: Options, folder: RunFolder) -> None:
+    """Raise where a finished run's programs are not those of the study, unless that is accepted; trained nothing."""
+    description = folder.describe()
+    before, now = description["environment"], environment(options.devices)
+    unlike = version_changes(before, now)
+    if before.get("platform") != now["platform"]:
+        unlike.append(f"the platform is {now['platform']} and was {before.get('platform')}")
+    if unlike:  # programs that were traced otherwise are not comparable
+        warnings.warn(f"{folder.path} is read without comparing its code: {'; '.join(unlike)}", stacklevel=4)
+        return
+    roster, changes = make_roster(study, description), []
+    for group, entry in zip(roster.groups, description["groups"], strict=True):
+        changes += fingerprint_changes(entry["fingerprint"], fingerprint_of(study, group), group)
+    if changes and not options.accept_changes:
+        remedy = (
+            "its results are those of the earlier code: restore that, name another folder, or read them with "
+        )
+        remedy += "--accept-changes (accept_changes=True)"
+        raise InputError("run", str(folder.path), f"is finished, and {'; '.join(changes)}; {remedy}")
 
 
 def _is_same(study: Any, description: Mapping[str, Any]) -> bool:
@@ -100,7 +124,7 @@ def _is_same(study: Any, description: Mapping[str, Any]) -> bool:
 def _another(study: Any, description: Mapping[str, Any]) -> str:
     """How the study of a folder differs."""
     then, now = description["specification"], specification(study)
-    names = ("data", "data_seed", "trial", "rules", "keep")
+    names = ("data", "data_seed", "rules", "keep")
     differ = " and ".join(name for name in names if then.get(name) != now[name]) or "data"
     return f"holds another study (its {differ} differ): name another folder or remove it"
 

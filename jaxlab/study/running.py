@@ -90,7 +90,9 @@ class Run:
         """Train one stage to its end."""
         programs = [self._compiled(index) for index in stage.groups]
         curves = self._curves(stage, programs)
-        pruning.check_curves(self.study.rules, curves.history(0, np.ones(len(curves.numbers), bool)))
+        start = curves.history(0, np.ones(len(curves.numbers), bool))
+        pruning.check_curves(self.study.rules, start)
+        pruning.try_rules(self.study.rules, start)
         self._open()
         most = max(each.memory_bytes() for each in programs)
         groups = [self._group(*each, most) for each in zip(stage.groups, stage.rows, programs, strict=True)]

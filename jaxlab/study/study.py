@@ -20,6 +20,7 @@ from jaxlab.space import Group, Space, grid, trial_id
 from jaxlab.study.build import supervised_trial
 from jaxlab.study.checks import number, one_of, positive_int
 from jaxlab.study.checks import seed as check_seed
+from jaxlab.study.own import guarded_trial
 from jaxlab.study.plan import Plan, make_plan
 from jaxlab.study.progress import Progress
 from jaxlab.study.resolve import example_in, resolve_custom, resolve_supervised
@@ -40,8 +41,8 @@ class Study:
         space: the settings, see `jaxlab.space`.
         epochs: of every trial.
         configuration: static fields, by name (see `jaxlab.study.CONFIGURATION`); a new value is a new compilation.
-            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` take functions too; then
-            names of your own may stand here for those functions to read.
+            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` take functions too; names
+            of your own may stand here for model and optimizer to read. A name that nothing reads is an error.
         hyperparameters: values of traced scalars where the space does not vary them; names of your own likewise.
         name: for people.
         data_seed: seed of the minibatch order, which is the same for all trials.
@@ -118,7 +119,7 @@ class Study:
         if self.trial is None:
             example = example_in(group)
             return supervised_trial(configuration, example, self.data, self.epochs, self.data_seed, self.keep)
-        trial = self.trial(configuration)
+        trial = guarded_trial(self.trial, configuration, self.shared)
         if self.keep == "none":
             return trial._replace(weights=None)
         if trial.weights is None or (self.keep == "best" and trial.weights.score is None):

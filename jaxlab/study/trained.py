@@ -59,7 +59,8 @@ def load_model(
     configuration = _configuration(entry["configuration"], functions or {})
     columns = description["coordinates"]
     names = set(columns) - set(configuration) - {"trial_id"}
-    hyperparameters = traced_values({name: np.asarray(columns[name][number]) for name in names})
+    values = {name: columns[name][number] for name in sorted(names) if columns[name][number] is not None}
+    hyperparameters = traced_values({name: np.asarray(value) for name, value in values.items()})
     data = description["specification"]["data"]
     if "input_shape" not in data:
         raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
@@ -121,20 +122,21 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
         raise InputError("functions", unknown[0], "is no configuration field of this run")
     fields = {}
     for name, value in recorded.items():
-        own = any(
-            "#" in each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)
-        )
+        names = [each["function"] for each in _each(value) if isinstance(each, dict)]
         if name in functions:
             fields[name] = functions[name]
-        elif own and name in _OF_THE_MODEL:
-            raise InputError(
-                "functions", name, f"was {value} in this run: give it again, functions={{{name!r}: ...}}"
-            )
-        elif own:  # of the training alone
-            fields[name] = value if isinstance(value, str) else tuple(value)
+        elif names and name in _OF_THE_MODEL:
+            remedy = f"was {', '.join(names)} in this run: give it again, functions={{{name!r}: ...}}"
+            raise InputError("functions", name, remedy)
+        elif names:  # of the training alone
+            fields[name] = tuple(names)
         else:
             fields[name] = checked_configuration(name, value)
     return Configuration(fields)
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 _OF_THE_MODEL = ("model", "activation", "kernel_init", "bias_init")

@@ -14,7 +14,7 @@ from jaxlab.store import Recorded, RunFolder, read_log
 from jaxlab.study.changes import determinism_changes, environment_changes, fingerprint_changes
 from jaxlab.study.checks import positive_int
 from jaxlab.study.checks import seed as check_seed
-from jaxlab.study.compiling import compile_for
+from jaxlab.study.compiling import compile_for, fingerprint_of
 from jaxlab.study.describe import environment, study_hash
 from jaxlab.study.files import study_from_table, uses_functions
 from jaxlab.study.progress import Counter, Progress
@@ -95,11 +95,14 @@ def verify(
     then, now = read_log(folder.pieces_path, description), Recorded([], [])
     ends = _ends(then, len(roster.trial_ids))
     changes = [f"while it was trained, {each}" for each in description["changes"]]
-    changes += environment_changes(description["environment"], environment(devices), counting=True)
+    changes += environment_changes(
+        description["environment"], environment(devices), study.rules, counting=True
+    )
     for index, entry in enumerate(description["groups"]):
-        rows = np.flatnonzero(np.isin(roster.numbers[index], chosen))
-        if len(rows):
-            group = roster.groups[index]
+        rows, group = np.flatnonzero(np.isin(roster.numbers[index], chosen)), roster.groups[index]
+        if not len(rows):
+            changes += fingerprint_changes(entry["fingerprint"], fingerprint_of(study, group), group)
+        else:
             programs = _train_again(study, roster, index, rows, entry["width"], ends, options, now)
             changes += fingerprint_changes(entry["fingerprint"], programs.fingerprint, group)
             changes += determinism_changes(entry["nondeterministic"], programs.nondeterministic, group)
@@ -126,7 +129,7 @@ def _not_ours(table: Mapping[str, Any]) -> str:
     """Why a study file that only a run folder tells of is not followed."""
     if uses_functions(table):
         return "uses functions of your own"
-    return "has its data from an address" if "url" in table["data"] else ""
+    return "has its data from an address" if "url" in table.get("data", {}) else ""
 
 
 def _chosen(count: int, trials: int, seed: int | None) -> list[int]:

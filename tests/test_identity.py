@@ -1,0 +1,238 @@
+"""What a run is identified by: what its programs compute, the code of its rules, and its trials' own settings."""
+
+import dataclasses
+import functools
+import json
+import linecache
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import optax
+import pytest
+from small import grid, study
+
+from jaxlab import InputError, load_study, pruning, verify
+from jaxlab.engine import code_digest
+from jaxlab.errors import name_of, shown
+from jaxlab.study.changes import environment_changes
+from jaxlab.study.compiling import fingerprint_of
+from jaxlab.study.describe import coordinates, environment, study_hash
+from jaxlab.study.roster import make_roster
+
+MODEL = """
+    from flax import nnx
+    import jax
+    from parts import Base, squashed
+
+    WIDTH = 3
+
+    class Net(Base):
+        def __init__(self, rngs):
+            self.first = nnx.Linear(64, WIDTH, rngs=rngs)
+            self.last = nnx.Linear(WIDTH, 10, rngs=rngs)
+
+        def __call__(self, x):
+            hidden = self.flat(x)
+            return self.last(squashed(self.first(hidden)))
+
+    def build(configuration, hyperparameters, rngs):
+        return Net(rngs)
+"""
+PARTS = """
+    from flax import nnx
+    import jax
+
+    @jax.jit
+    def squashed(x):
+        return jax.nn.tanh(x)
+
+    class Base(nnx.Module):
+        def flat(self, x):
+            return x.reshape(x.shape[0], -1)
+"""
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """A function that writes a model file and the module it imports, and loads a study of them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it is found by a time in whole seconds
+
+    def write(model=MODEL, parts=PARTS):
+        (tmp_path / "net.py").write_text(textwrap.dedent(model))
+        (tmp_path / "parts.py").write_text(textwrap.dedent(parts))
+        sys.modules.pop("parts", None)
+        (tmp_path / "s.toml").write_text(
+            'epochs = 1\ndata = {name = "digits", subset = 64}\n'
+            'configuration = {model = "net.py:build", batch_size = 32}\nspace.grid.seed = [0]\n'
+        )
+        return load_study(tmp_path / "s.toml")
+
+    yield write
+    sys.modules.pop("parts", None)
+
+
+OTHER_TEXT = [
+    (MODEL.replace("hidden", "h"), PARTS),
+    (
+        MODEL.replace("Net", "Network").replace("WIDTH", "UNITS"),
+        PARTS.replace("squashed(x)", "squashed(y)").replace("tanh(x)", "tanh(y)"),
+    ),
+    (
+        MODEL.replace("hidden = self", "# flat first\n            hidden   =   self"),
+        PARTS.replace("def flat(self, x):", 'def flat(self, x):\n            """Rows."""').replace(
+            "(x):", "(x) :"
+        ),
+    ),
+    (MODEL.replace("squashed", "squeezed"), PARTS.replace("squashed", "squeezed")),
+]
+OTHER_PROGRAMS = [
+    (MODEL.replace("WIDTH = 3", "WIDTH = 4"), PARTS),
+    (MODEL, PARTS.replace("tanh", "sigmoid")),
+    (MODEL, PARTS.replace("x.reshape(x.shape[0], -1)", "0.5 * x.reshape(x.shape[0], -1)")),
+]
+
+
+def program(its):
+    return fingerprint_of(its, its.groups[0])
+
+
+def test_a_model_is_known_by_what_it_computes(written):
+    first = program(written())
+    assert {program(written(*files)) for files in OTHER_TEXT} == {first}
+    others = [program(written(*files)) for files in OTHER_PROGRAMS]
+    assert len({first, *others}) == 4
+
+
+def test_a_finished_run_is_read_by_the_program_that_trained_it_alone(written, tmp_path):
+    results = written().run(tmp_path / "run", width=1)
+    again = written(*OTHER_TEXT[0]).run(tmp_path / "run")
+    np.testing.assert_array_equal(again.train_loss, results.train_loss)
+    other = written(*OTHER_PROGRAMS[1])
+    with pytest.raises(
+        InputError, match=r"is finished, and the code that trains net\.build has changed.*accept"
+    ):
+        other.run(tmp_path / "run")
+    assert other.run(tmp_path / "run", accept_changes=True).train_loss.equals(results.train_loss)
+    (change,) = verify(tmp_path / "run", 1, study=other).changes
+    assert change.startswith("the code that trains net.build has changed")
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    run["environment"]["versions"]["jax"] = "0.1"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
+    with pytest.warns(UserWarning, match=r"read without comparing its code: jax is .* and was 0\.1"):
+        other.run(tmp_path / "run")
+
+
+def test_names_under_which_something_is_recorded_belong_to_the_program():
+    def right(outputs, targets):
+        return outputs[:, 0] * 0.0
+
+    def wrong(outputs, targets):
+        return outputs[:, 0] * 0.0
+
+    assert program(study(grid(), metrics=[right])) != program(study(grid(), metrics=[wrong]))
+
+
+def test_a_rule_is_known_by_its_code_and_all_that_it_reads():
+    text = """
+        LIMIT = 3
+        def scaled(value):
+            return value * LIMIT
+        def rule(history):
+            "Stops none."
+            far = history.epoch  # of all
+            return scaled(far) > 9
+    """
+    same = (
+        text.replace("far", "reached")
+        .replace("history", "h")
+        .replace("scaled", "timed")
+        .replace("of all", "")
+    )
+    digests = [
+        code_digest(defined(each)["rule"])
+        for each in (text, same, text.replace("= 3", "= 4"), text.replace("value *", "value -"))
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+    both = [
+        study_hash(dataclasses.replace(study(grid()), rules=[defined(each)["rule"]])) for each in (text, same)
+    ]
+    assert both[0] == both[1]
+
+
+def defined(text):
+    """A module of some source text, as `inspect` finds it."""
+    text = textwrap.dedent(text)
+    name = f"<{len(linecache.cache)} {text[:9]}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    module = {"__name__": "a_users_module"}
+    exec(compile(text, name, "exec"), module)
+    return module
+
+
+class Above:
+    """A rule with a state that it is known by."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def __call__(self, history):
+        return np.full(len(history.running), history.epoch > self.epoch)
+
+
+def test_rules_that_are_objects_partials_and_lambdas():
+    rules = [Above(1), Above(2), functools.partial(Above.__call__, Above(1)), lambda history: history.running]
+    digests = [code_digest(rule) for rule in rules]
+    assert len(set(digests)) == 4
+    assert digests[0] == code_digest(Above(1))
+
+
+def test_callables_are_shown_by_name():
+    def mine(x):
+        return x
+
+    name = "test_identity.test_callables_are_shown_by_name.<locals>.mine"
+    assert name_of(mine) == name
+    assert (
+        shown({"a": [mine, 1], "b": (functools.partial(mine, x=2),)})
+        == f"{{'a': [{name}, 1], 'b': ({name}(x=2),)}}"
+    )
+    assert "0x" not in shown(optax.adamw(1e-3))
+    roster = make_roster(study(grid(activation=[mine, "relu"])), None)
+    assert coordinates(roster)["activation"] == [name, "relu"]
+
+
+def test_flags_that_change_arithmetic_are_compared(monkeypatch):
+    def now(flags):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        return environment(jax.devices())
+
+    before = now("--xla_cpu_enable_fast_math=true --xla_dump_to=here")
+    assert environment_changes(before, now(" --xla_cpu_enable_fast_math=true")) == []
+    assert (
+        environment_changes(
+            before, now("--xla_force_host_platform_device_count=2 --xla_cpu_enable_fast_math=true")
+        )
+        == []
+    )
+    (change,) = environment_changes(before, now(""))
+    assert change == "the compiler's flags are none and were xla_cpu_enable_fast_math=true"
+
+
+@pytest.mark.parametrize(
+    ("rule", "counts"),
+    [
+        (pruning.Median(), False),
+        (pruning.Hyperband(), True),
+        (pruning.AllOf([pruning.Hyperband()]), True),
+        (Above(1), True),
+    ],
+)
+def test_numpys_version_counts_where_rules_may_draw(rule, counts):
+    now = environment(jax.devices())
+    before = now | {"versions": now["versions"] | {"numpy": "1.0"}}
+    found = environment_changes(before, now, [rule])
+    assert found == [f"numpy is {np.__version__} and was 1.0"] * counts

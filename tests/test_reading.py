@@ -1,0 +1,328 @@
+"""What of a study has an effect: names that its functions read, and functions that cannot be used."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from small import Plain, digits, grid, plain_model, study
+
+from jaxlab import InputError, Study, load_model, read_results
+from jaxlab.analysis import unstack, varied
+from jaxlab.study.describe import coordinates
+from jaxlab.study.fields import CONFIGURATION, fields_of, hyperparameters_of
+from jaxlab.study.reading import names_read
+from jaxlab.study.roster import make_roster
+from jaxlab.trial import Configuration, Hyperparameters, Trial
+
+SMALL = digits(train=64, other=40)
+
+
+def its(space=None, epochs=1, hyperparameters=None, **configuration):
+    static = {"batch_size": 32} | configuration
+    return Study(SMALL, grid() if space is None else space, epochs, static, hyperparameters or {})
+
+
+def rated(configuration, hyperparameters):
+    return optax.sgd(hyperparameters.learning_rate)
+
+
+def wide(configuration, hyperparameters, rngs):
+    width = configuration.get("width", 2)
+    return nnx.Sequential(
+        lambda x: x.reshape(x.shape[0], -1),
+        nnx.Linear(64, width, rngs=rngs),
+        nnx.Linear(width, 10, rngs=rngs),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"space": grid(weight_decay=[0.1, 0.2]), "model": wide, "optimizer": "adam"},
+            "space = 'weight_decay'",
+        ),
+        (
+            {"hyperparameters": {"weight_decay": 0.1}, "model": wide, "optimizer": "adam"},
+            "hyperparameters.weight_decay = 0.1: has no effect under this configuration: nothing reads it",
+        ),
+        (
+            {"space": grid(learning_rate=[0.1], l2=[0.1, 0.2]), "optimizer": rated},
+            "space.l2 = 0.1: has no effect under this configuration: nothing reads it",
+        ),
+        ({"space": grid(kernel_sizes=[3, 5]), "model": "mlp"}, "space.kernel_sizes = 3: has no effect"),
+        ({"model": wide, "features": [3]}, "configuration.features = [3]: has no effect"),
+        ({"model": wide, "widht": 3}, "configuration.widht = 3: has no effect"),
+        ({"probe": 3}, "configuration.probe = 3: has no effect"),
+        ({"optimizer": rated, "hyperparameters": {"learning_rte": 1}}, "did you mean 'learning_rate'?"),
+        (
+            {"optimizer": rated},
+            "reads learning_rate, which is not declared: declare it under hyperparameters",
+        ),
+    ],
+)
+def test_a_name_that_nothing_reads_is_refused(fields, message):
+    with pytest.raises(InputError) as error:
+        its(**fields)
+    assert message in str(error.value)
+    assert "0x" not in str(error.value)
+
+
+def test_whatever_way_a_name_is_read_it_has_an_effect():
+    def optimizer(configuration, hyperparameters):
+        numbers = dict(hyperparameters)
+        return optax.sgd(numbers["learning_rate"] * hyperparameters.get("factor", 1.0))
+
+    def model(configuration, hyperparameters, rngs):
+        return wide(
+            configuration.replace(other=1), jax.tree.map(lambda each: 2 * each, hyperparameters), rngs
+        )
+
+    (group,) = its(
+        grid(learning_rate=[0.1]), hyperparameters={"factor": 2.0}, model=model, optimizer=optimizer, width=3
+    ).groups
+    assert group.configuration["width"] == 3
+    assert {"factor", "learning_rate"} <= set(group.hyperparameters)
+    assert "features" not in group.configuration
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd", "adam", "adagrad"])
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_the_built_in_parts_read_what_is_said_of_them(model, optimizer):
+    """As if they were a user's own, which are traced."""
+    from jaxlab.study.build import model_of
+    from jaxlab.study.optimizers import build_optimizer
+
+    (group,) = study(grid(), model=model, optimizer=optimizer, dropout=True, schedule="step").groups
+    fields = {name: field.default for name, field in CONFIGURATION.items()} | group.configuration
+    named = Configuration(fields)
+    own = named.replace(
+        model=lambda c, h, rngs: model_of(c.replace(model=model), SMALL)(c, h, rngs),
+        optimizer=lambda c, h: build_optimizer(c.replace(optimizer=optimizer), h, 9, 9, "step"),
+    )
+    read = names_read(
+        own, Hyperparameters(dict.fromkeys(hyperparameters_of(named), np.float32(0.5)), seed=1), SMALL
+    )
+    said = {name for name in (*fields_of(named), *hyperparameters_of(named)) if name not in fields_of(own)}
+    assert read - {"model", "optimizer"} == said - {"seed", "schedule"}
+
+
+def test_what_has_no_effect_in_a_configuration_is_not_swept_there(tmp_path):
+    decays = grid(decay=[0.9, 0.99])
+    swept = its(grid(optimizer=["sgd", "rmsprop"]) * decays, model="mlp", features=[3])
+    assert [sorted(group.hyperparameters).count("decay") for group in swept.groups] == [0, 1]
+    assert len(swept.trial_ids) == 3
+    first = its(grid(optimizer=["sgd"]), model="mlp", features=[3])
+    assert first.trial_ids[0] == swept.trial_ids[0]
+    before = first.run(tmp_path / "run", width=1)
+    results = swept.run(tmp_path / "run")
+    assert results.cohort.values.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(results.decay, [np.nan, 0.9, 0.99])
+    np.testing.assert_array_equal(results.train_loss[0], before.train_loss[0])
+    assert varied(results) == ("decay", "optimizer")
+    axes = unstack(results)
+    assert dict(axes.sizes)["decay"] == dict(axes.sizes)["optimizer"] == 2
+    both = axes.train_loss.sel(optimizer="sgd", epoch=1)
+    assert both.values.tolist() == [float(results.train_loss[0, 1])] * 2
+    assert read_results(tmp_path / "run").decay.equals(results.decay)
+
+
+def test_fields_of_one_model_are_not_swept_in_another():
+    mixed = its(grid(model=["cnn", "mlp"], features=[[2]], pooling=["max", "average"]))
+    assert len(mixed.trial_ids) == 3
+    assert coordinates(make_roster(mixed, None))["pooling"] == ["max", "average", None]
+
+
+def frozen(configuration, hyperparameters):
+    """Steps of the last layer alone, by the names of its parameters."""
+
+    def labels(parameters):
+        def label(path, leaf):
+            return "free" if "last" in jax.tree_util.keystr(path) else "fixed"
+
+        return jax.tree_util.tree_map_with_path(label, parameters)
+
+    parts = {"free": optax.sgd(hyperparameters.learning_rate), "fixed": optax.set_to_zero()}
+    return optax.multi_transform(parts, labels)
+
+
+def test_an_optimizer_may_look_at_the_parameters_names(tmp_path):
+    static = {"batch_size": 32, "model": plain_model, "optimizer": frozen}
+    Study(SMALL, grid(learning_rate=[0.1]), 1, static, keep="last").run(tmp_path / "run")
+    model = load_model(tmp_path / "run", 0, functions={"model": plain_model})
+    before = Plain(nnx.Rngs(jax.random.key(0)))
+    np.testing.assert_allclose(model.first.kernel[...], before.first.kernel[...], atol=1e-6)
+    assert np.abs(model.last.kernel[...] - before.last.kernel[...]).max() > 1e-2
+
+
+@pytest.mark.parametrize("microbatch", [None, 16])
+def test_an_optimizer_gets_the_loss_and_the_gradient(microbatch):
+    def polyak(configuration, hyperparameters):
+        return optax.chain(seen(), optax.polyak_sgd(max_learning_rate=hyperparameters.learning_rate))
+
+    results = its(
+        grid(learning_rate=[0.1]),
+        2,
+        model="mlp",
+        features=[4],
+        optimizer=polyak,
+        microbatch=microbatch,
+        step_losses=True,
+    ).run()
+    assert results.outcome.values.tolist() == ["completed"]
+    assert results.train_loss[0, 2] < results.train_loss[0, 0]
+
+
+def seen():
+    """Updates that are NaN unless the loss is positive and the gradient that of the loss."""
+
+    def update(updates, state, parameters=None, *, value, grad, **others):
+        same = optax.tree.norm(optax.tree.sub(updates, grad)) == 0
+        return jax.tree.map(lambda each: jnp.where((value > 0) & same, each, jnp.nan), updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda parameters: optax.EmptyState(), update)
+
+
+def nothing(*arguments):
+    return None
+
+
+def broken(*arguments):
+    raise ValueError("two\nlines")
+
+
+def looking(x, *more):
+    return 1.0 if jnp.sum(x) > 0 else 2.0
+
+
+def of_one(x):
+    return x
+
+
+class Silent(Plain):
+    def __call__(self, x):
+        super().__call__(x)
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "message"),
+    [
+        ("model", nothing, "test_reading.nothing: returns None: return a flax.nnx.Module"),
+        ("model", broken, "test_reading.broken: raises ValueError: two lines"),
+        ("model", of_one, "is a function of (x): give a function of (configuration, hyperparameters, rngs)"),
+        (
+            "model",
+            Plain,
+            "small.Plain: is a class that is built from (rngs): give a function (configuration, hyp",
+        ),
+        (
+            "model",
+            Plain(nnx.Rngs(0)),
+            "is a model that is built: give a function (configuration, hyperparameters, rngs)",
+        ),
+        ("model", lambda c, h, rngs: Silent(rngs), "its call returns None: return outputs [B, K], or"),
+        ("optimizer", nothing, "returns None: return an optax.GradientTransformation"),
+        (
+            "optimizer",
+            optax.adamw,
+            "is Optax's own: give a function (configuration, hyperparameters) that calls it",
+        ),
+        ("optimizer", functools.partial(optax.adamw, b1=0.5), "is Optax's own"),
+        (
+            "optimizer",
+            optax.adamw(1e-3),
+            "is built already: give a function of (configuration, hyperparameters)",
+        ),
+        (
+            "optimizer",
+            lambda c, h: optax.lbfgs(),
+            "needs the loss as a function (value_fn), for L-BFGS or a line search",
+        ),
+        ("loss", nothing, "returns None: return one value per example [B]"),
+        ("loss", broken, "raises ValueError: two lines"),
+        ("loss", of_one, "is a function of (x): give a function of (outputs, targets)"),
+        ("loss", looking, "looks at the value of a traced array in Python"),
+        ("metrics", nothing, "returns None"),
+        ("metrics", [broken], "raises ValueError: two lines"),
+        ("metrics", [], "configuration.metrics = []: give 1 or more"),
+        ("metrics", [nothing, nothing], "is the name of something else recorded: rename it"),
+        ("schedule", nothing, "returns None: return a factor on the learning rate"),
+        ("schedule", broken, "raises ValueError: two lines"),
+        ("schedule", optax.cosine_decay_schedule, "is a function of"),
+        ("schedule", looking, "looks at the value of a traced array in Python"),
+        ("augment", of_one, "is a function of (x): give a function of (key, inputs)"),
+        ("diagnostics", broken, "raises ValueError: two lines"),
+    ],
+)
+def test_a_function_that_cannot_be_used_is_one_line(field, given, message, tmp_path):
+    with pytest.raises(InputError) as error:
+        its(**{field: given}).run(tmp_path / "run")
+    assert str(error.value).startswith(f"configuration.{field} = ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "0x" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def late(history):
+    if history.epoch:
+        raise KeyError("gone")
+    return np.zeros(len(history.running), bool)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (broken, r"rules = test_reading\.broken: raises ValueError: two lines at epoch 0"),
+        (nothing, r"nothing = .*return a bool array of the 1 trials"),
+        (lambda: None, r"rules = .*raises TypeError.*at epoch 0: a rule is a function of the history"),
+    ],
+)
+def test_rules_are_tried_before_anything_is_trained(rule, message, tmp_path):
+    study_ = Study(SMALL, grid(), 1, {"model": "mlp", "features": [2]}, rules=[rule])
+    with pytest.raises(InputError, match=message):
+        study_.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rule_that_fails_later_loses_nothing(tmp_path):
+    study_ = Study(SMALL, grid(), 3, {"model": "mlp", "features": [2]}, rules=[late])
+    with pytest.raises(InputError, match=r"rules = test_reading\.late: raises KeyError: 'gone' at epoch 1"):
+        study_.run(tmp_path / "run")
+    assert read_results(tmp_path / "run").epochs_run.values.tolist() == [1]
+
+
+def triple(**functions):
+    parts = {
+        "init": lambda h, shared: shared["start"],
+        "train_segment": lambda h, state, shared, epoch: (state - 1, {}),
+        "evaluate": lambda h, state, shared, final: (state, {"end" if final else "value": state}),
+    }
+    return lambda configuration: Trial(**parts | functions)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            triple(init=lambda h, shared: shared["begin"]),
+            "trial.init = .*raises KeyError: 'begin'; shared has start, end",
+        ),
+        (
+            triple(init=of_one),
+            r"trial.init = .*is a function of \(x\): give a function of \(hyperparameters, shared\)",
+        ),
+        (triple(train_segment=nothing), r"trial.train_segment = .*returns None: return \(state, record\)"),
+        (nothing, r"trial = .*returns None: return a jaxlab.Trial"),
+        (broken, "trial = .*raises ValueError: two lines"),
+    ],
+)
+def test_a_triple_that_cannot_be_used_is_one_line(given, message):
+    shared = {"start": np.float32(3), "end": np.float32(0)}
+    with pytest.raises(InputError, match=f"^{message}") as error:
+        Study(trial=given, shared=shared, epochs=1).run()
+    assert "\n" not in str(error.value)
