@@ -260,6 +260,84 @@ def test_dimension_numbers_as_an_object():
     np.testing.assert_array_equal(by_object(x, k), same(x, k))
 
 
+DTYPES = ("float16", "bfloat16", "float32", "complex64", "int8", "int32", "uint8", "bool")
+
+
+@st.composite
+def calls(draw):
+    """Any sizes, none included; any dtypes; any precision: mostly what JAX's convolution takes."""
+    n, mostly = draw(st.integers(1, 2)), st.integers(0, 9)
+    groups = draw(st.integers(1, 3))
+
+    def sizes(low, high):
+        return draw(st.tuples(*[st.integers(low, high)] * n))
+
+    channels = draw(st.integers(0, 2))
+    x = (draw(st.integers(0, 2)), *sizes(3, 5), groups * channels)
+    k = (*sizes(1, 3), channels, groups * draw(st.sampled_from([0, 1, 1, 2])))
+    dtype = draw(st.sampled_from(DTYPES))
+    other = draw(st.sampled_from(DTYPES)) if draw(mostly) == 0 else dtype
+    precisions = [None, "highest", ("high", "default"), lax.Precision.HIGHEST]
+    odd = ["nonsense", 3, ("high",), lax.DotAlgorithmPreset.F32_F32_F32]
+    options = {
+        "window_strides": sizes(1, 2),
+        "padding": draw(st.sampled_from(["SAME", "same", ((1, 1),) * n])),
+        "dimension_numbers": NUMBERS[n],
+        "feature_group_count": groups,
+        "precision": draw(st.sampled_from(odd if draw(mostly) == 0 else precisions)),
+        "preferred_element_type": draw(st.sampled_from([None, None, *DTYPES, float])),
+        "lhs_dilation": draw(st.sampled_from([None, [1] * n, (1,) * n])),
+    }
+    return (x, dtype), (k, other), options
+
+
+def drawn(shape, dtype, seed):
+    """Small whole numbers, of which every sum is exact in every dtype."""
+    numbers = np.random.default_rng(seed).integers(0 if dtype in ("uint8", "bool") else -2, 3, shape)
+    return jnp.asarray(numbers * (1 + 1j) if dtype == "complex64" else numbers).astype(dtype)
+
+
+def outcome(conv, *arguments, **options):
+    """The result, or the type of the error."""
+    try:
+        return conv(*arguments, **options)
+    except Exception as error:
+        return type(error)
+
+
+@settings(deadline=None, max_examples=40)
+@given(call=calls())
+def test_what_lax_accepts_is_accepted_with_its_result_and_what_it_refuses_is_refused(call):
+    (x, dtype), (k, other), options = call
+    x, k = drawn(x, dtype, 0), drawn(k, other, 1)
+    theirs = outcome(lax.conv_general_dilated, x, k, **options)
+    ours = outcome(conv_general_dilated, x, k, **options)
+    if isinstance(theirs, type):
+        assert isinstance(ours, type)
+    else:
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("x", "k"),
+    [
+        ((2, 5, 5, 0), (3, 3, 0, 4)),
+        ((2, 5, 5, 3), (3, 3, 3, 0)),
+        ((0, 5, 5, 3), (3, 3, 3, 4)),
+    ],
+)
+def test_without_channels_features_or_examples_values_and_gradients_are_those_of_lax(x, k, mapped):
+    x, k = (jnp.ones((2, *shape) if mapped else shape) for shape in (x, k))
+
+    def value_and_gradients(conv):
+        conv = jax.vmap(conv) if mapped else conv
+        return conv(x, k), jax.grad(lambda x, k: jnp.sum(conv(x, k)), (0, 1))(x, k)
+
+    jax.tree.map(np.testing.assert_array_equal, *map(value_and_gradients, BOTH))
+
+
 @pytest.mark.parametrize(
     ("k", "options"),
     [
@@ -271,6 +349,9 @@ def test_dimension_numbers_as_an_object():
         ((3, 3, 3, 4), {"window_strides": (1,)}),
         ((3, 3, 3, 4), {"window_strides": (0, 1)}),
         ((3, 3, 3, 4), {"rhs_dilation": (0, 1)}),
+        ((3, 3, 3, 4), {"precision": "nonsense"}),
+        ((3, 3, 1, 3), {"feature_group_count": 3, "precision": "nonsense"}),
+        ((3, 3, 3, 4), {"preferred_element_type": jnp.float16}),
     ],
 )
 def test_arguments_that_do_not_fit_get_the_error_of_lax(k, options):

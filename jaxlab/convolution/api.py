@@ -8,6 +8,7 @@ matrix product it turns into a batched, or a wider, matrix product. XLA's CPU ba
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,9 @@ from jax.typing import ArrayLike
 
 from jaxlab.convolution.geometry import check_window, geometry_of
 from jaxlab.convolution.rules import check_lowering, lowering_of
+
+# Precisions that products of matrices know and convolutions do not.
+_OF_PRODUCTS = (lax.DotAlgorithm, lax.DotAlgorithmPreset)
 
 
 def conv_general_dilated(
@@ -48,9 +52,9 @@ def conv_general_dilated(
     Lowered here: one or two spatial axes with channels last, ``("NWC", "WIO", "NWC")`` or ``("NHWC", "HWIO", "NHWC")``,
     lhs and rhs of one dtype. Handed to ``jax.lax`` unchanged, with its speed and its error messages: every other
     layout (``None`` means channels first, as in ``jax.lax``), three spatial axes, ``lhs_dilation`` or
-    ``batch_group_count`` other than 1, an ``out_sharding``, inputs on a mesh with explicit axes, arguments that do not
-    fit each other. Reverse mode keeps the patches, about K·L times the input's size, for the backward pass, except with
-    ``"remat"``.
+    ``batch_group_count`` other than 1, an ``out_sharding``, inputs on a mesh with explicit axes, a ``DotAlgorithm`` as
+    precision, empty arrays, and whatever ``jax.lax`` refuses. Reverse mode keeps the patches, about K·L times the
+    input's size, for the backward pass, except with ``"remat"``.
 
     Args:
         lhs: the input x, [B, *spatial, C].
@@ -79,19 +83,13 @@ def conv_general_dilated(
     check_lowering(lowering)
     ones = (1,) * len(window_strides)
     dilation = ones if rhs_dilation is None else tuple(rhs_dilation)
-    plain = batch_group_count == 1 and out_sharding is None and tuple(lhs_dilation or ones) == ones
+    undilated = lhs_dilation is None or tuple(lhs_dilation) == ones
+    plain = batch_group_count == 1 and out_sharding is None and undilated
     sizes = (tuple(window_strides), padding, dilation)
-    if plain and lowering != "native" and _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
-        x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
-        geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
-        check_window(x.shape, geometry)
-        function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
-        return function(x, kernel, geometry, precision, preferred_element_type)
-    return lax.conv_general_dilated(
-        lhs,
-        rhs,
-        window_strides,
-        padding,
+    native = partial(
+        lax.conv_general_dilated,
+        window_strides=window_strides,
+        padding=padding,
         lhs_dilation=lhs_dilation,
         rhs_dilation=rhs_dilation,
         dimension_numbers=dimension_numbers,
@@ -101,6 +99,16 @@ def conv_general_dilated(
         preferred_element_type=preferred_element_type,
         out_sharding=out_sharding,
     )
+    if not plain or lowering == "native" or isinstance(precision, _OF_PRODUCTS):
+        return native(lhs, rhs)
+    if not _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
+        return native(lhs, rhs)
+    x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
+    geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
+    check_window(x.shape, geometry)
+    accumulate = jax.eval_shape(native, x, kernel).dtype  # raises what jax.lax raises
+    function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
+    return function(x, kernel, geometry, precision, None if preferred_element_type is None else accumulate)
 
 
 def _lowers(
@@ -112,7 +120,7 @@ def _lowers(
     dimension_numbers: Any,
     groups: int,
 ) -> bool:
-    """Whether these are arguments that fit each other, with channels last and one or two spatial axes."""
+    """Whether these are arrays with entries that fit each other, with channels last and one or two spatial axes."""
     n = len(strides)
     if n not in (1, 2) or not jnp.ndim(lhs) == jnp.ndim(rhs) == n + 2:
         return False
@@ -121,8 +129,8 @@ def _lowers(
     data = (0, n + 1, *range(1, n + 1))
     if tuple(map(tuple, numbers)) != (data, (n + 1, n, *range(n)), data):
         return False
-    *window, c, f = k.shape
-    positive = len(dilation) == n and min(groups, *strides, *dilation, *window) > 0
+    c, f = k.shape[-2:]
+    positive = len(dilation) == n and min(groups, *strides, *dilation, *x.shape, *k.shape) > 0
     fits = positive and x.shape[-1] == c * groups and f % groups == 0 and x.dtype == k.dtype
     pairs = isinstance(padding, str) or (len(padding) == n and all(len(pair) == 2 for pair in padding))
     return fits and pairs and not (x.sharding.mesh.explicit_axes or k.sharding.mesh.explicit_axes)
