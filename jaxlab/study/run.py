@@ -54,8 +54,10 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
         run = Run(study, options, make_roster(study, None))
         return _trained(run)
     folder = RunFolder(options.out)
-    if folder.complete and _is_same(study, folder.describe()):
-        return mended_results(folder)
+    if folder.complete:
+        description = folder.describe()
+        if _is_same(study, description):
+            return mended_results(folder, description)
     folder.check_usable()
     with contextlib.ExitStack() as stack:
         if not folder.begun:
