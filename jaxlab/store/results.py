@@ -60,12 +60,12 @@ def read_results(path: str | os.PathLike) -> xr.Dataset:
     return _built(folder, description, _warn) if found is None else found
 
 
-def mended_results(folder: RunFolder) -> xr.Dataset:
+def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
     """`read_results` of a finished run; those that had to be built again are also put in place, if they can be."""
-    description, damaged = folder.describe(), []
     found = _finished(folder)
     if found is not None:
         return found
+    damaged: list[InputError] = []
     results = _built(folder, description, damaged.append)
     for error in damaged:
         _warn(error)

@@ -56,9 +56,11 @@ def run_study(study: Any, options: Options) -> xr.Dataset:
         run = Run(study, options, make_roster(study, None))
         return _trained(run)
     folder = RunFolder(options.out)
-    if folder.complete and _is_same(study, folder.describe()):
-        _check_programs(study, options, folder)
-        return mended_results(folder)
+    if folder.complete:
+        description = folder.describe()
+        if _is_same(study, description):
+            _check_programs(study, options, folder, description)
+            return mended_results(folder, description)
     folder.check_usable()
     with contextlib.ExitStack() as stack:
         if not folder.begun:
@@ -93,9 +95,8 @@ def _resumed(study: Any, options: Options, folder: RunFolder) -> Run:
     return Run(study, options, roster, folder, description, begin=folder.resume)
 
 
-def _check_programs(study: Any, options: Options, folder: RunFolder) -> None:
-    """Raise where a finished run's programs are not those of the study, unless that is accepted; trained nothing."""
-    description = folder.describe()
+def _check_programs(study: Any, options: Options, folder: RunFolder, description: Mapping[str, Any]) -> None:
+    """Raise where a finished run's programs are not those of the study, unless that is accepted."""
     before, now = description["environment"], environment(options.devices)
     unlike = version_changes(before, now)
     if before.get("platform") != now["platform"]:
