@@ -104,6 +104,8 @@ def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
     """Widths of lines drawn one after the other: one that later ones cover is wider, so that it shows beneath them."""
     everything = np.concatenate([np.ravel(curve) for curve in curves])
     everything = everything[np.isfinite(everything)]
+    if everything.size and everything.min() > 0 and everything.max() > 30 * everything.min():  # on a log axis
+        curves, everything = [np.log10(curve) for curve in curves], np.log10(everything)
     near = 0.01 * np.ptp(everything) if everything.size else 0.0
 
     def covers(upper: np.ndarray, lower: np.ndarray) -> bool:
