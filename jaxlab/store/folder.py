@@ -11,7 +11,7 @@ from typing import Any
 
 import xarray as xr
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, how_to_install
 from jaxlab.store.description import checked
 from jaxlab.store.files import disk_errors, write_whole
 from jaxlab.store.states import States
@@ -48,7 +48,7 @@ class RunFolder:
         """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
         library = missing_library()
         if library:
-            raise InputError("out", str(self.path), f"needs {library}: pip install 'jaxlab[cli]'")
+            raise InputError("out", str(self.path), f"needs {library}: {how_to_install('cli')}")
         nearest = next(
             path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists()
         )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlab.datasets import Dataset
-from jaxlab.diagnostics import units, zero_fraction
+from jaxlab.diagnostics import all_finite, units, zero_fraction
 from jaxlab.errors import InputError
 from jaxlab.trial.network import Network
 from jaxlab.trial.order import padded_batches
@@ -87,6 +87,9 @@ def measure_model(evaluation: Evaluation, state: State, shared: Any):
     means, counts = _pass(evaluation, state, shared["train"], watch=True)
     record = _named(evaluation, means, "train")
     record |= measure_set(evaluation, state, shared["validation"], "validation")
+    # A step's loss is that before its update: what the last update did shows in these alone.
+    finite = all_finite((record["train_loss"], record["validation_loss"]))
+    record["first_bad_step"] = jnp.where(finite, -1, state.step)
     record["zero_fraction"] = zero_fraction(state.parameters)
     now = {layer: units.dead(counts[layer]) & task.flat_zero for layer in network.layers}
     if network.layers:

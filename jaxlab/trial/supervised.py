@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlab.datasets import Dataset
-from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
+from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
@@ -71,9 +71,7 @@ def supervised(
         if final:
             return state, measure_set(evaluation, state, shared["test"], "test")
         record, dead = measure_model(evaluation, state, shared)
-        # A step's loss is that before its update: what the last update did shows in these alone.
-        finite = all_finite((record["train_loss"], record["validation_loss"]))
-        return state._replace(dead=dead), record | {"first_bad_step": jnp.where(finite, -1, state.step)}
+        return state._replace(dead=dead), record
 
     def sample(shared: Any) -> Any:
         few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
