@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-import sys
 from types import FrameType, TracebackType
+
+from jaxlab.cli.terminal import say
 
 #: Of a run that a batch system may requeue (EX_TEMPFAIL).
 REQUEUE = 75
@@ -50,7 +51,4 @@ class Signals:
             raise KeyboardInterrupt
         if not again:
             more = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-            print(
-                f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}",
-                file=sys.stderr,
-            )
+            say(f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}")
