@@ -63,3 +63,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The closest of the known names as a question to put before a remedy; nothing where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an optional part needs, from a clone: jaxlab is not on a package index."""
+    return f"pip install -e '.[{extra}]' in a clone of jaxlab"

@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import typer
+from synthetic import results
 
 from jaxlab import cli, read_results
-from jaxlab.cli.progress import describe
+from jaxlab.cli.app import app
+from jaxlab.cli.progress import Watcher, describe
 from jaxlab.cli.signals import Signals
-from jaxlab.cli.tables import times
+from jaxlab.cli.tables import print_plan, print_run, print_verification, times
 from jaxlab.store.files import read_arrays, write_arrays
-from jaxlab.study import Progress
+from jaxlab.study import GroupPlan, Plan, Progress, Verdict, Verification
 
 FILE = """
 name = "tiny"
@@ -144,11 +148,19 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["show"], ["verify"]])
-def test_help_is_there(folder, command):
-    found = jaxlab(folder, *command, "--help")
+@pytest.mark.parametrize("command", [None, "run", "show", "verify", "benchmark"])
+def test_help_says_every_text_as_it_is_written(folder, command):
+    found = jaxlab(folder, *filter(None, [command]), "--help")
     assert found.returncode == 0
-    assert "jaxlab" in found.stdout
+    everything = typer.main.get_command(app)
+    about = everything if command is None else everything.commands[command]
+    texts = [about.help, about.epilog, *(getattr(each, "help", None) for each in about.params)]
+    assert len(list(filter(None, texts))) > 1 or command is None
+    shown = "".join(found.stdout.split())
+    for text in filter(None, texts):
+        assert "".join(text.replace("\b", "").split()) in shown
+    if command == "run":
+        assert "  [pruning]\n    median = { warmup_epochs = 3 }\n" in found.stdout
 
 
 @pytest.mark.parametrize(
@@ -366,6 +378,72 @@ def test_out_may_have_any_name(folder, tmp_path):
     assert (shown.returncode, shown.stderr) == (0, "")
 
 
+WILD = "a[/b] [link=http:x]y[/link] :smile:\x1b[31m\x1b]0;title\x07\r\n\u202e\udcff"
+TAMED = r"a[/b] [link=http:x]y[/link] :smile:\x1b[31m\x1b]0;title\x07\r\n\u202e\udcff"
+
+
+def test_names_from_elsewhere_are_shown_as_they_are_and_control_no_terminal(capsys):
+    found = results({"learning_rate": [0.1]}, loss=[1.0], train=[0.5], validation=[0.5])
+    found = found.assign_attrs(
+        title=WILD, train_seconds=1, compile_seconds=1, devices=1, device_kind=WILD, width=1
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "300")
+        print_run(found.assign_attrs(changes=WILD), Path(WILD))
+        group = GroupPlan({"model": WILD}, 1, 1, 1, 0.0, 0, 0.0)
+        print_plan(Plan((group,), 1, 1, 1, WILD), WILD)
+        print_verification(Verification((Verdict(0, WILD, (WILD,)),), (WILD,)), Path(WILD))
+    shown = capsys.readouterr().out
+    assert "".join(shown.split()).count("".join(TAMED.split())) == 11  # titles wrap
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_the_name_of_a_run_in_progress_controls_no_terminal(monkeypatch):
+    for terminal in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        monkeypatch.setenv("COLUMNS", "300")
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors), Watcher(WILD) as watcher:
+            watcher(Progress("compiling", 0, 1, 0, 10, 5, 0, 0, 0, 0.0, 0.0, 1.0, 4))
+        shown = errors.getvalue()
+        assert TAMED in shown
+        assert ("\x1b[" in shown) == bool(terminal)  # what Rich writes itself
+        for control in ("\x1b]0;", "\x1b[31m", "\x07", "\u202e"):
+            assert control not in shown
+
+
+def test_a_run_folder_may_have_any_name(folder, tmp_path):
+    out = tmp_path / "a[" / "b]\x1b[31m"
+    found = jaxlab(folder, "run", "tiny.toml", "--out", str(out), "--set", "epochs=1")
+    assert found.returncode == 0
+    assert (out / "complete").exists()
+    assert "a[/b]\\x1b[31m" in found.stdout
+    assert "\x1b" not in found.stdout + found.stderr
+
+
+ENDINGS = {
+    "quits": "import sys\ndef quits(c, h, rngs):\n    sys.exit('\x1b[31mno\\nway')\n",
+    "exits": "def exits(c, h, rngs):\n    exit(0)\n",
+    "fails": "class Wild(Exception):\n    __repr__ = lambda self: '\x1b[31mno\\nway'\nraise Wild\n",
+    "ends": "raise SystemExit(0)\n",
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_function_that_ends_the_process_is_bad_input(folder, tmp_path, name, more):
+    shutil.copy(folder / "tiny.toml", tmp_path)
+    (tmp_path / f"{name}.py").write_text(ENDINGS[name])
+    model = ["--set", f"configuration.model={name}.py:{name}"]
+    found = jaxlab(tmp_path, "run", "tiny.toml", *more, *model)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert f"{name}.py" in found.stderr.splitlines()[-1]
+    assert ("calls sys.exit or exit" in found.stderr) == (name in ("quits", "exits"))
+    assert sum(line.startswith("jaxlab: ") for line in found.stderr.splitlines()) == 1
+    assert found.stderr.replace("\n", "").isprintable()
+    assert not (tmp_path / "runs").exists()
+
+
 def test_without_the_extra_it_says_what_to_install(folder):
     code = (
         "import sys\n"
@@ -377,4 +455,4 @@ def test_without_the_extra_it_says_what_to_install(folder):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == 2
-    assert found.stderr.strip() == "jaxlab: typer is missing: pip install 'jaxlab[cli]'"
+    assert found.stderr.strip() == "jaxlab: typer is missing: pip install -e '.[cli]' in a clone of jaxlab"

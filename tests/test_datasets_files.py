@@ -213,7 +213,7 @@ def test_failed_download(function, empty_cache, serve, tmp_path):
 @pytest.mark.parametrize("function", [datasets.fashion_mnist, datasets.cifar10])
 def test_without_pooch(function, empty_cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(InputError, match=r"pip install 'jaxlab\[data\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[data\]' in a clone"):
         function(download=True)
     with pytest.raises(InputError, match="was not found"):
         function()

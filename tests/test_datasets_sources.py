@@ -204,7 +204,7 @@ def test_mnist1d_missing_or_with_a_bad_seed(monkeypatch):
             datasets.mnist1d(data_seed=seed)
     monkeypatch.setitem(sys.modules, "mnist1d", None)
     monkeypatch.setitem(sys.modules, "mnist1d.data", None)
-    with pytest.raises(InputError, match=r"pip install 'jaxlab\[data\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[data\]' in a clone"):
         datasets.mnist1d()
 
 

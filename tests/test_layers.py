@@ -1,8 +1,10 @@
 """Imports run in one direction, and importing jaxlab changes nothing."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jaxlab
@@ -121,7 +123,7 @@ except Exception as error:
 """
     trained, refused = in_a_fresh_process(code).strip().splitlines()
     assert trained == "2"
-    assert "pip install 'jaxlab[cli]'" in refused
+    assert "pip install -e '.[cli]' in a clone" in refused
 
 
 def test_importing_changes_no_global():
@@ -147,3 +149,19 @@ except AttributeError as error:
     print(error)
 """
     assert in_a_fresh_process(code).strip() == "module 'jaxlab' has no attribute 'nothing'"
+
+
+def test_what_is_to_be_installed_exists_under_the_name_that_is_registered():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = set(
+        re.findall(r"how_to_install\(['\"](\w+)", "".join(path.read_text() for path in ROOT.rglob("*.py")))
+    )
+    assert {"cli", "data", "plot"} <= named <= set(extras)
+    own = [each for requirements in extras.values() for each in requirements if each.startswith("jaxlab")]
+    assert own
+    for requirement in own:
+        name, _, parts = requirement.rstrip("]").partition("[")
+        assert name == project["name"] != "jaxlab"
+        assert set(parts.split(",")) <= set(extras)
+    assert project["version"] == jaxlab.__version__

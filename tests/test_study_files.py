@@ -97,3 +97,9 @@ def test_a_study_file_that_is_missing_or_no_toml(tmp_path):
         load_study(tmp_path / "bad.toml")
     with pytest.raises(InputError, match="cannot be read"):
         load_study(tmp_path)
+
+
+def test_a_file_that_ends_the_process_when_it_is_imported_is_one_line(file):
+    (file.parent / "ends.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(InputError, match=r"ends.py cannot be imported: SystemExit\(3\)"):
+        load_study(file, ["configuration.model=ends.py:model"])

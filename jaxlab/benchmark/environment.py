@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 
+from jaxlab import __version__
 from jaxlab.devices import cores
 
-_PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy", "torch")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 
 
 def environment() -> dict[str, Any]:
@@ -44,7 +45,7 @@ def peak_bytes() -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"jaxlab": __version__}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

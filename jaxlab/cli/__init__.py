@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, how_to_install
 
 
 def main() -> None:
     """Run the command line; bad input is one line on standard error and exit status 2."""
     try:
         from jaxlab.cli.app import app
+        from jaxlab.cli.terminal import say
     except ModuleNotFoundError as error:
-        print(f"jaxlab: {error.name} is missing: pip install 'jaxlab[cli]'", file=sys.stderr)
+        print(f"jaxlab: {error.name} is missing: {how_to_install('cli')}", file=sys.stderr)
         sys.exit(2)
-    try:
-        app()
-    except InputError as error:
-        print(f"jaxlab: {error}", file=sys.stderr)
-        sys.exit(2)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: say(f"jaxlab: {message}")
+        try:
+            app()
+        except InputError as error:
+            say(f"jaxlab: {error}")
+            sys.exit(2)

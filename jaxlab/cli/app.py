@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
+import traceback
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cach
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification
+from jaxlab.cli.terminal import say
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.study.checks import number
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help is plain text: brackets are brackets
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -39,10 +41,12 @@ _RUN = """Train a study and print what it found.
 
 A study file says in its table configuration what is static (features, activation, optimizer, batch_size, ...: a new value is one more compiled program), in hyperparameters what is traced (learning_rate, l1, l2, decay, seed, ...: any value, no recompilation), and in space which settings to train, e.g.
 
+\b
   grid = { learning_rate = { log = [1e-4, 1], num = 13 }, l2 = [0, 1e-4], seed = { range = 3 } }
 
-Who stops early says the table pruning, e.g.
+The table [pruning] lists the rules that stop trials early, e.g.
 
+\b
   [pruning]
   median = { warmup_epochs = 3 }
 
@@ -92,42 +96,59 @@ def run(
     keep_compiled_programs()
     from jaxlab.study import load_study
 
-    with _warnings_as_lines():
+    with _warnings_as_lines(), _no_exit(study):
         loaded = load_study(study, changes or ())
     if checkpoint_every is not None:
         number(0)("--checkpoint-every", checkpoint_every)
     how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
-        print(f"{loaded.name}: {loaded.data.summary()}", file=sys.stderr)
-        print_plan(loaded.plan(**how), loaded.name)
+        say(f"{loaded.name}: {loaded.data.summary()}")
+        with _no_exit(study):
+            plan = loaded.plan(**how)
+        print_plan(plan, loaded.name)
         return
     folder = out or Path("runs") / loaded.name
     with Signals() as signals:
         with Watcher(loaded.name, signals, loaded.data.summary()) as watcher:
             try:
-                results = loaded.run(
-                    folder,
-                    progress=watcher,
-                    checkpoint_seconds=checkpoint_every,
-                    stop=signals.asked,
-                    accept_changes=accept_changes,
-                    **how,
-                )
+                with _no_exit(study):
+                    results = loaded.run(
+                        folder,
+                        progress=watcher,
+                        checkpoint_seconds=checkpoint_every,
+                        stop=signals.asked,
+                        accept_changes=accept_changes,
+                        **how,
+                    )
             except (KeyboardInterrupt, RunInterrupted) as error:
-                print(f"jaxlab: {_how_it_ended(error, folder)}", file=sys.stderr)
+                say(f"jaxlab: {_how_it_ended(error, folder)}")
                 raise SystemExit(signals.status) from None
         signals.over = True
         print_run(results, folder)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _warnings_as_lines() -> Iterator[None]:
     """Warnings as lines on standard error, without the code that raised them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for each in caught:
-        print(f"jaxlab: {each.message}", file=sys.stderr)
+        say(f"jaxlab: {each.message}")
+
+
+@contextmanager
+def _no_exit(study: Path | None) -> Iterator[None]:
+    """A study's functions may not end the process: ``sys.exit`` in one of them is bad input."""
+    try:
+        yield
+    except SystemExit as error:
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).is_file()]
+        folder = None if study is None else study.absolute().parent
+        own = [frame for frame in frames if folder in Path(frame.filename).absolute().parents]
+        line = (own or frames)[-1]
+        remedy = "calls sys.exit or exit: raise an exception with a message instead"
+        raise InputError("study", f"{line.filename}:{line.lineno}", remedy) from error
 
 
 def _how_it_ended(error: BaseException, folder: Path) -> str:
@@ -170,7 +191,7 @@ def verify(
     from jaxlab.study import load_study
     from jaxlab.study import verify as train_again
 
-    with Watcher(f"verify {run}") as watcher:
+    with Watcher(f"verify {run}") as watcher, _no_exit(study):
         given = load_study(study) if study else None
         found = train_again(run, trials, study=given, seed=seed, progress=watcher)
     print_verification(found, run)

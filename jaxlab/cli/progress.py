@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from jaxlab.cli.signals import Signals
+from jaxlab.cli.terminal import Terminal, say, visible
 from jaxlab.study import Progress
 
 
@@ -25,17 +24,17 @@ class Watcher:
 
     def __init__(self, name: str, signals: Signals | None = None, intro: str = ""):
         self.signals, self.intro = signals, intro
-        console = Console(stderr=True)
+        console = Terminal(stderr=True)
         self.console, self.name, self.said = console, name, time.monotonic()
         self.bar = Bar(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[words]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self.task: TaskID = self.bar.add_task(name, total=None, words="tracing")
+        self.task: TaskID = self.bar.add_task(visible(name), total=None, words="tracing")
 
     def __enter__(self) -> Watcher:
         self.bar.start()
@@ -63,7 +62,7 @@ class Watcher:
             time.monotonic() - self.said > 30 or progress.phase != "training"
         ):
             self.said = time.monotonic()
-            print(f"{self.name}: {words}", file=sys.stderr, flush=True)
+            say(f"{self.name}: {words}")
 
 
 def describe(progress: Progress) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 import signal
-import sys
 from types import FrameType, TracebackType
+
+from jaxlab.cli.terminal import say
 
 #: Of a run that a batch system may requeue (EX_TEMPFAIL).
 REQUEUE = 75
@@ -59,7 +60,4 @@ class Signals:
         if not self.training or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
         more = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        print(
-            f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}",
-            file=sys.stderr,
-        )
+        say(f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich.console import Console
 from rich.table import Table
 
 from jaxlab.analysis import limits_table, summary
+from jaxlab.cli.terminal import Terminal
 from jaxlab.study import Plan, Verification
 
 _OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
@@ -19,7 +19,7 @@ _OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
 
 def print_plan(plan: Plan, name: str) -> None:
     """Groups, packs, compilations, memory and time of a study that was not trained."""
-    console = Console()
+    console = Terminal()
     table = Table(title=f"{name}: {plan.trials} trials × {plan.epochs} epochs", title_justify="left")
     for column in ("group", "trials", "width", "packs", "compile", "memory", "training"):
         table.add_column(column, justify="left" if column == "group" else "right")
@@ -40,14 +40,15 @@ def print_plan(plan: Plan, name: str) -> None:
         f"about {duration(plan.seconds)} in all. No results were written."
     )
     console.print(
-        "[dim]Width: trials side by side on each device. Memory is per device; time is extrapolated from two epochs "
-        "of each group's first pack.[/dim]"
+        "Width: trials side by side on each device. Memory is per device; time is extrapolated from two epochs "
+        "of each group's first pack.",
+        style="dim",
     )
 
 
 def print_run(results: xr.Dataset, folder: Path) -> None:
     """The answers that a study is run for."""
-    console = Console()
+    console = Terminal()
     # Of a run that died before anything was recorded, there are no outcomes.
     outcome = (
         results.outcome.values if "outcome" in results else np.full(results.sizes["trial"], "unfinished")
@@ -71,13 +72,13 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     if attributes.get("changes"):
         console.print(f"While it was trained, {attributes['changes']}.")
     console.print(
-        f"[dim]xarray.open_zarr('{folder / 'results.zarr'}') opens the results.[/dim]", soft_wrap=True
+        f"xarray.open_zarr({str(folder / 'results.zarr')!r}) opens the results.", style="dim", soft_wrap=True
     )
 
 
 def print_verification(found: Verification, folder: Path) -> None:
     """Trial by trial whether it was reproduced, and what is not as it was."""
-    console = Console()
+    console = Terminal()
     table = Table(title=f"{folder}: {len(found.trials)} trials trained again", title_justify="left")
     for column in ("trial", "id", "bitwise equal"):
         table.add_column(column)

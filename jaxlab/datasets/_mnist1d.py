@@ -11,8 +11,7 @@ import numpy as np
 
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.draws import check_seed
-from jaxlab.datasets.files import INSTALL
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, how_to_install
 
 VALIDATION = 1_000
 
@@ -61,7 +60,8 @@ def _package() -> ModuleType:
             warnings.simplefilter("ignore")  # of the package's own imports
             import mnist1d.data
     except ImportError:
-        raise InputError("dataset", "mnist1d", f"it needs the package mnist1d: {INSTALL}") from None
+        remedy = f"it needs the package mnist1d: {how_to_install('data')}"
+        raise InputError("dataset", "mnist1d", remedy) from None
     return mnist1d.data
 
 

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from jaxlab.errors import InputError
-
-INSTALL = "pip install 'jaxlab[data]'"
+from jaxlab.errors import InputError, how_to_install
 
 
 def find(folders: list[Path], names: list[str]) -> Path | None:
@@ -90,5 +88,5 @@ def _pooch() -> ModuleType:
     try:
         import pooch
     except ImportError:
-        raise InputError("download", True, f"it needs pooch: {INSTALL}") from None
+        raise InputError("download", True, f"it needs pooch: {how_to_install('data')}") from None
     return pooch

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 
+from jaxlab.errors import how_to_install
+
 if importlib.util.find_spec("matplotlib") is None:
-    raise ModuleNotFoundError("matplotlib is missing: pip install 'jaxlab[plot]'", name="matplotlib")
+    raise ModuleNotFoundError(f"matplotlib is missing: {how_to_install('plot')}", name="matplotlib")
 
 from jaxlab.plots.dead_units import dead_units_figure
 from jaxlab.plots.divergence import divergence_figure

@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, how_to_install
 from jaxlab.store.description import Description, checked
 from jaxlab.store.files import (
     check_no_link,
@@ -68,7 +68,7 @@ class RunFolder:
         """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
         library = missing_library()
         if library:
-            raise InputError("out", str(self.path), f"needs {library}: pip install 'jaxlab[cli]'")
+            raise InputError("out", str(self.path), f"needs {library}: {how_to_install('cli')}")
         try:
             self._check_place()
             self._check_links()

@@ -163,7 +163,7 @@ def _function(path: Path, name: str, given: str) -> Callable:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise InputError("configuration", given, f"{path} cannot be imported: {error!r}") from error
     function = getattr(module, name, None)
     if not callable(function):
