@@ -224,7 +224,7 @@ class Silent(Plain):
             Plain(nnx.Rngs(0)),
             "is a model that is built: give a function (configuration, hyperparameters, rngs)",
         ),
-        ("model", lambda c, h, rngs: Silent(rngs), "its call returns None: return outputs [B, K], or"),
+        ("model", lambda c, h, rngs: Silent(rngs), "return outputs [B, K], or (outputs, activations)"),
         ("optimizer", nothing, "returns None: return an optax.GradientTransformation"),
         (
             "optimizer",

@@ -19,6 +19,7 @@ from jaxlab.study.checks import unknown
 from jaxlab.study.concrete import traced
 from jaxlab.study.own import check_arguments, failed
 from jaxlab.trial import Configuration, Hyperparameters, build_model, update_with
+from jaxlab.trial.checks import check_batch, outputs_and_activations
 
 _ARGUMENTS = {
     "model": ("configuration", "hyperparameters", "rngs"),
@@ -180,16 +181,6 @@ def _built(field: str, given: Callable, built: Any) -> Any:
     return built
 
 
-def _check_outputs(configuration: Configuration, result: Any) -> None:
-    """Raise unless a model's call returned outputs, or a pair of outputs and activations."""
-    pair = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
-    arrays = (pair[0], *pair[1].values()) if isinstance(pair[1], Mapping) else (None,)
-    if not all(hasattr(each, "dtype") and jnp.ndim(each) for each in arrays):
-        found = "None" if result is None else type(result).__name__
-        remedy = f"its call returns {found}: return outputs [B, K], or (outputs, activations), the latter a dict from "
-        raise InputError("configuration.model", configuration.model, f"{remedy}layers to arrays [B, ..., U]")
-
-
 def _called(
     model: Callable, configuration: Configuration, data: Dataset, hyperparameters: Hyperparameters
 ) -> Any:
@@ -200,7 +191,7 @@ def _called(
     inputs = data.prepare(jnp.zeros((examples, *data.input_shape), data.train.inputs.dtype))
     for mode in (module.train, module.eval):
         mode()
-        _check_outputs(configuration, module(inputs))
+        check_batch(*outputs_and_activations(module(inputs)), examples)
     return parameters
 
 
