@@ -14,6 +14,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(f"jaxlab: {error.name} is missing: pip install 'jaxlab[cli]'", file=sys.stderr)
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a folder's name need not be text that the terminal can show
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:
