@@ -70,7 +70,7 @@ class Source(TypedDict):
 
 
 class GroupEntry(TypedDict):
-    """The trials of one configuration; what compiling tells is None until it is known.
+    """The trials of one configuration; what is known once it is compiled is None before.
 
     Attributes:
         configuration: by field.
