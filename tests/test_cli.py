@@ -374,8 +374,9 @@ def test_out_may_have_any_name(folder, tmp_path):
     command = ["run", "tiny.toml", "--width", "6", "--set", "epochs=1", "--out", str(out)]
     assert jaxlab(folder, *command).returncode == 0
     assert read_results(out).sizes["trial"] == 6
-    shown = jaxlab(folder, "show", str(out))
+    shown = started(folder, "show", str(out), PYTHONIOENCODING="utf-8")
     assert (shown.returncode, shown.stderr) == (0, "")
+    assert "not utf-8 \\udcff" in shown.stdout
 
 
 WILD = "a[/b] [link=http:x]y[/link] :smile:\x1b[31m\x1b]0;title\x07\r\n\u202e\udcff"

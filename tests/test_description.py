@@ -14,6 +14,12 @@ from jaxlab import InputError, load_model, read_results, verify
 from jaxlab.engine import Piece
 from jaxlab.store import FORMAT, Log, Recorded, RunFolder, build_results, digest_of
 from jaxlab.store.description import checked
+from jaxlab.trial import Variable
+
+
+def label(*fields):
+    return json.loads(json.dumps(Variable(*fields)))
+
 
 COORDINATES = {
     "trial_id": ["a", "b", "c"],
@@ -25,8 +31,8 @@ GROUP = {
     "configuration": {"features": [4], "precision": "float32", "schedule": None},
     "trials": [0, 2],
     "variables": {
-        "first_bad_step": ["first bad step", "step", [], "", "", None, True],
-        "dead": ["dead units", "1", ["layer"], "of all", "lower", 0.5, False],
+        "first_bad_step": label("first bad step", "step"),
+        "dead": label("dead units", "1", ("layer",), "of all", "lower"),
     },
     "coordinates": {"layer": ["conv_0", "conv_1"]},
     "width": 2,

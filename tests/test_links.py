@@ -1,4 +1,4 @@
-"""A run folder may come from elsewhere, with links in it: nothing outside is written, removed or read for ever."""
+"""A run folder may come from elsewhere, with links in it: nothing outside is written, removed or read forever."""
 
 import os
 import shutil
@@ -146,7 +146,7 @@ def test_a_link_to_something_else_is_refused_before_anything_is_trained(interrup
     assert seen == []
 
 
-def test_what_a_dead_process_left_half_written_is_swept_once_a_run_goes_on(interrupted, tmp_path):
+def test_what_a_dead_process_left_half_written_is_removed_on_resuming(interrupted, tmp_path):
     run = shutil.copytree(interrupted, tmp_path / "run")
     left = [
         run / "pieces" / f"p00000009-{'a' * 16}.npz.{'0' * 16}.partial",

@@ -405,7 +405,7 @@ def test_a_pipe_a_huge_file_and_a_dangling_link_are_damage_and_nothing_waits(two
         path.unlink(missing_ok=True)
         os.mkfifo(path)
         read = (lambda: read_log(folder)) if name[0] == "p" else (lambda: read_weights(folder, 0))
-        with pytest.raises(InputError, match=r"is damaged \(it is no regular file\)"):
+        with pytest.raises(InputError, match=r"is damaged \(it is not a regular file\)"):
             read()
         path.unlink()
         path.touch()

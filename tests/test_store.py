@@ -292,7 +292,7 @@ def too_large(run):
         (lose_one, "its bytes have changed"),
         (add_one, "its bytes have changed"),
         (grow, "it holds more than it did"),
-        (a_pipe, "it is no regular file"),
+        (a_pipe, "it is not a regular file"),
         (of_another_run, "its bytes have changed"),
         (unmarked, ""),
         (too_large, "it takes .* bytes, more than the memory"),

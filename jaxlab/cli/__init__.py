@@ -16,6 +16,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(f"jaxlab: {error.name} is missing: {how_to_install('cli')}", file=sys.stderr)
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a folder's name need not be text that the terminal can show
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: say(f"jaxlab: {message}")
         try:

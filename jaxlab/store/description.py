@@ -16,6 +16,7 @@ from jaxlab.errors import InputError
 from jaxlab.trial import Variable
 
 FORMAT = 4
+DIMS = Variable._fields.index("dims")
 # Deeper than what any setting, rule or study file is written like.
 _DEEPEST = 40
 
@@ -71,7 +72,7 @@ class Source(TypedDict):
 
 
 class GroupEntry(TypedDict):
-    """The trials of one configuration; what compiling tells is None until it is known.
+    """The trials of one configuration; what is known once it is compiled is None before.
 
     Attributes:
         configuration: by field.
@@ -232,9 +233,9 @@ def _wrong_labels(groups: Sequence[GroupEntry]) -> Iterator[str]:
             where = f"groups[{index}].variables[{name!r}]"
             if not _is_label(label):
                 yield f"{where} is {_shown(label)}, not a label"
-            elif dims.setdefault(name, label[2]) != label[2]:
+            elif dims.setdefault(name, label[DIMS]) != label[DIMS]:
                 yield f"{where} has other axes than in another group"
-            elif (labelled - group["coordinates"].keys()) & set(label[2]):
+            elif (labelled - group["coordinates"].keys()) & set(label[DIMS]):
                 yield f"{where} has an axis whose labels are missing"
 
 
@@ -244,15 +245,17 @@ def _is_value(value: Any) -> bool:
 
 
 def _is_label(label: list[Any]) -> bool:
+    """Whether a `Variable` as JSON holds it: each field of its default's type, a tuple as a list of texts."""
     if len(label) != len(Variable._fields):
         return False
-    its = dict(zip(Variable._fields, label, strict=True))
-    dims, chance = its["dims"], its["chance"]
-    texts = [its[name] for name in ("long_name", "units", "comment", "better")]
-    if not isinstance(dims, list) or not all(isinstance(each, str) for each in (*texts, *dims)):
-        return False
-    if type(its["defined"]) is not bool or not (chance is None or _is_plain(chance, float)):
-        return False
+    for name, value in zip(Variable._fields, label, strict=True):
+        kind = type(Variable._field_defaults.get(name, ""))
+        if kind is tuple:
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                return False
+        elif type(value) is not kind and not (kind is NoneType and _is_plain(value, float)):
+            return False
+    dims = label[DIMS]
     return len({"trial", "epoch", *dims}) == 2 + len(dims)
 
 

@@ -44,7 +44,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """A name beside a path that nobody can foresee; `sweep` knows it."""
+    """A name next to a path, which cannot be foreseen; `sweep` knows it."""
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{ending}")
 
 
@@ -142,7 +142,7 @@ def read_tree(path: Path, most: int) -> dict[str, bytes]:
     """The files of a folder as `write_tree` takes them; links to folders are not followed.
 
     Raises:
-        ValueError: they hold more than ``most`` bytes, or something there is no regular file.
+        ValueError: they hold more than ``most`` bytes, or something there is not a regular file.
     """
     check_fits(most)
     content: dict[str, bytes] = {}
@@ -166,17 +166,17 @@ def tree_digest(content: Mapping[str, bytes]) -> str:
 
 
 def open_regular(path: Path) -> io.BufferedIOBase:
-    """A file to read; what is no regular file (a pipe, a device, a folder) is refused without waiting for it.
+    """A file to read; what is not a regular file (a pipe, a device, a folder) is refused without waiting for it.
 
     Raises:
-        ValueError: it is no regular file, or larger than the memory that is free.
+        ValueError: it is not a regular file, or larger than the memory that is free.
     """
     waiting = getattr(os, "O_NONBLOCK", 0)
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting))  # noqa: SIM115
     try:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         check_fits(found.st_size)
     except BaseException:
         file.close()
@@ -200,7 +200,7 @@ def read_json(content: bytes | str) -> Any:
     """What a JSON file holds.
 
     Raises:
-        ValueError: it is no JSON, or nested so deeply that nothing could use it.
+        ValueError: it is not JSON, or nested so deeply that nothing could use it.
     """
     try:
         return json.loads(content)
@@ -256,7 +256,7 @@ def read_note(path: Path) -> Any:
 def _archive(file: io.BufferedIOBase, size: int) -> zipfile.ZipFile:
     """An archive of arrays whose files are stored as they are, and hold no more than it does."""
     if not zipfile.is_zipfile(file):
-        raise ValueError("it is no archive of arrays, and a pickle is never read")
+        raise ValueError("it is not an archive of arrays, and a pickle is never read")
     archive = zipfile.ZipFile(file)
     members = archive.infolist()
     if any(each.compress_type != zipfile.ZIP_STORED for each in members) or (

@@ -203,7 +203,7 @@ class RunFolder:
         """
         mark = read_json(read_regular(self.path / _DONE))
         if not isinstance(mark, dict) or type(mark.get("bytes")) is not int:
-            raise ValueError("what marks the run as finished tells no digest of its results")
+            raise ValueError("the mark of a finished run holds no digest of the results")
         content = read_tree(self.results_path, mark["bytes"])
         if tree_digest(content) != mark.get("digest"):
             raise ValueError("its bytes have changed")

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlab.engine import Piece
 from jaxlab.errors import InputError
-from jaxlab.store.description import Description
+from jaxlab.store.description import DIMS, Description
 from jaxlab.store.files import disk_errors, read_arrays, write_arrays
 from jaxlab.store.lock import trained_by_another
 
@@ -115,7 +115,7 @@ class _Shape:
     def __init__(self, description: Description):
         self.trials, self.epochs = len(description["coordinates"]["trial_id"]), description["epochs"]
         self.groups = description["groups"]
-        self.dims = {name: label[2] for group in self.groups for name, label in group["variables"].items()}
+        self.dims = {name: label[DIMS] for group in self.groups for name, label in group["variables"].items()}
         self.labelled = {dim for group in self.groups for dim in group["coordinates"]}
         self.group_of = np.empty(self.trials, int)
         for index, group in enumerate(self.groups):

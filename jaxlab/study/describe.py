@@ -60,7 +60,7 @@ def with_compiled(
     fingerprints: Sequence[str | None],
     nondeterministic: Sequence[str | None],
 ) -> dict[str, Any]:
-    """A description with what compiling tells of each group, as far as it is known."""
+    """A description with what is known of each group once it is compiled; None before."""
     found = zip(description["groups"], widths, fingerprints, nondeterministic, strict=True)
     entries = [
         entry | {"width": width, "fingerprint": fingerprint, "nondeterministic": why}
