@@ -63,23 +63,32 @@ def groups(
     _check_names(space, hyperparameters, configuration)
     numbers = {n: _number(f"hyperparameters.{n}", n, value) for n, value in hyperparameters.items()}
     statics = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
-    members, keys = {}, []
+    # Only the names of the space tell two settings apart: a space may be long, and the declared names are many.
+    static_names = [name for name in space.names if name in statics]
+    traced_names = [name for name in space.names if name in numbers]
+    members, rows = {}, []
     for index, setting in enumerate(space):
-        row = {n: _number(f"space.{n}", n, setting[n]) if n in setting else numbers[n] for n in numbers}
-        static = {name: setting.get(name, default) for name, default in statics.items()}
-        _, trials, rows = members.setdefault(setting_key(static), (static, [], []))
+        static = {name: setting.get(name, statics[name]) for name in static_names}
+        group, _, trials = members.setdefault(setting_key(static), (len(members), static, []))
         trials.append(index)
-        rows.append(row)
-        keys.append((setting_key(static), setting_key(row)))
-    repeat = first_repeat(keys)
+        values = (_number(f"space.{n}", n, setting[n]) if n in setting else numbers[n] for n in traced_names)
+        rows.append((group, *values))
+    repeat = first_repeat(rows)
     if repeat is not None:
-        first = keys.index(keys[repeat])
+        first = rows.index(rows[repeat])
         remedy = f"setting {repeat} is the trial of setting {first} once defaults are filled in: drop one"
         raise InputError("space", space[repeat], remedy)
-    _check_functions([static for static, _, _ in members.values()])
+    configurations = [statics | static for _, static, _ in members.values()]
+    _check_functions(configurations)
+    position = {name: place for place, name in enumerate(traced_names, 1)}
+
+    def columns(trials: list[int]) -> dict[str, np.ndarray]:
+        given = {name: [rows[trial][position[name]] for trial in trials] for name in position}
+        return {n: _column(n, given.get(n, [value] * len(trials))) for n, value in numbers.items()}
+
     return tuple(
-        Group(static, tuple(trials), {name: _column(name, rows) for name in numbers})
-        for static, trials, rows in members.values()
+        Group(static, tuple(trials), columns(trials))
+        for static, (_, _, trials) in zip(configurations, members.values(), strict=True)
     )
 
 
@@ -129,8 +138,8 @@ def _number(field: str, name: str, value: Any) -> float | int:
     return int(value)
 
 
-def _column(name: str, rows: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([row[name] for row in rows], dtype=np.int64 if name == "seed" else np.float64)
+def _column(name: str, values: list[float | int]) -> np.ndarray:
+    return np.array(values, dtype=np.int64 if name == "seed" else np.float64)
 
 
 def _check_functions(configurations: list[dict[str, Any]]) -> None:

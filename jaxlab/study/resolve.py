@@ -40,7 +40,7 @@ def resolve_supervised(
         if checked is not None:
             static_fields[name] = checked
     space = _checked(space, static_fields)
-    varied = [static_fields | _chosen(setting, static_fields) for setting in space]
+    varied = [static_fields | dict(chosen) for chosen in _chosen(space, static_fields)]
     effective = dict.fromkeys(name for fields in varied for name in hyperparameters_of(Configuration(fields)))
     for fields in {Configuration(fields): fields for fields in varied}.values():
         check_optimizer(Configuration(fields))
@@ -51,11 +51,11 @@ def resolve_supervised(
     for setting in space:
         for name, value in setting.items():
             if name not in static_fields:
-                if own and name in known_hyperparameters():
-                    declared.setdefault(name, known_hyperparameters()[name].default)
+                if name not in declared and own and name in known_hyperparameters():
+                    declared[name] = known_hyperparameters()[name].default
                 _check_effective(f"space.{name}", name, value, declared, own=False)
                 checked_hyperparameter(name, value, "space")
-    return groups(space.with_defaults(declared | static_fields), declared, static_fields)
+    return groups(_completed(space, declared | static_fields), declared, static_fields)
 
 
 def resolve_custom(
@@ -68,7 +68,12 @@ def resolve_custom(
     for setting in space:
         for name in set(setting) & set(declared):
             _number_or_seed("space", name, setting[name])
-    return groups(space.with_defaults(declared | fields), declared, fields)
+    return groups(_completed(space, declared | fields), declared, fields)
+
+
+def _completed(space: Space, defaults: Mapping[str, Any]) -> Space:
+    """The space with a value in every setting for each name that some setting has; equal settings are kept once."""
+    return space.with_defaults({name: defaults[name] for name in space.names if name in defaults})
 
 
 def hyperparameters_in(group: Group) -> Hyperparameters:
@@ -123,6 +128,8 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     """The space with its configuration values in canonical form."""
     if not len(space):
         raise InputError("space", space, "give one setting or more")
+    if not set(space.names) & set(static_fields):
+        return space
     return Space(
         {
             name: checked_configuration(name, value, "space") if name in static_fields else value
@@ -132,13 +139,20 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     )
 
 
-def _chosen(setting: Mapping[str, Any], static_fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in setting.items() if name in static_fields}
+def _chosen(space: Space, static_fields: Mapping[str, Any]) -> list[Configuration]:
+    """The different choices of configuration that the settings make, in order."""
+    names = [name for name in space.names if name in static_fields]
+    if not names:
+        return [Configuration()]
+    chosen = ({name: setting[name] for name in names if name in setting} for setting in space)
+    return list(dict.fromkeys(map(Configuration, chosen)))
 
 
 def _check_effective(field: str, name: str, value: Any, declared: Mapping[str, Any], own: bool) -> None:
+    if name in declared:
+        return
     known = known_hyperparameters()
-    if name in declared or (own and (name in known or not _like(name, known))):
+    if own and (name in known or not _like(name, known)):
         return
     if name in CONFIGURATION:
         raise InputError(field, value, "is configuration: declare it under configuration")
