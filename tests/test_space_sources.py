@@ -154,6 +154,52 @@ def test_a_range_of_too_many_values_is_refused_at_once():
         sp.log_range(1e-3, 1, 100_000_000)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grid = {seed = {range = 1000000000}}", "space.grid.seed = .*: give at most 1,000,000 values"),
+        ("grid = {seed = {range = 1e9}}", "space.grid.seed = .*: give at most 1,000,000 values"),
+        ("grid = {seed = {range = [5, 9000000000]}}", "space.grid.seed = .*: give at most 1,000,000 values"),
+        (
+            "grid = {seed = {range = 99999999999999999999999}}",
+            "space.grid.seed = .*: give at most 1,000,000 values",
+        ),
+        (
+            "random = {samples = 1000000000, l2 = {uniform = [0, 1]}}",
+            "space.random.samples = .*: give at most 1,000,000",
+        ),
+        (
+            "random = {samples = 1e9, l2 = {uniform = [0, 1]}}",
+            "space.random.samples = 1000000000.0: give at most 1,000,000",
+        ),
+        (
+            "grid = {a = {range = 1000}, b = {range = 1000}, c = {range = 1000}}",
+            "space.grid = .*: makes 1,000,000,000 settings: give at most 1,000,000",
+        ),
+        (
+            "grid = {a = {range = 2000}}\nzipped = {b = {range = 2000}}",
+            "space = {'grid': 2000, 'zipped': 2000}: makes 4,000,000 settings: give at most 1,000,000",
+        ),
+    ],
+)
+def test_more_settings_than_the_limit_are_refused_before_any_is_made(text, message):
+    with pytest.raises(InputError, match=message):
+        sp.from_table(tomllib.loads(f"[[space]]\n{text}")["space"])
+
+
+def test_more_settings_than_the_limit_are_refused_in_python_too():
+    many = sp.grid(a=range(2000))
+    for make in (
+        lambda: many * sp.grid(b=range(2000)),
+        lambda: sp.grid(a=range(2000), b=range(2000)),
+        lambda: sp.grid(seed=range(10**30)),
+        lambda: sp.zipped(seed=range(10**30)),
+        lambda: sp.random(10**9, a=sp.uniform(0, 1)),
+    ):
+        with pytest.raises(InputError, match="give at most 1,000,000"):
+            make()
+
+
 AXIS_FORMS = "give a list, {log = "
 LAWS = "give {uniform = "
 

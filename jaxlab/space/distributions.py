@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from jaxlab.errors import InputError
-from jaxlab.space.settings import Space
+from jaxlab.space.settings import Space, of_plain, row_tokens
 from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between, number, whole
 
 
@@ -97,12 +97,12 @@ def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
     The trials' own ``seed`` is an axis of a grid: ``random(20, l2=uniform(0.0, 0.1)) * grid(seed=range(3))``.
 
     Args:
-        samples: number of draws, >= 1.
+        samples: number of draws, 1 to 1,000,000.
         seed: of the draws, a whole number.
         **distributions: for each name one of `uniform`, `log_uniform`, `integers`, `choice`.
 
     Raises:
-        InputError: for samples < 1, a seed that is not a whole number, no distribution, or one of another
+        InputError: for samples out of this range, a seed that is not a whole number, no distribution, or one of another
             type.
     """
     samples = at_least_one("random.samples", samples)
@@ -117,4 +117,7 @@ def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
         # Python documents that this stream stays the same; it hashes the text with SHA-512.
         stream = Random(f"{seed}/{name}")
         columns[name] = [distribution.at(Fraction(stream.random())) for _ in range(samples)]
-    return Space(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    rows: dict[Any, tuple] = {}
+    for key, row in zip(row_tokens(columns), zip(*columns.values(), strict=True), strict=True):
+        rows.setdefault(key, row)
+    return of_plain(dict(zip(columns, row, strict=True)) for row in rows.values())

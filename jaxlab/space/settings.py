@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxlab.errors import InputError
-from jaxlab.space.values import axis, first_repeat, plain, token
+from jaxlab.space.values import MOST, axis, check_settings, first_repeat, plain, token
 
 
 def setting_key(setting: Mapping[str, Any]) -> Hashable:
     """What decides whether two settings are the same: names and values, not their order."""
-    return frozenset((name, token(value)) for name, value in setting.items())
+    return frozenset([(name, token(value)) for name, value in setting.items()])
+
+
+def row_tokens(columns: Mapping[str, Sequence[Any]]) -> Iterable[tuple[Hashable, ...]]:
+    """For each row of columns of plain values what decides whether two rows are the same."""
+    return zip(*(map(token, values) for values in columns.values()), strict=True)
+
+
+def of_plain(settings: Iterable[dict[str, Any]], distinct: bool = True) -> Space:
+    """A space of settings whose values are plain; they are compared only where they may repeat or it is asked."""
+    space = Space()
+    if distinct:
+        space._all_keys, space._settings = None, tuple(settings)
+        return space
+    unique: dict[Hashable, dict[str, Any]] = {}
+    for setting in settings:
+        unique.setdefault(setting_key(setting), setting)
+    space._all_keys, space._settings = tuple(unique), tuple(unique.values())
+    return space
 
 
 class Space(Sequence):
@@ -37,17 +56,25 @@ class Space(Sequence):
             become tuples and numpy scalars Python ones.
 
     Raises:
-        InputError: for a value of another type, or NaN.
+        InputError: for a value of another type, or NaN; for more than 1,000,000 settings.
     """
 
-    __slots__ = ("_keys", "_settings")
+    __slots__ = ("_all_keys", "_settings")
 
     def __init__(self, settings: Iterable[Mapping[str, Any]] = ()):
         unique = {}
         for given in settings:
             setting = {name: plain(f"space.{name}", value) for name, value in given.items()}
             unique.setdefault(setting_key(setting), setting)
-        self._keys, self._settings = tuple(unique), tuple(unique.values())
+            if len(unique) > MOST:
+                raise InputError("space", type(settings).__name__, f"give at most {MOST:,} settings")
+        self._all_keys, self._settings = tuple(unique), tuple(unique.values())
+
+    @property
+    def _keys(self) -> tuple[Hashable, ...]:
+        if self._all_keys is None:
+            self._all_keys = tuple(map(setting_key, self._settings))
+        return self._all_keys
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,15 +87,19 @@ class Space(Sequence):
         >>> (grid(l2=[0.0, 1e-4]) + grid(seed=[0, 1])).with_defaults({"l2": 0.0, "seed": 0})
         Space(3 settings of l2, seed)
         """
+        names = self.names
+        if set(defaults) <= set(names) and all(len(setting) == len(names) for setting in self._settings):
+            return self
+        plains = {name: plain(f"space.{name}", value) for name, value in defaults.items()}
         # The second `setting` overrides the defaults; the first keeps the order of its names.
-        return Space({**setting, **defaults, **setting} for setting in self._settings)
+        return of_plain(({**setting, **plains, **setting} for setting in self._settings), distinct=False)
 
     def __len__(self) -> int:
         return len(self._settings)
 
     def __getitem__(self, index: Any) -> dict[str, Any] | Space:
         found = self._settings[index]
-        return Space(found) if isinstance(index, slice) else dict(found)
+        return of_plain(found) if isinstance(index, slice) else dict(found)
 
     def __eq__(self, other: object) -> bool:
         return self._keys == other._keys if isinstance(other, Space) else NotImplemented
@@ -82,10 +113,14 @@ class Space(Sequence):
         common = [name for name in self.names if name in other.names]
         if common:
             raise InputError("space", common, "give both sides of a product different names")
-        return Space({**left, **right} for left in self._settings for right in other._settings)
+        check_settings("space", (len(self), len(other)), len(self) * len(other))
+        return of_plain({**left, **right} for left in self._settings for right in other._settings)
 
     def __add__(self, other: object) -> Space:
-        return Space(self._settings + other._settings) if isinstance(other, Space) else NotImplemented
+        if not isinstance(other, Space):
+            return NotImplemented
+        check_settings("space", (len(self), len(other)), len(self) + len(other))
+        return of_plain(self._settings + other._settings, distinct=False)
 
     def __repr__(self) -> str:
         plural = "" if len(self) == 1 else "s"
@@ -103,14 +138,16 @@ def grid(**axes: Any) -> Space:
             defaults.
 
     Raises:
-        InputError: for an axis that is empty or not a list, a value given twice, or NaN.
+        InputError: for an axis that is empty or not a list, a value given twice, NaN, or more than 1,000,000 settings.
     """
     columns = {name: axis(f"grid.{name}", values) for name, values in axes.items()}
     for name, values in columns.items():
         repeat = first_repeat(map(token, values))
         if repeat is not None:
             raise InputError(f"grid.{name}", values[repeat], "give each value of an axis once")
-    return Space(dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values()))
+    sizes = {name: len(values) for name, values in columns.items()}
+    check_settings("grid", sizes, math.prod(sizes.values()))
+    return of_plain(dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values()))
 
 
 def zipped(**axes: Any) -> Space:
@@ -133,7 +170,7 @@ def zipped(**axes: Any) -> Space:
     if len(set(lengths.values())) > 1:
         raise InputError("zipped", lengths, "give all axes the same length")
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    repeat = first_repeat(map(setting_key, rows))
+    repeat = first_repeat(row_tokens(columns))
     if repeat is not None:
         raise InputError("zipped", rows[repeat], "give each setting once")
-    return Space(rows)
+    return of_plain(rows)

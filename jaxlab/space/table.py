@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from jaxlab.errors import InputError
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
 from jaxlab.space.settings import Space, grid, zipped
-from jaxlab.space.values import linear_range, log_range, whole
+from jaxlab.space.values import check_most, check_settings, linear_range, log_range, whole
 
 PARTS = {"grid": grid, "zipped": zipped, "random": random}
 DISTRIBUTIONS = {"uniform": uniform, "log_uniform": log_uniform, "integers": integers, "choice": choice}
@@ -69,6 +70,8 @@ def _table(field: str, table: Any) -> Space:
     if not isinstance(table, Mapping) or not table:
         raise InputError(field, table, "give a table with grid, zipped or random")
     parts = [_part(field, kind, part) for kind, part in table.items()]
+    sizes = list(map(len, parts))
+    check_settings(field, dict(zip(table, sizes, strict=True)), math.prod(sizes))
     try:
         return functools.reduce(operator.mul, parts)
     except InputError as error:
@@ -106,6 +109,7 @@ def _axis(field: str, given: Any) -> Any:
             case {"range": [start, stop], **rest} if not rest:
                 return range(whole(field, start), whole(field, stop))
             case {"range": stop, **rest} if not rest:
+                check_most(field, stop, stop)
                 return range(whole(field, stop, AXIS_FORMS))
     except InputError as error:
         raise InputError(field, given, error.remedy) from None

@@ -114,7 +114,12 @@ def resolve_custom(
     for setting in space:
         for name in set(setting) & set(declared):
             _number_or_seed("space", name, setting[name])
-    return groups(space.with_defaults(declared | fields), declared, fields)
+    return groups(_completed(space, declared | fields), declared, fields)
+
+
+def _completed(space: Space, defaults: Mapping[str, Any]) -> Space:
+    """The space with a value in every setting for each name that some setting has; equal settings are kept once."""
+    return space.with_defaults({name: defaults[name] for name in space.names if name in defaults})
 
 
 def hyperparameters_in(group: Group) -> Hyperparameters:
@@ -169,6 +174,8 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     """The space with its configuration values in canonical form."""
     if not len(space):
         raise InputError("space", space, "give one setting or more")
+    if not set(space.names) & set(static_fields):
+        return space
     return Space(
         {
             name: checked_configuration(name, value, "space") if name in static_fields else value
