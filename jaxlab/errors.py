@@ -46,7 +46,7 @@ def name_of(function: Callable) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as text: as ``repr`` writes it, but every callable by `name_of`, which holds no address in memory."""
+    """A value as text: as ``repr`` writes it, but functions by `name_of`, which holds no address in memory."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{shown(name)}: {shown(each)}' for name, each in value.items())}}}"
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def shown(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(f'{name}={shown(each)}' for name, each in named)})"
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
-    return name_of(value) if callable(value) else repr(value)
+    return name_of(value) if callable(value) and not isinstance(value, type) else repr(value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -70,7 +70,8 @@ def jaxlab(folder, *arguments):
         patch.setattr(sys, "argv", ["jaxlab", *arguments])
         patch.setenv("COLUMNS", "120")
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={len(jax.devices())}")
+        count = f"--xla_force_host_platform_device_count={len(jax.devices())}"
+        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {count}")
         with pytest.raises(SystemExit) as ended:
             cli.main()
     status = ended.value.code or 0

@@ -217,7 +217,7 @@ class Silent(Plain):
         (
             "model",
             Plain,
-            "small.Plain: is a class that is built from (rngs): give a function (configuration, hyp",
+            "is a class that is built from (rngs): give a function (configuration, hyp",
         ),
         (
             "model",

@@ -157,6 +157,8 @@ class _Text:
             return ["builtin", root.id, *reversed(path)]
         value = self.names[root.id]
         while path and isinstance(value, types.ModuleType) and hasattr(value, path[-1]):
+            if installed(value.__name__):  # known by its name, whatever it is at the moment
+                break
             value = getattr(value, path.pop())
         return ["value", self.code.value(value), *reversed(path)]
 

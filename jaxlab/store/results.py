@@ -153,7 +153,8 @@ def _attributes(description: Description) -> dict[str, Any]:
         "data": json.dumps(description["specification"]["data"]),
         "specification": json.dumps(description["specification"]),
         "versions": json.dumps(environment["versions"]),
-        "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start",
+        "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start; "
+        "of a coordinate, NaN or an empty text is what a trial does not use",
     }
     whys = dict.fromkeys(group["nondeterministic"] for group in description["groups"])
     if any(whys):

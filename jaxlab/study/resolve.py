@@ -47,11 +47,13 @@ def resolve_supervised(
     for name, value in hyperparameters.items():
         _check_known(f"hyperparameters.{name}", name, value, known, own)
     given = {name: checked_hyperparameter(name, value) for name, value in hyperparameters.items()}
-    swept = dict.fromkeys(name for name in space.names if name not in statics)
+    swept = [name for name in space.names if name not in statics]
+    for name in swept:
+        _check_known(f"space.{name}", name, _first(space, name), known | given, own=False)
     for setting in space:
-        for name in swept.keys() & setting.keys():
-            _check_known(f"space.{name}", name, setting[name], known | given, own=False)
-            checked_hyperparameter(name, setting[name], "space")
+        for name in swept:
+            if name in setting:
+                checked_hyperparameter(name, setting[name], "space")
     numbers = {name: field.default for name, field in known.items()} | given
     offered = {name: numbers[name] for name in (*given, *swept)}
     used = _Used(data, numbers, offered)
