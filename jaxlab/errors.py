@@ -59,6 +59,14 @@ def shown(value: Any) -> str:
     return name_of(value) if callable(value) and not isinstance(value, type) else repr(value)
 
 
+def visible(text: object) -> str:
+    """The text on one line, with each character that does not print as Python writes it: ESC is ``\\x1b``.
+
+    Among these are line breaks, marks that change the direction of writing, and bytes of a file name that are no text.
+    """
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The closest of the known names as a question to put before a remedy; nothing where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)

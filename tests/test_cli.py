@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import synthetic
 import typer
 from synthetic import results
 
@@ -378,6 +379,15 @@ def test_out_may_have_any_name(folder, tmp_path):
     shown = started(folder, "show", str(out), PYTHONIOENCODING="utf-8")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "not utf-8 \\udcff" in shown.stdout
+
+
+def test_a_table_of_limits_is_printed_line_by_line(capsys):
+    settings = synthetic.grid(learning_rate=[0.1, 1.0], decay=[0.5, 0.9, 0.99, 0.999], l2=[0.0, 1.0])
+    found = results(settings, loss=np.linspace(0.5, 3, 16)).assign_attrs(title="many")
+    print_run(found, Path("run"))
+    lines = capsys.readouterr().out.splitlines()
+    assert "limits of learning rate" in lines
+    assert any(line.split()[:2] == ["decay", "L2"] for line in lines)
 
 
 WILD = "a[/b] [link=http:x]y[/link] :smile:\x1b[31m\x1b]0;title\x07\r\n\u202e\udcff"

@@ -239,6 +239,14 @@ def many_epochs(tmp_path_factory):
     return folder.path
 
 
+@pytest.mark.parametrize("epochs", [10**12, 10**30])
+def test_epochs_that_no_memory_holds_are_one_line(tmp_path, epochs):
+    specification = DESCRIPTION["specification"] | {"epochs": epochs}
+    run = run_of(tmp_path, DESCRIPTION | {"epochs": epochs, "specification": specification})
+    with pytest.raises(InputError, match=f"epochs = {epochs}: is too many for the results of 3 trials"):
+        read_results(run.path)
+
+
 def test_many_epochs_are_no_reason_to_take_memory(many_epochs, monkeypatch):
     monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**9)
     tracemalloc.start()

@@ -1,11 +1,14 @@
 """What a run is identified by: what its programs compute, the code of its rules, and its trials' own settings."""
 
+import copy
 import dataclasses
 import functools
 import json
 import linecache
+import re
 import sys
 import textwrap
+from fractions import Fraction
 
 import jax
 import numpy as np
@@ -188,6 +191,60 @@ def test_rules_that_are_objects_partials_and_lambdas():
     digests = [code_digest(rule) for rule in rules]
     assert len(set(digests)) == 4
     assert digests[0] == code_digest(Above(1))
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    threshold: float
+
+    def __call__(self, history):
+        return history.epoch > self.threshold
+
+
+def reads(value):
+    return lambda history: (value, history.running)[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (range(1, 5), range(1, 9)),
+        (Fraction(1, 3), Fraction(2, 3)),
+        (re.compile("a"), re.compile("b")),
+        (slice(1), slice(2)),
+        (Slotted(1.0), Slotted(2.0)),
+        (np.random.default_rng(1), np.random.default_rng(2)),
+    ],
+)
+def test_a_rule_is_known_by_the_objects_that_it_reads(one, other):
+    assert code_digest(reads(one)) == code_digest(reads(copy.deepcopy(one)))
+    assert code_digest(reads(one)) != code_digest(reads(other))
+
+
+def test_a_wrapper_is_part_of_a_rule():
+    def times(factor):
+        def wrap(rule):
+            @functools.wraps(rule)
+            def wrapped(history):
+                return rule(history) * factor
+
+            return wrapped
+
+        return wrap
+
+    rules = [times(factor)(Above.__call__) for factor in (1, 2, 1)]
+    assert code_digest(rules[0]) == code_digest(rules[2]) != code_digest(rules[1])
+
+
+def test_a_constant_is_read_though_a_function_inside_has_a_name_like_it():
+    text = """
+        scale = {}
+        def rule(h):
+            f = lambda scale: scale + 1
+            return h > scale
+        """
+    digests = [code_digest(defined(text.format(scale))["rule"]) for scale in (3, 4)]
+    assert digests[0] != digests[1]
 
 
 def test_callables_are_shown_by_name():

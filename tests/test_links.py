@@ -146,6 +146,14 @@ def test_a_link_to_something_else_is_refused_before_anything_is_trained(interrup
     assert seen == []
 
 
+def test_a_link_to_where_nothing_can_be_put_is_refused_before_anything_is_trained(interrupted, tmp_path):
+    copy = shutil.copytree(interrupted, tmp_path / "copy", symlinks=True)
+    shutil.rmtree(copy / "results.zarr", ignore_errors=True)
+    (copy / "results.zarr").symlink_to(tmp_path / "no such place" / "results")
+    with pytest.raises(InputError, match=r"results\.zarr': is a link to .*, where nothing can be put"):
+        RunFolder(copy).check_usable()
+
+
 def test_what_a_dead_process_left_half_written_is_removed_on_resuming(interrupted, tmp_path):
     run = shutil.copytree(interrupted, tmp_path / "run")
     left = [

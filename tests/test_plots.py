@@ -1,3 +1,5 @@
+import os
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -290,6 +292,7 @@ def test_names_from_outside_are_drawn_as_they_are():
         title="a $\\frac$ \x07" + "n" * 200
     )
     words = synthetic.results({"kind": ["$a^$", "$_$"]}, dead=np.zeros((2, 1)))
+    ticks = synthetic.results({"kind": ["a\x1b[0m", "b"]}, dead=np.zeros((2, 1)))
     for draw in FIGURES.values():
         figure = draw(results)
         figure.draw_without_rendering()  # a formula that is none raises here
@@ -299,6 +302,7 @@ def test_names_from_outside_are_drawn_as_they_are():
         )
         figure = draw(words)
         assert labels_of(figure.axes[0].xaxis)[:2] == ["$a^$", "$_$"]
+        assert labels_of(draw(ticks).axes[0].xaxis)[:2] == ["a\\x1b[0m", "b"]
 
 
 def test_the_title_names_what_was_varied_alone():
@@ -343,6 +347,12 @@ def test_saving_writes_both_formats_and_only_replaces_its_own(study, tmp_path):
     with pytest.raises(InputError, match="was not drawn by jaxlab"):
         plots.save(figure, stem)
     assert svg.read_text() == "<svg>a drawing by hand</svg>"
+    for there in (lambda: svg.symlink_to(tmp_path / "elsewhere"), lambda: os.mkfifo(svg)):
+        svg.unlink()
+        there()
+        with pytest.raises(InputError, match="was not drawn by jaxlab"):
+            plots.save(figure, stem)
+    assert not (tmp_path / "elsewhere").exists()
     assert png.stat().st_mtime_ns == before
 
 

@@ -84,7 +84,7 @@ def test_the_summary_says_which_seeds_were_not_finite():
         "5.0 points of accuracy (training 90.0 %, validation 85.0 %; 2 of 3 seeds, the others not finite)"
     )
     table = analysis.overfitting_table(synthetic.results(settings, validation=[0.8, 0.9, np.nan]))
-    assert "not finite" in table.splitlines()[2]
+    assert table.splitlines()[2].count("not finite") == 2  # validation and gap
 
 
 def test_the_summary_says_for_which_trials_dead_units_are_defined():
@@ -118,10 +118,19 @@ def test_answers_name_their_settings_or_stand_in_a_table():
     )
     title, heading, _, *rows = analysis.limits_table(results).splitlines()
     assert title == "limits of learning rate"
-    assert heading.split() == ["decay", "L2", "largest", "stable", "unstable", "at"]
-    assert [row.split() for row in rows[:3]] == [
+    assert heading.split() == ["decay", "L2", "largest", "stable", "unstable", "at", "sensitivity"]
+    assert [row.split()[:4] for row in rows[:3]] == [
         ["0.5", "0", "1", "-"], ["0.5", "1", "0.1", "1"], ["0.9", "0", "1", "-"]
     ]  # fmt: skip
+
+
+def test_a_name_that_no_trained_trial_uses_is_said_and_not_printed():
+    settings = {"decay": [np.nan, 0.9], "optimizer": ["sgd", "rmsprop"], "nesterov": ["", "yes"]}
+    results = synthetic.results(settings, reached=[2, -1], bad=[1, -1])
+    answers = dict(analysis.summary(results))
+    assert answers["best setting"].startswith("optimizer sgd: ")
+    assert answers["diverged"].startswith("1 of 2 trials; first bad step")
+    assert analysis.limits_table(results) == ""
 
 
 def test_settings_that_agree_to_three_digits_are_told_apart():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -157,6 +159,8 @@ def _followed(
         raise InputError("over", over, f"name a number that the trials have: {', '.join(names)}")
     by = default_by(results, over) if by is None else ([by] if isinstance(by, str) else list(by))
     used = figures.isel(trial=np.flatnonzero(figures[over].notnull()))  # NaN: a trial that does not use it
+    if not used.sizes["trial"]:
+        raise InputError("over", over, f"no trained trial uses {label(over)}")
     return lines(by_setting(used, [over, *by]), over, by)
 
 
@@ -191,26 +195,26 @@ def fixed(answer: xr.Dataset) -> list[str]:
 
 
 def limits_table(results: xr.Dataset) -> str:
-    """The answers that `summary` has no room to name, as a plain text table; empty where it names them all.
+    """The answers that are too many for `summary` to name, as a plain text table; empty where it names them all.
 
     One line for each combination of what is held fixed while the learning rate (or the first number that varies)
-    moves: the largest stable value and the smallest unstable one, and where 10 % and 40 % of the units are dead.
+    moves: the largest stable value and the smallest unstable one, the sensitivity, and where 10 % and 40 % of the units
+    are dead.
     """
     over = default_over(results)
     if over is None or not default_by(results, over):
         return ""
     columns: dict[str, list[str]] = {}
-    try:
-        limits = largest_stable(results, over)
-        columns |= _texts(limits, "largest_stable", "largest stable")
-        columns |= _texts(limits, "smallest_unstable", "unstable at")
-        for share in SHARES:
-            crossings = threshold_crossing(results, share, over)
-            columns |= _texts(crossings, "crossing", f"{percent(share)} dead from")
-    except InputError:  # not recorded
-        if not columns:
-            return ""
-    count = limits.sizes["setting"]
+    limits = None
+    for columns_of in (
+        _stable_columns,
+        _sensitivity_columns,
+        *(partial(_dead_columns, each) for each in SHARES),
+    ):
+        with contextlib.suppress(InputError):  # not recorded
+            limits, more = columns_of(results, over)
+            columns |= more
+    count = 0 if limits is None else limits.sizes["setting"]
     if count <= MOST_NAMED:
         return ""
     columns = {label(name): numbers(values_of(limits[name])) for name in fixed(limits)} | columns
@@ -220,5 +224,22 @@ def limits_table(results: xr.Dataset) -> str:
     return "\n".join([title, *aligned(list(columns), rows[:_MOST_ROWS]), *more])
 
 
-def _texts(answer: xr.Dataset, name: str, heading: str) -> dict[str, list[str]]:
-    return {heading: [number(value) for value in answer[name].values.tolist()]}
+def _stable_columns(results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
+    limits = largest_stable(results, over)
+    headings = {"largest_stable": "largest stable", "smallest_unstable": "unstable at"}
+    return limits, {heading: _texts(limits, name) for name, heading in headings.items()}
+
+
+def _sensitivity_columns(results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
+    found = sensitivity(results, over)
+    return found, {"sensitivity": _texts(found, "sensitivity")}
+
+
+def _dead_columns(share: float, results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
+    found = threshold_crossing(results, share, over)
+    headings = {"crossing": "dead from", "worst_layer_crossing": "in some layer from"}
+    return found, {f"{percent(share)} {heading}": _texts(found, name) for name, heading in headings.items()}
+
+
+def _texts(answer: xr.Dataset, name: str) -> list[str]:
+    return [number(value) for value in answer[name].values.tolist()]

@@ -134,7 +134,8 @@ def _diverged(results: xr.Dataset) -> str:
     if not bad.sizes["trial"]:
         return of
     over = default_over(results)
-    lowest = f", the smallest {label(over)} {number(bad[over].min().item())}" if over else ""
+    values = bad[over].dropna("trial").values if over else np.array([])
+    lowest = f", the smallest {label(over)} {number(values.min().item())}" if values.size else ""
     return f"{of}{lowest}; first bad step {int(bad.first_bad_step.min())} at the earliest"
 
 
@@ -218,15 +219,14 @@ def _dead(results: xr.Dataset) -> str:
     means = by_setting(figures[["start", "end", "worst_end"]], names)
     if not bool(means.end.notnull().any()):
         return "not recorded" if bool(figures.can_die.any()) else "not defined: no activation has a flat zero"
+    counted_in, every = int(figures.can_die.sum()), figures.sizes["trial"]
+    of = [f"of the {counted_in} of {every} trials whose activation has a flat zero"] * (counted_in < every)
     if float(results.dead_fraction.max()) == 0:
-        return "none (always so where the activation has no flat zero)"
+        return " ".join(["none", *of])
     worst = means.isel(setting=int(means.end.argmax("setting")))
     at = setting({name: worst[name].item() for name in names})
     end, layer = percent(float(worst.end)), percent(float(worst.worst_end))
-    details = [*([at] if at else []), *([f"{layer} in the worst layer"] if layer != end else [])]
-    counted_in, every = int(figures.can_die.sum()), figures.sizes["trial"]
-    if counted_in < every:
-        details.append(f"of the {counted_in} of {every} trials whose activation has a flat zero")
+    details = [*([at] if at else []), *([f"{layer} in the worst layer"] if layer != end else []), *of]
     return (
         f"{percent(float(means.start.mean()))} before training, {'up to ' if at else ''}{end} at the end"
         + (f" ({'; '.join(details)})" if details else "")

@@ -6,18 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxlab.errors import visible
+
 _LABELS = {"l1": "L1", "l2": "L2", "mae": "MAE", "rmse": "RMSE", "init_scale": "initialisation scale"}
 
 
 def label(name: str) -> str:
     """A name in words: ``learning_rate`` is "learning rate", ``l2`` is "L2"."""
-    return _LABELS.get(name, name.replace("_", " "))
+    return _LABELS.get(name, visible(name.replace("_", " ")))
 
 
 def number(value: Any, digits: int = 3) -> str:
     """Three digits or more, and all before the point below a million; "-" for NaN; words as they are."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
+        return visible(value)
     if math.isnan(value):
         return "-"
     if abs(value) < 1e6 and (float(value).is_integer() or abs(value) >= 10**digits):
@@ -60,8 +62,9 @@ def difference(value: float, metric: str, units: str) -> str:
 
 
 def setting(values: Mapping[str, Any], digits: int = 3) -> str:
-    """A setting in words, the learning rate first: "learning rate 0.01, L2 0.0001"."""
-    names = sorted(values, key=lambda name: name != "learning_rate")
+    """A setting in words, the learning rate first: "learning rate 0.01, L2 0.0001", without unused names."""
+    used = [name for name, value in values.items() if value == value and value != ""]
+    names = sorted(used, key=lambda name: name != "learning_rate")
     return ", ".join(f"{label(name)} {number(values[name], digits)}" for name in names)
 
 

@@ -66,7 +66,8 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     console.print(table)
     limits = limits_table(results)
     if limits:
-        console.print(f"{limits}\n", markup=False, highlight=False)
+        for line in (*limits.splitlines(), ""):
+            console.print(line, highlight=False, soft_wrap=True)
     if attributes.get("train_seconds"):
         console.print(times(attributes))
     if attributes.get("changes"):

@@ -8,13 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-
-def visible(text: object) -> str:
-    """The text on one line, with each character that does not print as Python writes it: ESC is ``\\x1b``.
-
-    Among these are line breaks, marks that change the direction of writing, and bytes of a file name that are no text.
-    """
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
+from jaxlab.errors import visible
 
 
 def say(text: object) -> None:

@@ -71,7 +71,8 @@ def load(name: Any, **options: Any) -> Dataset:
         if option not in options:
             raise InputError(option, None, f"{name} needs it; give {option}")
     given = {option: options[option] for option in own if option in options}
-    if "scale" in own and ("input_range" in options or "standardize" in options):
+    scaled = options.get("input_range") is not None or options.get("standardize") not in (None, False)
+    if "scale" in own and scaled:
         given.setdefault("scale", 1.0)  # another scale follows from these: none is guessed
     dataset = DATASETS[name](**given)
     return modify(dataset, **{option: options[option] for option in common if option in options})

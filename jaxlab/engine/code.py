@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copyreg
 import functools
 import hashlib
 import inspect
@@ -19,7 +20,13 @@ from jaxlab.errors import name_of
 
 _ROOTS = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _METADATA = {"__annotations__", "__dict__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
-_METADATA |= {"__static_attributes__", "__weakref__", "__annotate__", "__annotations_cache__"}
+_METADATA |= {
+    "__static_attributes__",
+    "__weakref__",
+    "__annotate__",
+    "__annotations_cache__",
+    "__slotnames__",
+}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _BINDING = (ast.Store, ast.Del)
 #: Fields that hold the name of something else: of a function's argument, a module, an attribute; or a text.
@@ -78,7 +85,9 @@ class _Code:
             return ["partial", *map(self.value, (value.func, value.args, value.keywords))]
         if isinstance(value, types.MethodType):
             return ["method", self.value(value.__func__), self.value(value.__self__)]
-        function = inspect.unwrap(value) if hasattr(value, "__wrapped__") else value
+        function = value  # a Python function that wraps another is part of what is called
+        while not isinstance(function, types.FunctionType) and hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
         if isinstance(function, types.FunctionType):
             return self.function(function)
         if inspect.isclass(function):
@@ -94,7 +103,7 @@ class _Code:
             return ["property", *map(self.value, (value.fget, value.fset, value.fdel))]
         if isinstance(value, (staticmethod, classmethod)):
             return [type(value).__name__, self.value(value.__func__)]
-        return ["object", self.value(type(value)), self.value(dict(getattr(value, "__dict__", {})))]
+        return ["object", self.value(type(value)), self.value(_state(value))]
 
     def klass(self, value: type) -> Any:
         bases = [self.value(base) for base in value.__bases__]
@@ -112,7 +121,10 @@ class _Code:
             code = function.__code__
             names = [self.value(function.__globals__.get(name)) for name in code.co_names]
             return [_bytecode(code), list(code.co_names), names, bound, [self.value(each) for each in cells]]
-        return [_Text(self, function.__globals__ | free, tree).text(tree), bound]
+        text = _Text(self, function.__globals__ | free, tree)
+        # A name that a function inside binds may be read from the module outside it.
+        hidden = sorted(text.local.keys() & _names_of(function.__code__) & function.__globals__.keys())
+        return [text.text(tree), bound, [self.value(function.__globals__[name]) for name in hidden]]
 
 
 class _Text:
@@ -179,7 +191,7 @@ def _bound(tree: ast.AST) -> Iterator[str]:
 def _tree(function: types.FunctionType) -> ast.AST | None:
     """The function's definition; None where its source is not to be had, or holds several lambdas."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
     except (OSError, TypeError, SyntaxError):
         return None
     kind = ast.Lambda if function.__code__.co_name == "<lambda>" else _SCOPES
@@ -187,6 +199,18 @@ def _tree(function: types.FunctionType) -> ast.AST | None:
     if kind is ast.Lambda:
         return found[0] if len(found) == 1 else None
     return found[0] if found and found[0].name == function.__code__.co_name else None
+
+
+def _state(value: Any) -> Any:
+    """What a copy of an object is made from: attributes, slots, and what its class keeps elsewhere."""
+    reduce = copyreg.dispatch_table.get(type(value))
+    try:
+        made = reduce(value) if reduce else value.__reduce_ex__(4)
+    except TypeError:  # it cannot be copied
+        return dict(getattr(value, "__dict__", {}))
+    if isinstance(made, str):
+        return made
+    return [list(each) if isinstance(each, Iterator) else each for each in made[1:]]
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -200,6 +224,12 @@ def _bytecode(code: types.CodeType) -> list:
         _bytecode(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts
     ]
     return [code.co_code.hex(), constants]
+
+
+def _names_of(code: types.CodeType) -> set[str]:
+    """Global and attribute names that a function's code and the functions in it use."""
+    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    return set(code.co_names).union(*map(_names_of, inner))
 
 
 def _content(cell: types.CellType) -> Any:

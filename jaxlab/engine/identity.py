@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
-from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import jax
@@ -178,7 +177,9 @@ def _of_a_user(value: Any) -> bool:
     """Whether a Python function, called back perhaps, that no installed package defines."""
     if isinstance(value, partial):
         return _of_a_user(value.func)
-    return isinstance(value, (FunctionType, MethodType)) and not installed(value.__module__)
+    return (
+        callable(value) and not isinstance(value, type) and not installed(getattr(value, "__module__", None))
+    )
 
 
 def _type(aval: Any) -> tuple[str, Any]:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxlab.analysis import by_setting, dead_units, lines, threshold_crossing
+from jaxlab.analysis.limits import SHARES
 from jaxlab.analysis.words import counted, joined, number, percent
 from jaxlab.plots.frame import (
     FAINT,
@@ -26,8 +27,6 @@ from jaxlab.plots.frame import (
     x_axis,
 )
 from jaxlab.plots.view import View, ordered_colours, view_of
-
-_SHARES = (0.1, 0.4)
 
 
 def dead_units_figure(results: xr.Dataset) -> Figure:
@@ -73,7 +72,7 @@ def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
     if view.ticks or not view.joined:
         return up_to
     reached = {}
-    for share in _SHARES:
+    for share in SHARES:
         crossing = threshold_crossing(results, share, view.over, view.by).crossing.values
         if not np.isnan(crossing).all():
             reached[share] = _range(crossing, view)
@@ -113,7 +112,7 @@ def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
 def _share_axis(ax: Axes) -> None:
     ax.set_ylim(-0.03, 1.03)
     percent_axis(ax.yaxis)
-    for share in _SHARES:
+    for share in SHARES:
         ax.axhline(share, color=WARNING, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         ax.annotate(
             percent(share),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from jaxlab import __version__
 from jaxlab.errors import InputError
+from jaxlab.store.files import open_regular, write_whole
 
 _MARK = "drawn by jaxlab"
 
@@ -24,12 +26,26 @@ def save(figure: Figure, stem: str | os.PathLike) -> tuple[Path, Path]:
     paths = tuple(Path(f"{os.fspath(stem)}.{kind}") for kind in ("png", "svg"))
     try:
         for path in paths:
-            if path.exists() and _MARK.encode() not in path.read_bytes()[:4096]:
+            if os.path.lexists(path) and not _is_ours(path):
                 raise InputError("out", str(path), "exists and was not drawn by jaxlab; name another folder")
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         words = f"{_MARK} {__version__}"
-        figure.savefig(paths[0], dpi=200, metadata={"Software": words})
-        figure.savefig(paths[1], metadata={"Creator": words, "Date": None})
+        options = (
+            {"dpi": 200, "metadata": {"Software": words}},
+            {"metadata": {"Creator": words, "Date": None}},
+        )
+        for path, chosen in zip(paths, options, strict=True):
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=path.suffix[1:], **chosen)
+            write_whole(path, drawn.getvalue())
     except OSError as error:
         raise InputError("out", str(paths[0].parent), f"cannot be written ({error.strerror})") from error
     return paths
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with open_regular(path) as file:
+            return _MARK.encode() in file.read(4096)
+    except (FileNotFoundError, ValueError):  # a link to nothing, or no regular file
+        return False

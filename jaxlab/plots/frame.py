@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxlab.analysis import by_setting, largest_stable, lines, matching, stopped_early, values_of
 from jaxlab.analysis.words import counted, joined, numbers, setting, settings
+from jaxlab.errors import visible
 from jaxlab.plots.view import View, between, curve_colours, line_colours, log_ticks, set_x
 
 INK, FAINT, WARNING = "#222222", "#888888", "#b2182b"
@@ -46,19 +47,16 @@ def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) 
 
 
 def literal(figure: Figure) -> Figure:
-    """The figure with all its text drawn as it is: dollar signs in a name are no formula, control characters a mark."""
+    """The figure with all its text drawn as it is: dollar signs in a name are no formula."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_usetex(False)
-        plain = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text.get_text())
-        if plain != text.get_text():
-            text.set_text(plain)
     return figure
 
 
 def describe(results: xr.Dataset) -> str:
     """The study and its size in words."""
-    name = str(results.attrs.get("title", "study"))
+    name = visible(results.attrs.get("title", "study"))
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
     trials = counted(results.sizes["trial"], "trial")
     if "seed" not in results.coords:

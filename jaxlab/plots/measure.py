@@ -10,7 +10,7 @@ from pathlib import Path
 import xarray as xr
 from matplotlib.figure import Figure
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, visible
 from jaxlab.plots.files import save
 from jaxlab.plots.frame import describe
 from jaxlab.store import read_results
@@ -43,8 +43,8 @@ def measure(
         print(describe(results), end="\n\n")
         print(table(results), end="\n\n")
         for path in save(draw(results), Path(given.out or given.run) / name):
-            print(f"wrote {path}")
+            print(f"wrote {visible(path)}")
     except InputError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {visible(error)}", file=sys.stderr)
         return 2
     return 0

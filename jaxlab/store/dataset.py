@@ -69,6 +69,7 @@ def assemble(
             _fill(arrays, name, piece, values, label, group.coordinates, labels)
     arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
     _add_chance(arrays, groups)
+    _add_units(arrays, groups)
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
     own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(
@@ -86,7 +87,7 @@ def _check_memory(pieces: Sequence[tuple[int, Piece]], trials: int, epochs: int)
             own = math.prod(values.shape[1 if piece.final else 2 :]) * values.dtype.itemsize
             sizes[name] = max(sizes.get(name, 0), trials * own * (1 if piece.final else epochs + 1))
     try:
-        check_fits(sum(sizes.values()))
+        check_fits(sum(sizes.values()) + 8 * (epochs + 1))
     except ValueError as error:
         raise InputError(
             "epochs", epochs, f"is too many for the results of {trials} trials: {error}"
@@ -142,6 +143,14 @@ def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> 
         levels = {group.variables[name].chance for group in groups if name in group.variables}
         if len(levels) == 1 and None not in levels:
             array.attrs["chance"] = levels.pop()
+
+
+def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> None:
+    """No units, and a word about it, where the groups disagree: a loss in K in one of them, in K² in another."""
+    for name, array in arrays.items():
+        units = {group.variables[name].units for group in groups if name in group.variables}
+        if len(units) > 1:
+            array.attrs |= {"units": "1", "comment": "the units differ between groups"}
 
 
 def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labels) -> None:

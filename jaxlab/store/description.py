@@ -216,6 +216,11 @@ def _contradictions(found: Description) -> Iterator[str]:
         epochs = (_shown(found["epochs"]), _shown(found["specification"]["epochs"]))
         yield "epochs is {}, and {} in the specification".format(*epochs)
     yield from _wrong_labels(found["groups"])
+    for index, group in enumerate(found["groups"]):
+        for name, value in group["configuration"].items():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict) and not isinstance(each.get("function"), str):
+                    yield f"groups[{index}].configuration[{name!r}] is {_shown(each)}, not a value or a function"
     for group in found["groups"]:
         for name, column in found["coordinates"].items():
             if name != "trial_id" and name not in group["configuration"]:

@@ -149,6 +149,8 @@ def read_tree(path: Path, most: int) -> dict[str, bytes]:
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
+            if file.is_symlink():
+                raise ValueError("it holds a link")
             most -= file.lstat().st_size
             if most < 0:
                 raise ValueError("it holds more than it did")

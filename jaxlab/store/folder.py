@@ -214,6 +214,12 @@ class RunFolder:
         if not self.results_path.is_symlink():
             return self.results_path
         target = Path(os.path.realpath(self.results_path))
+        place = target.parent
+        if not place.is_dir() or not os.access(place, os.W_OK) or os.path.ismount(target):
+            remedy = (
+                f"is a link to {target}, where nothing can be put: link to a new name in a folder for writing"
+            )
+            raise InputError("out", str(self.results_path), remedy)
         if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
             return target
         try:

@@ -47,7 +47,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)  # of one that died, or a link
-            holder.write_text(f"pid {os.getpid()} on host {socket.gethostname()}", encoding="utf-8")
+            with holder.open("x", encoding="utf-8") as file:
+                file.write(f"pid {os.getpid()} on host {socket.gethostname()}")
         yield
     finally:
         with contextlib.suppress(OSError):  # while it is still ours

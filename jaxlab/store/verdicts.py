@@ -75,33 +75,37 @@ def _judge(
     figure_E: jax.Array,
     held_E: jax.Array,
     better: str,
+    better_figure: str,
     chance: float | None,
 ) -> dict[str, jax.Array]:
     """The verdicts on one trial, from its first bad step, its last epoch and its curves.
 
-    Those are of the training loss, the training metric and the validation metric.
+    Those are of the training loss, the training metric (or the loss, where there is none) and the validation metric.
     """
     stability = unstable(bad, train_E, train_E[0], last)
     return {
         "above_initial": stability.above_initial,
         "not_converged": stability.not_converged,
         "unstable": stability.unstable,
-        "did_not_learn": ~stability.unstable & did_not_learn(train_E, figure_E, chance, better, last),
+        "did_not_learn": ~stability.unstable & did_not_learn(train_E, figure_E, chance, better_figure, last),
         "oscillation": oscillation(train_E),
         "best_epoch": best_epoch(held_E, better),
     }
 
 
 @cache  # compiled once, since the results are built now and then while training continues
-def _judge_of_all(better: str, chance: float | None) -> Callable[..., dict[str, jax.Array]]:
-    return jax.jit(jax.vmap(partial(_judge, better=better, chance=chance)))
+def _judge_of_all(
+    better: str, better_figure: str, chance: float | None
+) -> Callable[..., dict[str, jax.Array]]:
+    return jax.jit(jax.vmap(partial(_judge, better=better, better_figure=better_figure, chance=chance)))
 
 
 def _stability(results: xr.Dataset) -> xr.Dataset:
     metric = validation_metric(results)
     held = results[f"validation_{metric}"]
     figure = results.get(f"train_{metric}", results.train_loss)
-    judge = _judge_of_all(held.attrs.get("better", "lower"), figure.attrs.get("chance"))
+    better = held.attrs.get("better", "lower")
+    judge = _judge_of_all(better, figure.attrs.get("better", "lower"), figure.attrs.get("chance"))
     curves = (each.values for each in (results.train_loss, figure, held))
     found = judge(results.first_bad_step.values, results.epochs_run.values, *curves)
     labels = {
@@ -132,13 +136,14 @@ def _gaps_of_all(better: tuple[tuple[str, str], ...]) -> Callable[..., dict[str,
     def gaps(curves: dict, last: jax.Array) -> dict[str, jax.Array]:
         ends = {name: [final(curve, last) for curve in curves[name]] for name, _ in better}
         found = {name: _finite(gap(*ends[name], sense)) for name, sense in better}
-        return found | {"rise": rise(curves["loss"][1], last)}
+        return found | ({"rise": rise(curves["loss"][1], last)} if "loss" in curves else {})
 
     return jax.jit(jax.vmap(gaps))
 
 
 def _overfitting(results: xr.Dataset) -> xr.Dataset:
-    names = dict.fromkeys((validation_metric(results), "loss"))
+    both = (validation_metric(results), "loss")
+    names = [name for name in dict.fromkeys(both) if {f"train_{name}", f"validation_{name}"} <= set(results)]
     curves = {name: (results[f"train_{name}"], results[f"validation_{name}"]) for name in names}
     better = tuple((name, held.attrs.get("better", "lower")) for name, (_, held) in curves.items())
     arrays = jax.tree.map(lambda curve: curve.values, curves)
@@ -155,6 +160,7 @@ def _overfitting(results: xr.Dataset) -> xr.Dataset:
         )
         for name in names
     }
-    words = "validation loss at the last epoch reached over its minimum"
-    added["rise"] = ("trial", np.asarray(found["rise"]), {"long_name": words, "units": "1"})
+    if "rise" in found:
+        words = "validation loss at the last epoch reached over its minimum"
+        added["rise"] = ("trial", np.asarray(found["rise"]), {"long_name": words, "units": "1"})
     return results.assign(added)

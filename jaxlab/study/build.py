@@ -188,6 +188,8 @@ def _metric(given: Callable, data: Dataset) -> Metric:
 
 
 def _per_example(field: str, given: Callable) -> Callable:
+    if any(given is each for each in (*LOSSES.values(), *(metric.example for metric in METRICS.values()))):
+        return given
     return guarded(f"configuration.{field}", given, ("outputs", "targets"), "one value per example [B]")
 
 

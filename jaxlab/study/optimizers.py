@@ -95,8 +95,6 @@ def check_optimizer(configuration: Configuration) -> None:
     c = configuration
     if callable(c.optimizer):
         return
-    if c.centered and c.optimizer != "rmsprop":
-        raise InputError("configuration.centered", c.centered, "only rmsprop has a centred form")
     if c.l1_type == "proximal":
         if c.optimizer not in ("rmsprop", "sgd"):
             raise InputError(

@@ -69,7 +69,8 @@ def guarded(
             raise
         except Exception as error:  # whatever the user's code raises
             raise failed(field, given, error, has) from error
-        if not all(isinstance(leaf, _ARRAYS) for leaf in jax.tree.leaves(result) or [None]):
+        leaves = [None] if result is None else jax.tree.leaves(result)
+        if not all(isinstance(leaf, _ARRAYS) for leaf in leaves):
             raise InputError(field, given, f"returns {_kind(result)}: return {returns}")
         return result
 

@@ -25,8 +25,6 @@ _ARGUMENTS = {
     "model": ("configuration", "hyperparameters", "rngs"),
     "optimizer": ("configuration", "hyperparameters"),
 }
-
-
 _KINDS = {"model": nnx.Module, "optimizer": optax.GradientTransformation}
 _WORDS = {"model": "a flax.nnx.Module", "optimizer": "an optax.GradientTransformation"}
 
@@ -207,4 +205,12 @@ def _stepped(
     for what, one, other in (("updates", parameters, updates), ("state", before, after)):
         if jax.tree.structure(one) != jax.tree.structure(other):
             raise InputError(field, given, f"gives {what} of another structure after a step than before it")
+        if _types(one) != _types(other):
+            raise InputError(
+                field, given, f"gives {what} of other shapes or dtypes after a step than before it"
+            )
     return after
+
+
+def _types(tree: Any) -> list[tuple]:
+    return [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]

@@ -210,6 +210,7 @@ def _check_used(where: str, given: Mapping[str, Any], declared: Collection[str],
 
 
 _REMEDIES = {
+    "centered": ": only rmsprop has a centred form",
     "momentum": ": set configuration.momentum_type to classical or nesterov",
     "dropout_rate": ": set configuration.dropout to true",
     "warmup_fraction": ": set configuration.schedule to warmup_cosine",

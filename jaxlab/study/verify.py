@@ -129,7 +129,8 @@ def _not_ours(table: Mapping[str, Any]) -> str:
     """Why a study file that only a run folder tells of is not followed."""
     if uses_functions(table):
         return "uses functions of your own"
-    return "has its data from an address" if "url" in table.get("data", {}) else ""
+    data = table.get("data")
+    return "has its data from an address" if isinstance(data, dict) and "url" in data else ""
 
 
 def _chosen(count: int, trials: int, seed: int | None) -> list[int]:
