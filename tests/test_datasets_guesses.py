@@ -53,7 +53,7 @@ ONE_HOT = np.eye(3, dtype=np.float32)[np.arange(N) % 3]
         ),
         (
             {"y": np.arange(N) % 30},
-            "labels of 30 classes, few examples of each",
+            "labels of 30 classes, and may be counts",
             {"classes = 30": 30, "targets = 'numbers'": None},
         ),
         (
@@ -142,5 +142,8 @@ def test_a_scale_that_other_options_give_is_not_guessed(tmp_path):
     for options in ({"standardize": True}, {"input_range": [0, 1]}):
         data = datasets.load("npz", path=str(tmp_path / "data.npz"), **options)
         assert float(data.prepare(data.train.inputs).max()) < 2
-    with pytest.warns(UserWarning, match="which the network sees as they are"):
-        datasets.load("npz", path=str(tmp_path / "data.npz"))
+    np.savez(tmp_path / "bytes.npz", x_train=x.astype(np.uint8), y_train=y)
+    for options in ({"standardize": False}, {"input_range": None}):
+        with pytest.warns(UserWarning, match="which the network sees as they are"):
+            datasets.load("npz", path=str(tmp_path / "data.npz"), **options)
+        assert datasets.load("npz", path=str(tmp_path / "bytes.npz"), **options).scale == 1 / 255

@@ -158,14 +158,18 @@ def test_without_a_readable_name_the_refusal_names_nobody(tmp_path, content):
 
 @pytest.mark.parametrize("left", ["a folder", "a dead one's name"])
 def test_a_name_that_cannot_be_written_does_not_stop_the_writer(tmp_path, monkeypatch, left):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    opened = Path.open
+
+    def full(path, mode="r", *more, **options):
+        if mode == "x":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, *more, **options)
 
     if left == "a folder":
         (tmp_path / "lock.holder").mkdir()
     else:
         (tmp_path / "lock.holder").write_text("pid 1 on host elsewhere")
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "open", full)
     with only_writer(tmp_path):
         assert refusal(tmp_path) == UNNAMED
 

@@ -131,6 +131,12 @@ def test_what_has_no_effect_in_a_configuration_is_not_swept_there(tmp_path):
     assert read_results(tmp_path / "run").decay.equals(results.decay)
 
 
+def test_only_rmsprop_is_centred_and_the_others_train_once():
+    swept = its(grid(optimizer=["sgd", "rmsprop"], centered=[False, True]), model="mlp", features=[3])
+    assert [len(group.trials) for group in swept.groups] == [1, 1, 1]
+    assert ["centered" in group.configuration for group in swept.groups] == [False, True, True]
+
+
 def test_fields_of_one_model_are_not_swept_in_another():
     mixed = its(grid(model=["cnn", "mlp"], features=[[2]], pooling=["max", "average"]))
     assert len(mixed.trial_ids) == 3
@@ -261,11 +267,25 @@ class Silent(Plain):
 def test_a_function_that_cannot_be_used_is_one_line(field, given, message, tmp_path):
     with pytest.raises(InputError) as error:
         its(**{field: given}).run(tmp_path / "run")
-    assert str(error.value).startswith(f"configuration.{field} = ")
+    assert str(error.value).startswith(f"configuration.{field}")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert "0x" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def train_loss(outputs, activations, targets):
+    return jnp.zeros(())
+
+
+def gradient_norm(outputs, activations, targets):
+    return jnp.zeros(())
+
+
+@pytest.mark.parametrize("given", [train_loss, gradient_norm])
+def test_a_diagnostic_replaces_nothing_that_is_recorded(given):
+    with pytest.raises(InputError, match=f"diagnostics = '{given.__name__}': is the name of something else"):
+        its(diagnostics=[given]).run()
 
 
 def late(history):

@@ -83,7 +83,7 @@ def from_arrays(
     splits = {field: convert(field, pair, reading) for field, pair in given.items() if pair is not None}
     known = classes if classes is not None else count_classes(splits, reading)
     for field, split in splits.items():  # before the draw, so that an error names what was given
-        check_split(field, split, known)
+        check_split(field, split, known, reading.first_label)
     fractions = {"validation": validation_fraction, "test": test_fraction}
     fractions = {field: _fraction(f"{field}_fraction", value) for field, value in fractions.items()}
     drawn = _draw(splits, fractions, split_seed)

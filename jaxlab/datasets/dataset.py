@@ -128,13 +128,20 @@ def check_affine(scale: Any, shift: Any) -> None:
             raise InputError(field, value, f"{remedy}, in float32")
 
 
-def check_split(field: str, split: Split, classes: int | None) -> None:
-    """`InputError` unless the split is one of a `Dataset` with so many classes."""
+def check_split(field: str, split: Split, classes: int | None, first_label: int | None = 0) -> None:
+    """`InputError` unless the split is one of a `Dataset` with so many classes.
+
+    Args:
+        field: the split's name.
+        split: its labels count from 0.
+        classes: how many, None for regression.
+        first_label: what the labels counted from as they were given, for the error; None if that was not said.
+    """
     for part, array in zip(Split._fields, split, strict=True):
         _check_array(f"{field}.{part}", array)
     check_examples(field, split)
     _check_inputs(f"{field}.inputs", split.inputs)
-    _check_targets(f"{field}.targets", split.targets, classes)
+    _check_targets(f"{field}.targets", split.targets, classes, first_label)
 
 
 def check_examples(field: str, split: Split) -> None:
@@ -172,7 +179,7 @@ def _check_inputs(field: str, inputs: np.ndarray) -> None:
     _check_finite(field, inputs)
 
 
-def _check_targets(field: str, targets: np.ndarray, classes: int | None) -> None:
+def _check_targets(field: str, targets: np.ndarray, classes: int | None, first_label: int | None) -> None:
     dtype, ndim = (np.float32, 2) if classes is None else (np.int32, 1)
     if targets.dtype != dtype or targets.ndim != ndim or targets.size == 0:
         wanted = "float32 [N, K] for regression" if classes is None else f"int32 [N] for {classes} classes"
@@ -182,10 +189,12 @@ def _check_targets(field: str, targets: np.ndarray, classes: int | None) -> None
         return
     for label in (targets.min(), targets.max()):
         if not 0 <= label < classes:
-            remedy = f"labels of {classes} classes are 0 to {classes - 1}; correct the label or classes"
-            if label == classes:
-                remedy += ", or give from_arrays first_label = 1"
-            raise InputError(field, int(label), remedy)
+            first = first_label or 0
+            last = first + classes - 1
+            remedy = f"labels of {classes} classes are {first} to {last}; correct the label or classes"
+            if label == classes and first_label is None:
+                remedy += ", or give first_label = 1"
+            raise InputError(field, int(label) + first, remedy)
 
 
 def _check_finite(field: str, array: np.ndarray) -> None:

@@ -18,8 +18,11 @@ def describe(data: Any) -> str:
         number = targets.shape[1]
         words.append(f"{number} target{'s' * (number > 1)} in {interval(targets)}{units}")
     else:
-        largest = np.bincount(targets).max() / len(targets)
-        words += [f"{data.classes:,} classes", f"largest {100 * largest:.0f} %"]
+        share = 100 * np.bincount(targets).max() / len(targets)
+        words += [
+            f"{data.classes:,} classes",
+            f"largest {share:.0f} %" if share >= 1 else f"largest {share:.1g} %",
+        ]
     others = [f"{field} {len(getattr(data, field).targets):,}" for field in ("validation", "test")]
     return "; ".join([", ".join(words), *others])
 

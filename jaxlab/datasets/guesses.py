@@ -16,9 +16,10 @@ _CHANNELS = (1, 3, 4)
 # Inputs of this size are likely without a scale; uint8 of at most that size is likely not of the range 0 to 255.
 _LARGE = 100
 _SMALL_BYTE = 31
-# Labels of more classes than this, with fewer examples of each than that, are likely counts.
+# Labels of more classes than this, with fewer examples of each than that, are likely counts; so are very many classes.
 _MANY_CLASSES = 20
 _FEW_EXAMPLES = 20
+_VERY_MANY_CLASSES = 100
 
 
 def count_classes(splits: dict[str, Split], reading: Reading) -> int | None:
@@ -127,9 +128,9 @@ def _labels(targets: list[np.ndarray], classes: int, reading: Reading) -> Iterat
             f"first_label = 1, or classes = {classes}"
         )
         return
-    scarce = classes > _MANY_CLASSES and counts.sum() < _FEW_EXAMPLES * classes
-    if len(missing) or (scarce and reading.targets == "auto"):
-        without = f"{len(missing)} of them without an example" if len(missing) else "few examples of each"
+    few = classes > _MANY_CLASSES and counts.sum() < _FEW_EXAMPLES * classes
+    if len(missing) or ((few or classes > _VERY_MANY_CLASSES) and reading.targets == "auto"):
+        without = f"{len(missing)} of them without an example" if len(missing) else "and may be counts"
         yield (
             f"the targets are whole numbers {first} to {first + classes - 1}, taken as labels of {classes} classes, "
             f"{without}: say classes = {classes}, or targets = 'numbers' for regression"

@@ -29,10 +29,10 @@ from jaxlab.trial import Configuration, Hyperparameters
 def resolve_supervised(
     data: Dataset, space: Space, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> tuple[Group, ...]:
-    """Groups of a supervised study: the built-in names with their defaults, and the user's own beside them.
+    """Groups of a supervised study: the built-in names with their defaults, and custom ones next to them.
 
     A trial consists of what has an effect in its own configuration: of the built-in names those that its built-in parts
-    read, of all names those that a model or an optimizer of the user's own reads when it is traced. What has no effect
+    read, of all names those that a custom model or optimizer reads when it is traced. What has no effect
     in one configuration is not swept there; a name that has none in any is an error.
     """
     own = _functions_of_ones_own(space, configuration)
@@ -58,9 +58,11 @@ def resolve_supervised(
     offered = {name: numbers[name] for name in (*given, *swept)}
     used = _Used(data, numbers, offered)
     found = groups(space, numbers, statics, used)
-    _check_used("configuration", configuration, statics, used)
-    _check_used("hyperparameters", hyperparameters, numbers, used)
-    _check_used("space", {name: _first(space, name) for name in space.names}, statics | numbers, used)
+    tried = {name: _first(space, name) for name in space.names}
+    remedies = {} if own else _REMEDIES  # a custom part reads what it reads, whatever the other names say
+    _check_used("configuration", configuration, statics, used, remedies)
+    _check_used("hyperparameters", hyperparameters, numbers, used, remedies)
+    _check_used("space", tried, statics | numbers, used, remedies)
     return found
 
 
@@ -195,7 +197,13 @@ def _check_known(field: str, name: str, value: Any, known: Collection[str], own:
         raise unknown(field.rsplit(".", 1)[0], name, known)
 
 
-def _check_used(where: str, given: Mapping[str, Any], declared: Collection[str], used: _Used) -> None:
+def _check_used(
+    where: str,
+    given: Mapping[str, Any],
+    declared: Collection[str],
+    used: _Used,
+    remedies: Mapping[str, str],
+) -> None:
     """Raise where a name has no effect in any configuration of the study."""
     anywhere = used.anywhere
     for name, value in given.items():
@@ -204,7 +212,7 @@ def _check_used(where: str, given: Mapping[str, Any], declared: Collection[str],
         if name not in CONFIGURATION and name not in known_hyperparameters() and _like(name, declared):
             raise unknown(where, name, set(declared) - {name})
         remedy = (
-            f"has no effect under this configuration{_REMEDIES.get(name, ': nothing reads it, remove it')}"
+            f"has no effect under this configuration{remedies.get(name, ': nothing reads it, remove it')}"
         )
         raise InputError(f"{where}.{name}", value, remedy)
 

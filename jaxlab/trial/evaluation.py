@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, units, zero_fraction
-from jaxlab.errors import InputError
 from jaxlab.losses import mae, mse
 from jaxlab.trial.chance import chance_levels
 from jaxlab.trial.network import Network
@@ -87,11 +86,7 @@ def measure_model(evaluation: Evaluation, state: State, shared: Any):
     if network.layers:
         record |= _unit_record(task, counts, state.dead, now)
     if task.diagnostics:
-        probed = _probe(evaluation, state, shared["train"])
-        if taken := sorted(record.keys() & probed.keys()):
-            remedy = "is the name of something else recorded: rename it"
-            raise InputError("configuration.diagnostics", taken[0], remedy)
-        record |= probed
+        record |= _probe(evaluation, state, shared["train"])
     return record, now
 
 

@@ -13,6 +13,7 @@ import optax
 
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
+from jaxlab.errors import InputError
 from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
@@ -202,6 +203,10 @@ def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
     if task.step_losses:
         variables["step_loss"] = Variable("training loss of each step, penalty apart", "1", ("step",))
     variables |= evaluation_variables(task, data)
+    for name in task.diagnostics:
+        if name in variables and name != "effective_rank":
+            remedy = "is the name of something else recorded: rename it"
+            raise InputError("configuration.diagnostics", name, remedy)
     for name in [name for name in variables if name.startswith("test_")]:
         label = variables[name]
         words = f"{label.long_name}, with the weights of the best epoch"
