@@ -24,7 +24,7 @@ class Nested(nnx.Module):
         self.blocks = nnx.List(
             [nnx.Sequential(nnx.Conv(4, 4, (3, 3), feature_group_count=4, rngs=rngs), nnx.relu)]
         )
-        self.last = nnx.Conv(4, 2, (1, 1), rngs=rngs, conv_general_dilated=own or lax.conv_general_dilated)
+        self.last = nnx.Conv(4, 10, (1, 1), rngs=rngs, conv_general_dilated=own or lax.conv_general_dilated)
 
     def __call__(self, x):
         x = self.first(x)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxlab.errors import InputError
@@ -172,6 +172,7 @@ def path_for_scaled_gradients(scale, decay, centered):
 @settings(deadline=None, max_examples=25)
 @given(st.floats(1e-6, 1e6), st.booleans(), st.floats(0.0, 0.99))
 def test_without_eps_the_scale_of_the_gradient_does_not_matter(scale, centered, decay):
+    assume(not centered or decay > 1e-3)  # the variance of almost one gradient is rounding
     with jax.enable_x64(True):
         one, other = (path_for_scaled_gradients(jnp.float64(x), decay, centered) for x in (1.0, scale))
         chex.assert_trees_all_close(one, other, rtol=1e-8)

@@ -105,7 +105,7 @@ def test_training_and_validation_losses_that_are_not_finite_are_divergence(split
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     arrays = {name: (x * (1e30 if name == split else 1), x[:, 0]) for name in ("train", "validation", "test")}
     static = {"model": "mlp", "features": [3], "batch_size": 8}
-    results = Study(datasets.from_arrays(**arrays), grid(learning_rate=[0.0]), 1, static).run()
+    results = Study(datasets.from_arrays(**arrays, scale=1), grid(learning_rate=[0.0]), 1, static).run()
     assert results.outcome.values.tolist() == [outcome]
     assert results.first_bad_step.values.tolist() == [0 if outcome == "diverged" else -1]
     assert not np.isfinite(results.test_loss if split == "test" else results[f"{split}_loss"][0, 0])
