@@ -10,8 +10,8 @@ or not.
 
 Numbers to expect (digits, RMSProp, 13 learning rates from 1e-4 to 1, 3 strengths of L2, 2 seeds, 15 epochs; two CPU
 cores; the study takes half a minute, this script 3 seconds): best validation accuracy 97.6 % (test 97.4 %) at
-learning rate 0.01 without L2, where training reaches 99.9 %; the gap is 2 points from 2e-3 to 2e-2 and largest, 5.4
-points, at 0.1 without L2, where validation loss ends at twice its minimum. With two seeds a point or two is noise.
+learning rate 0.01 without L2, where training reaches 99.9 %; the gap is 2 points from 2e-3 to 2e-2 and largest, 4.0
+points, at 0.0464 without L2, where validation loss ends at twice its minimum. With two seeds a point or two is noise.
 """
 
 import sys

@@ -182,7 +182,7 @@ def test_help_says_every_text_as_it_is_written(folder, command):
         (["run", "tiny.toml", "--width", "0", "--out", "new"], "width = 0: give a whole number >= 1"),
         (["run", "tiny.toml", "--width", "-1", "--out", "new"], "width = '-1': give"),
         (["run", "tiny.toml", "--devices", "0", "--out", "new"], "--devices = 0: give a whole number >= 1"),
-        (["verify", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
+        (["verify", "nowhere"], "jaxlab: run = 'nowhere': is not a jaxlab run folder"),
         (["verify", "runs/tiny", "--trials", "0"], "trials = 0: give a whole number >= 1"),
         (
             ["run", "tiny.toml", "--checkpoint-every", "nan", "--out", "new"],
@@ -205,9 +205,9 @@ def test_help_says_every_text_as_it_is_written(folder, command):
             ["run", "tiny.toml", "--out", "x" * 300],
             "cannot be used (File name too long); name another folder",
         ),
-        (["show", "x" * 300], "is no run folder of jaxlab"),
-        (["show", "tiny.toml"], "is no run folder of jaxlab"),
-        (["show", "nowhere"], "jaxlab: run = 'nowhere': is no run folder of jaxlab"),
+        (["show", "x" * 300], "is not a jaxlab run folder"),
+        (["show", "tiny.toml"], "is not a jaxlab run folder"),
+        (["show", "nowhere"], "jaxlab: run = 'nowhere': is not a jaxlab run folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(folder, arguments, message):
@@ -242,7 +242,7 @@ def test_a_doubtful_guess_is_one_line(folder, tmp_path):
 def test_bad_input_ends_the_process_with_status_2(folder):
     found = started(folder, "show", "nowhere")
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr.startswith("jaxlab: run = 'nowhere': is no run folder of jaxlab")
+    assert found.stderr.startswith("jaxlab: run = 'nowhere': is not a jaxlab run folder")
     assert len(found.stderr.strip().splitlines()) == 1
 
 
@@ -273,7 +273,7 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "SIGINT: finishing the call under way, then saving; Ctrl-C again stops at once" in errors
-    assert "stopped and saved; the same command goes on" in errors
+    assert "stopped and saved; the same command resumes" in errors
     assert "Traceback" not in errors
     shown = jaxlab(folder, "show", str(tmp_path / "run"))
     assert shown.returncode == 0

@@ -348,6 +348,7 @@ def test_what_is_no_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(
-        InputError, match=rf"run = .*(is no run folder|is damaged|is in format 1, this jaxlab reads {FORMAT})"
+        InputError,
+        match=rf"run = .*(is not a jaxlab run folder|is damaged|is in format 1, this jaxlab reads {FORMAT})",
     ):
         RunFolder(tmp_path).describe()

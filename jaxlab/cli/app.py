@@ -50,7 +50,7 @@ The table [pruning] lists the rules that stop trials early, e.g.
   [pruning]
   median = { warmup_epochs = 3 }
 
-A run that was interrupted goes on from where it was saved, however it ended; with more epochs or added settings only what is new is trained; a finished run is shown. A folder that holds another study is refused. SIGTERM and SIGUSR1 finish the call under way, save, and exit with status 75."""  # noqa: E501
+A run that was interrupted resumes from where it was saved, however it ended; with more epochs or added settings only what is new is trained; a finished run is shown. A folder that holds another study is refused. SIGTERM and SIGUSR1 finish the call under way, save, and exit with status 75."""  # noqa: E501
 
 
 @app.command(help=_RUN)
@@ -153,9 +153,9 @@ def _no_exit(study: Path | None) -> Iterator[None]:
 
 def _how_it_ended(error: BaseException, folder: Path) -> str:
     if isinstance(error, RunInterrupted):
-        return f"stopped and saved; the same command goes on, jaxlab show {folder} prints what was finished"
+        return f"stopped and saved; the same command resumes, jaxlab show {folder} prints what was finished"
     if (folder / "run.json").exists():
-        return f"interrupted; the same command goes on, jaxlab show {folder} prints what was finished"
+        return f"interrupted; the same command resumes, jaxlab show {folder} prints what was finished"
     return "interrupted; nothing was written"
 
 

@@ -50,7 +50,7 @@ class RunFolder:
     """One run's folder.
 
     ``run.json`` says which study it is; ``pieces/`` holds immutable files of what was recorded, each complete or
-    absent; ``states/`` the newest train states, from which an interrupted run goes on and a finished one is extended;
+    absent; ``states/`` the newest train states, from which an interrupted run resumes and a finished one is extended;
     ``weights/`` what is kept of trials that ended; ``results.zarr`` is built from the pieces and swapped in whole;
     ``complete`` is written last, and says the digest of the results.
 
@@ -123,7 +123,7 @@ class RunFolder:
         file = self.path / _RUN
         try:
             if not os.path.lexists(file):
-                raise InputError("run", str(self.path), "is no run folder of jaxlab: it has no run.json")
+                raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
             found = read_json(read_regular(file))
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
