@@ -9,7 +9,7 @@ divergence.png and divergence.svg. Any run folder will do, finished or not.
 
 Numbers to expect (digits, RMSProp, 13 learning rates from 1e-4 to 1, 3 strengths of L2, 2 seeds, 15 epochs; two CPU
 cores; the study takes half a minute, this script 3 seconds): no trial meets a number that is not finite; training is
-unstable at 0.464, and at 0.215 with L2 1e-3 it does not learn; the loss ratio is smallest, 0.0025, at learning rate 0.01
+unstable at 0.464, and at 0.215 with L2 1e-3 it does not learn; the loss ratio is smallest, 0.0025, at 0.01
 without L2; the oscillation is 0 up to 1e-3, and 30 to 70 % from 0.01 on.
 """
 

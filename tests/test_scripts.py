@@ -67,7 +67,7 @@ def test_what_is_no_run_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, 
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert said.err.startswith(f"measure_{name}.py: run = ")
-    assert "no run folder of jaxlab" in said.err
+    assert "not a jaxlab run folder" in said.err
 
 
 @pytest.fixture(scope="module")
