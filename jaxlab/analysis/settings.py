@@ -26,7 +26,7 @@ class Line(NamedTuple):
 def varied(results: xr.Dataset) -> tuple[str, ...]:
     """Names of the hyperparameters and configuration fields that take two values or more; never the seed.
 
-    What stands for a name that a trial does not use, NaN or an empty text, is no value.
+    What stands for a name that a trial does not use, NaN or an empty text, is not a value.
 
     Alphabetical, but the learning rate last: in a table sorted by them it moves fastest.
     """

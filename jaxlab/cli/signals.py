@@ -15,11 +15,11 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Signals:
-    """Listens while it is open. It is to be told of ``training``, before which there is nothing to save, and its end.
+    """Listens while it is open. Its owner sets ``training``, before which there is nothing to save, and ``over``.
 
-    Once it is ``over``, only Ctrl-C is heard: everything is on disk, and what was found is still to be printed. After
-    that, and after a signal that ended the run, the process is about to exit: what a batch system still sends changes
-    nothing of its exit status.
+    Once ``over`` is set, only Ctrl-C has an effect: everything is on disk, and the results are still to be printed.
+    After that, and after a signal that ended the run, the process is about to exit: later signals of a batch system do
+    not change its exit status.
     """
 
     def __init__(self) -> None:

@@ -169,7 +169,8 @@ class Study:
                 within 1 % of the time. What was recorded is on disk after every segment, or after those of at most 10
                 seconds where writing each would take more than 1 % of the time.
             stop: asked after every call; once it says True, the run saves and raises `jaxlab.RunInterrupted`.
-            accept_changes: go on although versions, code, device or width are not those of the run.
+            accept_changes: resume although code, versions, compiler flags, device or width differ from those of the
+                run; of a finished run, read the results although the code has changed.
 
         Returns:
             the results, see `jaxlab.store`. Attributes say the ``width`` (a list where the groups have different

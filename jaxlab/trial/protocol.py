@@ -45,10 +45,10 @@ class Weights(NamedTuple):
         kept: ``state -> pytree``, e.g. the parameters and the model's statistics. A function of trees alone: it is
             given traced arrays as well as NumPy arrays of many trials.
         restored: ``(state, kept) -> state``: the state with what was kept put back.
-        score: ``record -> scalar`` of an evaluation, larger is better, NaN never best, an infinity only where nothing
-            is finite; then what is kept at the best
-            epoch, epoch 0 included and the first of equals, is carried along, and recorded at the end under names that
-            end in ``_at_best``. None keeps the last state's alone.
+        score: ``record -> scalar`` of an evaluation; larger is better, NaN is never best, and an infinity only while
+            no score was finite. With a score, what is kept at the best epoch (epoch 0 included, the first of equals)
+            is carried along, and recorded at the end under names that end in ``_at_best``. None keeps the last
+            state's alone.
     """
 
     kept: Callable[[Any], Any]
