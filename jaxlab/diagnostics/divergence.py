@@ -16,7 +16,7 @@ from jaxlab.errors import InputError
 
 _CAP = 1e6
 _LAST = 20
-# Relative: what rounding does to a mean over many examples. Less is no change.
+# Relative: what rounding does to a mean over many examples. A smaller difference is not a change.
 _STILL = 1e-5
 
 

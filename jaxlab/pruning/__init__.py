@@ -6,7 +6,7 @@
 At each epoch, once all running trials of a cohort (those that started together) have reached it and before the next one
 is trained, each rule is called with the `History` and says who stops and why; any one rule suffices, `AllOf` asks for
 agreement. A rule of your own is a function of the history that returns a bool array of the trials; it is called once on
-made-up curves of epoch 0 before anything is trained. Trials with a bad step always stop, see `Divergence`.
+made-up curves of epoch 0 before a stage is trained. Trials with a bad step always stop, see `Divergence`.
 """
 
 from jaxlab.pruning.comparing import Bracket, Hyperband, Median, SuccessiveHalving

@@ -65,7 +65,7 @@ def decide(rules: Sequence[Rule], history: History) -> dict[int, Stop]:
     """Who stops now, by row; the first of the rules that stops a trial gives the reason. Divergence comes first.
 
     Raises:
-        InputError: a rule of the user's own gives something else than a mask or a mapping of rows.
+        InputError: a custom rule gives something else than a mask or a mapping of rows.
     """
     found: dict[int, Stop] = {}
     for rule in with_divergence(rules):
@@ -86,7 +86,7 @@ def stop_early(rules: Sequence[Rule]) -> bool:
 
 
 def compare(rules: Sequence[Rule]) -> bool:
-    """Whether one of the rules looks at other trials; a function of the user's own may."""
+    """Whether one of the rules looks at other trials; a custom rule may."""
     return any(getattr(rule, "compares", True) for rule in rules)
 
 
@@ -96,7 +96,7 @@ def needing_epochs(rules: Sequence[Rule]) -> list[str]:
 
 
 def draw(rules: Sequence[Rule]) -> bool:
-    """Whether one of the rules draws from NumPy's generator, as a function of the user's own may."""
+    """Whether one of the rules draws from NumPy's generator, as a custom rule may."""
     return any(getattr(rule, "draws", True) for rule in rules)
 
 
@@ -124,7 +124,7 @@ def check_curves(rules: Sequence[Rule], history: History) -> None:
 
 
 def try_rules(rules: Sequence[Rule], history: History) -> None:
-    """Call the functions of the user's own once, before anything is trained, on made-up curves of epoch 0.
+    """Call the custom rules once, before a stage is trained, on made-up curves of epoch 0.
 
     Args:
         rules: of a study.
@@ -145,7 +145,7 @@ def try_rules(rules: Sequence[Rule], history: History) -> None:
 
 
 def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> Any:
-    """A rule as JSON holds it: a built-in one by its parameters, a function of the user's own as ``plain`` has it."""
+    """A rule as JSON holds it: a built-in one by its parameters, a custom rule as ``plain`` has it."""
     if isinstance(rule, AllOf):
         return {"rule": rule.name, "rules": [plain_rule(each, plain) for each in rule.rules]}
     if not isinstance(rule, _NAMED):

@@ -166,7 +166,7 @@ def hyperparameters_of(configuration: Configuration) -> tuple[str, ...]:
 
 
 def fields_of(configuration: Configuration) -> tuple[str, ...]:
-    """The configuration fields that have an effect under one configuration, whatever functions of a user's own read."""
+    """Configuration fields that have an effect under one configuration, without those that custom functions read."""
     c = configuration
     idle = set() if set(c.diagnostics) - {"update_cosine"} else {"probe"}
     return tuple(
