@@ -9,7 +9,8 @@ from jaxlab import Study, load_study
 from jaxlab.engine import clear_programs, compile_programs, make_pack
 from jaxlab.engine.determinism import deterministic_options, refused_operation
 from jaxlab.errors import InputError
-from jaxlab.trial import Hyperparameters, Trial
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import Trial
 
 REFUSAL = (
     "UNIMPLEMENTED: HLO instruction %select-and-scatter.401.0 does not have a deterministic implementation, but "

@@ -14,7 +14,8 @@ from small import optimised
 
 from jaxlab.engine import compile_programs, default_width, make_pack, packs_of, train
 from jaxlab.errors import InputError
-from jaxlab.trial import Hyperparameters, Trial, guarded_scan
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import Trial, guarded_scan
 
 STEPS, EPOCHS, ONE = 10, 4, np.float32(1)
 

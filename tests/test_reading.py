@@ -16,7 +16,8 @@ from jaxlab.study.describe import coordinates
 from jaxlab.study.fields import CONFIGURATION, fields_of, hyperparameters_of
 from jaxlab.study.reading import names_read
 from jaxlab.study.roster import make_roster
-from jaxlab.trial import Configuration, Hyperparameters, Trial
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.trial import Trial
 
 SMALL = digits(train=64, other=40)
 

@@ -11,7 +11,7 @@ from small import Plain, digits, grid, plain_model, rows, study
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 
 
 def plain_loop(data, rate, l2, seed, epochs, batch_size=32):

@@ -13,7 +13,7 @@ from jaxlab.benchmark.cells import CLASSES, MOST_STEPS, Cell, model_options
 from jaxlab.benchmark.flops import step_flops
 from jaxlab.datasets import Dataset, from_arrays
 from jaxlab.models import CNN
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.order import epoch_key, minibatches
 
 DATA_SEED = 0

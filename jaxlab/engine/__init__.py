@@ -8,15 +8,17 @@ from jaxlab.engine.memory import is_out_of_memory
 from jaxlab.engine.probe import Choice, compile_group, fingerprint
 from jaxlab.engine.program_cache import clear_programs
 from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_programs, make_pack
-from jaxlab.engine.train import Piece, Training, placed, train
+from jaxlab.engine.records import EndRecord, EpochRecord
+from jaxlab.engine.train import Training, placed, train
 from jaxlab.engine.width import default_width
 
 __all__ = [
     "NO_ROWS",
     "Choice",
+    "EndRecord",
+    "EpochRecord",
     "GroupTraining",
     "Pack",
-    "Piece",
     "Programs",
     "Rows",
     "Training",

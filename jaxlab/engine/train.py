@@ -1,7 +1,7 @@
-"""The loop on the host: segment after segment, pack after pack, a piece of results for each call."""
+"""The loop on the host: segment after segment, pack after pack, a record for each call."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,59 +9,19 @@ import numpy as np
 from jaxlab.engine.group import Call, GroupTraining
 from jaxlab.engine.host import Rows
 from jaxlab.engine.programs import Pack, Programs
+from jaxlab.engine.records import EndRecord, EpochRecord
 from jaxlab.engine.traced import on_device
 from jaxlab.errors import InputError
 
 Decide = Callable[[int], Sequence[np.ndarray]]
-
-
-class Piece(NamedTuple):
-    """What one call of a program recorded; immutable.
-
-    Attributes:
-        trials: indices of the trials within the group, ``[T]``.
-        epochs: the epochs recorded, ``[E]``; if ``final``, the one after which each trial ended, ``[T]``.
-        record: arrays ``[T, E, ...]``; ``[T, ...]`` if final.
-        final: whether it is the trials' last record.
-        ended: if final, the states that they ended with.
-    """
-
-    trials: np.ndarray
-    epochs: np.ndarray
-    record: dict[str, np.ndarray]
-    final: bool = False
-    ended: Rows | None = None
-
-    def of(self, trials: np.ndarray) -> "Piece":
-        """The part that some trials recorded."""
-        return self.rows(np.isin(self.trials, trials))
-
-    def rows(self, rows: np.ndarray) -> "Piece":
-        """Some of its rows, a mask."""
-        return self._replace(
-            trials=self.trials[rows],
-            epochs=self.epochs[rows] if self.final else self.epochs,
-            record={name: values[rows] for name, values in self.record.items()},
-        )
-
-    def until(self, trials: np.ndarray, epochs: np.ndarray) -> "list[Piece]":
-        """What is left of it if some trials' records after some epochs, one for each of them, count no more."""
-        last = dict(zip(trials.tolist(), epochs.tolist(), strict=True))
-        limits = np.array([last.get(trial, np.inf) for trial in self.trials.tolist()])
-        if self.final:
-            return [self.rows(self.epochs <= limits)]
-        found = []
-        for limit in np.unique(limits):
-            part, kept = self.rows(limits == limit), self.epochs <= limit
-            record = {name: values[:, kept] for name, values in part.record.items()}
-            found += [part._replace(epochs=self.epochs[kept], record=record)] if kept.any() else []
-        return found
+#: The index of a group, and what one call recorded of it.
+Recorded = tuple[int, EpochRecord | EndRecord]
 
 
 class Training:
     """Trials of some groups that train together: at each rung, all that run are at one epoch.
 
-    A piece is fetched from the devices only after the next call is under way, so that they need not wait for the
+    A record is fetched from the devices only after the next call is under way, so that they need not wait for the
     host, except at a rung.
 
     Args:
@@ -82,15 +42,15 @@ class Training:
         """Whether every trial has a state, so that a `snapshot` holds them all."""
         return all(group.begun for group in self.groups)
 
-    def segments(self, decide: Decide | None = None) -> Iterator[tuple[int, Piece]]:
+    def segments(self, decide: Decide | None = None) -> Iterator[Recorded]:
         """Train; trials that stop at a rung end there, with their last record, and the others are packed together.
 
         Args:
             decide: ``epoch -> trials that stop, for each group``, called when all that run have reached that epoch and
-                every piece up to it was yielded, before the next is trained; never at the last epoch.
+                every record up to it was yielded, before the next is trained; never at the last epoch.
 
         Yields:
-            ``(group, piece)``.
+            the index of a group, and a record.
         """
         yield from self._fetched(lambda group: [] if group.begun else group.begin())
         yield from self.settled()
@@ -102,18 +62,18 @@ class Training:
             yield from self._fetched(lambda group, epoch=epoch: group.advance(epoch))
             yield from self.settled()
 
-    def finish(self) -> Iterator[tuple[int, Piece]]:
+    def finish(self) -> Iterator[Recorded]:
         """The last record of every trial that has none yet: training is over."""
         for group in self.groups:
             group.end(group.running)
         yield from self._fetched(lambda group: group.finish(last=True))
         yield from self.settled()
 
-    def settled(self) -> Iterator[tuple[int, Piece]]:
-        """The pieces of calls that are under way, waited for; then a `snapshot` holds nothing that was not yielded."""
+    def settled(self) -> Iterator[Recorded]:
+        """The records of calls in progress, waited for; then a `snapshot` holds nothing that was not yielded."""
         while self._under_way:
             index, call = self._under_way.pop(0)
-            yield index, _piece(call)
+            yield index, _record(call)
 
     def snapshot(self) -> list[tuple[Rows, Rows]]:
         """Of each group `GroupTraining.snapshot`."""
@@ -122,7 +82,7 @@ class Training:
     def _epoch(self) -> int | None:
         return min((group.epoch for group in self.groups if group.epoch is not None), default=None)
 
-    def _fetched(self, calls_of: Callable[[GroupTraining], Iterator[Call]]) -> Iterator[tuple[int, Piece]]:
+    def _fetched(self, calls_of: Callable[[GroupTraining], Iterator[Call]]) -> Iterator[Recorded]:
         for index, group in enumerate(self.groups):
             for call in calls_of(group):
                 earlier = list(self.settled())
@@ -132,23 +92,23 @@ class Training:
 
 def train(
     programs: Programs, hyperparameters: Any, shared: Any, epochs: int, resident: int | None = None
-) -> Iterator[Piece]:
+) -> Iterator[EpochRecord | EndRecord]:
     """Train all trials of a group to the end; arguments as for `GroupTraining` and `Training`."""
     group = GroupTraining(programs, hyperparameters, placed(shared, programs.pack), resident)
     training = Training([group], epochs)
-    for pieces in (training.segments(), training.finish()):
-        for _, piece in pieces:
-            yield piece
+    for records in (training.segments(), training.finish()):
+        for _, record in records:
+            yield record
 
 
-def _piece(call: Call) -> Piece:
+def _record(call: Call) -> EpochRecord | EndRecord:
     own = call.trials >= 0
-    record = {name: value[own] for name, value in jax.device_get(call.record).items()}
+    values = {name: value[own] for name, value in jax.device_get(call.record).items()}
     if call.ended is not None:
-        return Piece(call.trials[own], call.epochs[own], record, True, call.ended)
+        return EndRecord(call.trials[own], call.epochs[own], values, call.ended)
     if call.epochs[0] == 0:  # recorded once, without an axis of epochs
-        record = {name: value[:, None] for name, value in record.items()}
-    return Piece(call.trials[own], call.epochs, record)
+        values = {name: value[:, None] for name, value in values.items()}
+    return EpochRecord(call.trials[own], call.epochs, values)
 
 
 def placed(shared: Any, pack: Pack) -> Any:

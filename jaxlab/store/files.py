@@ -7,18 +7,14 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import secrets
 import shutil
 import stat
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from jaxlab.engine.memory import free_on_host
 from jaxlab.errors import InputError
@@ -208,88 +204,3 @@ def read_json(content: bytes | str) -> Any:
         return json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note: Any) -> Path:
-    """A file ``STEM-DIGEST.npz`` of arrays and a note that JSON can hold; its name tells whether it is whole."""
-    content = io.BytesIO()
-    words = np.frombuffer(json.dumps(note).encode(), np.uint8)
-    np.savez(content, note=words, **{f"arrays/{name}": _raw(values) for name, values in arrays.items()})
-    path = folder / f"{stem}-{_digest(content.getvalue())}.npz"
-    write_whole(path, content.getvalue())
-    return path
-
-
-def read_arrays(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], Any]:
-    """What `write_arrays` wrote. Nothing in the file is executed, and it takes no more memory than its size.
-
-    Args:
-        path: of the file.
-        remedy: what to do if it is damaged.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        content = read_regular(path)
-        if path.stem.rpartition("-")[2] != _digest(content):
-            raise ValueError("its bytes have changed")
-        with _archive(io.BytesIO(content), len(content)) as archive:
-            note = read_json(_array(archive, "note.npy").tobytes())
-            names = [name for name in archive.namelist() if name.startswith("arrays/")]
-            return {
-                name.removeprefix("arrays/").removesuffix(".npy"): _array(archive, name) for name in names
-            }, note
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a damaged file makes of zipfile and NumPy
-        raise InputError("piece", str(path), f"is damaged ({error}); {remedy}") from error
-
-
-def read_note(path: Path) -> Any:
-    """The note alone of what `write_arrays` wrote, quickly and unchecked; None where it cannot be read."""
-    try:
-        with open_regular(path) as file, _archive(file, os.fstat(file.fileno()).st_size) as archive:
-            return read_json(_array(archive, "note.npy").tobytes())
-    except Exception:  # as above; who needs the file reads it with `read_arrays`
-        return None
-
-
-def _archive(file: io.BufferedIOBase, size: int) -> zipfile.ZipFile:
-    """An archive of arrays whose files are stored as they are, and hold no more than it does."""
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is not an archive of arrays, and a pickle is never read")
-    archive = zipfile.ZipFile(file)
-    members = archive.infolist()
-    if any(each.compress_type != zipfile.ZIP_STORED for each in members) or (
-        sum(each.file_size for each in members) > size
-    ):
-        raise ValueError("it declares more than it holds")
-    return archive
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array, once it is clear that it is no larger than its file."""
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        headers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, _, dtype = headers[version](file)
-        if dtype.hasobject:
-            raise ValueError(f"{name} is a pickle, which is never read")
-        left = archive.getinfo(name).file_size - file.tell()
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
-            raise ValueError(f"{name} declares {shape} of {dtype}, and holds {left} bytes")
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _raw(values: np.ndarray) -> np.ndarray:
-    """NumPy files know its own types alone: bfloat16 is kept as raw bytes, and viewed again by who knows of it."""
-    return values.view(f"V{values.dtype.itemsize}") if values.dtype.isbuiltin == 2 else values

@@ -17,7 +17,8 @@ from jaxlab.losses import LOSSES, METRICS, Metric
 from jaxlab.models import CNN, MLP, has_flat_zero
 from jaxlab.study.optimizers import build_optimizer
 from jaxlab.study.own import guarded
-from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supervised
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.trial import Supervised, Trial, supervised
 
 
 def supervised_trial(

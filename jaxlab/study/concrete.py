@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.trial import Hyperparameters
+from jaxlab.settings import Hyperparameters
 
 #: What JAX raises where Python wants to look at a traced value.
 NEEDS_VALUE = (

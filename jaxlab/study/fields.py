@@ -19,7 +19,8 @@ from jaxlab.study.checks import (
     static,
 )
 from jaxlab.study.optimizers import OPTIMIZERS, optimizer
-from jaxlab.trial import PRECISIONS, Configuration
+from jaxlab.settings import Configuration
+from jaxlab.trial import PRECISIONS
 
 
 class Field(NamedTuple):

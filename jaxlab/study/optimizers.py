@@ -19,7 +19,7 @@ from jaxlab.transforms import (
     scale_by_rms,
     trace,
 )
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 
 
 class Family(NamedTuple):

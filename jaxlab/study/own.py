@@ -14,7 +14,8 @@ from flax import nnx
 
 from jaxlab.errors import InputError, shown
 from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
-from jaxlab.trial import Configuration, Trial
+from jaxlab.settings import Configuration
+from jaxlab.trial import Trial
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 

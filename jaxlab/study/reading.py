@@ -18,7 +18,8 @@ from jaxlab.study.build import model_of
 from jaxlab.study.checks import unknown
 from jaxlab.study.concrete import traced
 from jaxlab.study.own import check_arguments, failed
-from jaxlab.trial import Configuration, Hyperparameters, build_model, update_with
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.trial import build_model, update_with
 from jaxlab.trial.checks import check_batch, outputs_and_activations
 
 _ARGUMENTS = {

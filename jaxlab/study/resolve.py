@@ -23,7 +23,7 @@ from jaxlab.study.fields import (
 )
 from jaxlab.study.optimizers import check_optimizer
 from jaxlab.study.reading import names_read
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 
 
 def resolve_supervised(

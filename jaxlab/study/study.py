@@ -25,7 +25,8 @@ from jaxlab.study.plan import Plan, make_plan
 from jaxlab.study.progress import Progress
 from jaxlab.study.resolve import example_in, resolve_custom, resolve_supervised
 from jaxlab.study.run import Options, run_study
-from jaxlab.trial import Configuration, Trial, shared_arrays
+from jaxlab.settings import Configuration
+from jaxlab.trial import Trial, shared_arrays
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from jaxlab.study.build import model_of
 from jaxlab.study.checks import one_of
 from jaxlab.study.fields import checked_configuration
 from jaxlab.study.resolve import traced_values
-from jaxlab.trial import Configuration, Hyperparameters, build_model
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.trial import build_model
 
 
 class Shapes(NamedTuple):

@@ -3,14 +3,11 @@
 from jaxlab.trial.guard import guarded_scan, select
 from jaxlab.trial.network import build_model
 from jaxlab.trial.protocol import Record, Trial, Variable, Weights, compared_by
-from jaxlab.trial.settings import Configuration, Hyperparameters
 from jaxlab.trial.supervised import shared_arrays, supervised, update_with
 from jaxlab.trial.task import PRECISIONS, State, Supervised
 
 __all__ = [
     "PRECISIONS",
-    "Configuration",
-    "Hyperparameters",
     "Record",
     "State",
     "Supervised",

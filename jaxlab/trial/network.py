@@ -12,7 +12,7 @@ from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
 from jaxlab.models import CNN, use_fast_convolutions
 from jaxlab.trial.checks import MISMATCH, check_batch, outputs_and_activations, reason
-from jaxlab.trial.settings import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 
 
 class Network(NamedTuple):

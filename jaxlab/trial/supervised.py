@@ -21,7 +21,7 @@ from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbat
 from jaxlab.trial.network import Network, network_of
 from jaxlab.trial.order import epoch_key, minibatches
 from jaxlab.trial.protocol import Trial, Variable, Weights, compared_by
-from jaxlab.trial.settings import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.task import State, Supervised
 
 

@@ -25,7 +25,8 @@ from accelerator_questions.measuring import (
 from jaxlab.benchmark.contenders.fused import trial_of
 from jaxlab.benchmark.problem import Problem, make_problem
 from jaxlab.engine import Programs, flat, train
-from jaxlab.trial import Hyperparameters, shared_arrays
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import shared_arrays
 
 #: The trial that is looked at, and what makes a neighbour diverge.
 SEED, RATE, DIVERGING = 7, 3e-3, 1e30

@@ -15,7 +15,8 @@ from jaxlab.engine.group import rows
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
 from jaxlab.transforms import rmsprop
-from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, shared_arrays, supervised
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.trial import Supervised, Trial, shared_arrays, supervised
 
 #: Epochs of a study for which choosing the width pays.
 LONG = 100_000

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlab.errors import shown
 
@@ -83,3 +84,19 @@ class Hyperparameters(_Fields):
     @classmethod
     def tree_unflatten(cls, names, leaves):
         return cls(dict(zip(names, leaves, strict=True)))
+
+
+def traced(columns: Mapping[str, Any]) -> Hyperparameters:
+    """Values of hyperparameters in the dtypes that are traced: uint32 for ``seed``, float64 for the others.
+
+    A device without 64-bit types has float32 in place of float64.
+
+    Args:
+        columns: numbers or arrays by name.
+    """
+    return Hyperparameters(
+        {
+            name: np.asarray(values).astype(np.uint32 if name == "seed" else np.float64)
+            for name, values in columns.items()
+        }
+    )

@@ -1,0 +1,129 @@
+"""Files of named arrays with a note: the one format of records, checkpoints and weights.
+
+Such a file is called ``STEM-DIGEST.safetensors``, where the digest is the first 16 hexadecimal digits of its SHA-256, so
+that any change of its bytes shows. Its metadata hold the note as JSON under ``note``. Other programs open it with the
+library ``safetensors``. Nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # NumPy knows the names of its types from here on
+import numpy as np
+
+from jaxlab.errors import InputError
+from jaxlab.store.files import open_regular, read_json, read_regular, write_whole
+
+Arrays = dict[str, np.ndarray]
+
+_LENGTH = 8  # bytes at the start of a file that say how long its header is
+_TYPES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "F32": np.float32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F64": np.float64,
+    "C64": np.complex64,
+}
+_DTYPES = {word: np.dtype(kind) for word, kind in _TYPES.items()}
+_NAME = re.compile(r"(.+)-([0-9a-f]{16})\.safetensors")
+
+
+def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note: Any) -> Path:
+    """Write a file, which is complete or absent whatever happens, and on disk when this returns.
+
+    Args:
+        folder: exists.
+        stem: first part of the file's name.
+        arrays: by name, of any dtype of NumPy's and ml_dtypes' numbers. One that the format lacks is stored as its bytes.
+        note: JSON-serialisable.
+    """
+    from safetensors.numpy import save  # here, so that training without a folder does without it
+
+    stored, raw = {}, {}
+    for name, values in arrays.items():
+        stored[name] = np.ascontiguousarray(values).reshape(values.shape)
+        if values.dtype not in _DTYPES.values():
+            raw[name] = values.dtype.str if values.dtype.isbuiltin else values.dtype.name
+            stored[name] = stored[name][..., None].view(np.uint8)
+    content = save(stored, {"note": json.dumps(note), "raw": json.dumps(raw)})
+    path = folder / f"{stem}-{_digest(content)}.safetensors"
+    write_whole(path, content)
+    return path
+
+
+def read_arrays(path: Path, remedy: str, field: str = "record file") -> tuple[Arrays, Any]:
+    """The arrays and the note of a file, taking no more memory than its size a few times.
+
+    Args:
+        path: of the file.
+        remedy: what to do if it is damaged.
+        field: what it is, for the error.
+
+    Raises:
+        InputError: the file is damaged, or not one that `write_arrays` wrote.
+    """
+    from safetensors import deserialize
+
+    try:
+        content = read_regular(path)
+        found = _NAME.fullmatch(path.name)
+        if found is None or found[2] != _digest(content):
+            raise ValueError("its bytes have changed")
+        metadata = _metadata(content)
+        raw = read_json(metadata["raw"])
+        arrays = {}
+        for name, each in deserialize(content):
+            values = np.frombuffer(each["data"], _DTYPES[each["dtype"]]).reshape(each["shape"])
+            arrays[name] = values.view(np.dtype(raw[name]))[..., 0] if name in raw else values
+        return arrays, read_json(metadata["note"])
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of safetensors, JSON and NumPy
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(field, str(path), f"is damaged ({words}); {remedy}") from error
+
+
+def read_note(path: Path) -> Any:
+    """The note alone, quickly and unchecked; None where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(_LENGTH)
+            length = int.from_bytes(start, "little")
+            if length > os.fstat(file.fileno()).st_size:
+                return None
+            return read_json(_metadata(start + file.read(length))["note"])
+    except Exception:  # as above; whoever needs the file reads it with `read_arrays`
+        return None
+
+
+def stem_of(path: Path) -> str | None:
+    """The first part of a file's name; None where it is not such a file's."""
+    found = _NAME.fullmatch(path.name)
+    return found and found[1]
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    return read_json(content[_LENGTH:end])["__metadata__"]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
