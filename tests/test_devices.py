@@ -80,9 +80,9 @@ def test_xla_flags_are_obeyed():
     assert printed.strip() == "3"
 
 
-@pytest.mark.parametrize("devices", [0, -1, True])
+@pytest.mark.parametrize("devices", [0, -1, True, 1025, 10**11])
 def test_a_number_of_devices_is_a_whole_number(devices):
-    with pytest.raises(InputError, match=f"devices = {devices}: give a whole number >= 1"):
+    with pytest.raises(InputError, match=rf"devices = {devices!r}: give a whole number in \[1, 1024\]"):
         use_all_cores(devices)
 
 
