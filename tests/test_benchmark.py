@@ -161,7 +161,7 @@ def test_wrong_losses_are_refused_before_timing(change, trial, step):
     assert "rate" in found["good"]
 
 
-def test_nobody_is_timed_without_a_reference():
+def test_without_a_reference_no_contender_is_timed():
     def out_of_memory(problem, steps):
         raise MemoryError("RESOURCE_EXHAUSTED: no room")
 

@@ -5,7 +5,7 @@
     python scripts/benchmark --budget 600
     python scripts/benchmark --cells 8x8,28x28 --trials 16 --contenders loop,vmap --out /tmp/benchmark
 
-It needs the extra ``cli``, and runs from a clone where jaxlab itself is not installed.
+It runs from a clone, where jaxlab itself need not be installed, and needs typer (of the extra ``cli``).
 """
 
 import sys

@@ -58,7 +58,7 @@ def measure_processes(
     made = CONTENDERS["loop"].prepare(problem, problem.steps)
     calls = -(-CHECKED_STEPS // made.steps)
     reference = made.run(calls)
-    walls, fused = [], None
+    walls, ours = [], None
     for number in range(batches):
         try:
             wall, losses = _batch(cell, width, left)
@@ -74,14 +74,14 @@ def measure_processes(
         walls.append(wall)
         if number == 0 and cell.from_nothing:
             try:
-                fused, losses = _ours(cell, left)
+                ours, losses = _timed(cell, [(OURS, 0, SHORT_TRIALS, None)], left)
             except TooLong:  # what is measured is kept
                 break
             wrong = disagreement(losses[:width], reference)
             if wrong:
                 raise RuntimeError(f"{OURS} in a process of its own has {wrong}")
     rows = [_row(cell, count, width, steps, walls) for count in trials]
-    return rows, None if fused is None else _from_nothing(cell, width, steps, walls, fused)
+    return rows, None if ours is None else _from_nothing(cell, width, steps, walls, ours)
 
 
 def _row(cell: Cell, count: int, width: int, steps: int, walls: list[float]) -> Row:
@@ -106,42 +106,42 @@ def _absent(cell: Cell, trials: Sequence[int], reason: str) -> list[Row]:
     ]
 
 
-def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], fused: float) -> Row:
+def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], ours: float) -> Row:
     return {
         "cell": cell.name,
         "trials": SHORT_TRIALS,
         "steps": steps,
         "processes_seconds": math.ceil(SHORT_TRIALS / width) * spread(walls).median,
         "processes_run": width * len(walls),
-        f"{OURS}_seconds": fused,
+        f"{OURS}_seconds": ours,
     }
 
 
 def _batch(cell: Cell, width: int, left: Callable[[], float]) -> tuple[float, np.ndarray]:
-    """Wall seconds until the last of ``width`` processes has ended, and their losses."""
+    """Wall seconds until the last of ``width`` processes of one trial has ended, and their losses."""
     pins = hasattr(os, "sched_getaffinity") and jax.default_backend() == "cpu"
-    pinned = sorted(os.sched_getaffinity(0)) if pins else []
-    began = time.perf_counter()
+    own = sorted(os.sched_getaffinity(0)) if pins else [None] * width
+    return _timed(cell, [("loop", first, 1, own[first]) for first in range(width)], left)
+
+
+def _timed(
+    cell: Cell, jobs: Sequence[tuple[str, int, int, int | None]], left: Callable[[], float]
+) -> tuple[float, np.ndarray]:
+    """Wall seconds and losses of processes side by side: a contender, its first trial and how many, a core or all."""
     running = []
+    began = time.perf_counter()
     try:
-        for first in range(width):
-            running.append(_start("loop", cell, first, 1))
-            if pins:
-                os.sched_setaffinity(running[-1].pid, {pinned[first]})
+        for contender, first, count, core in jobs:
+            running.append(_start(contender, cell, first, count))
+            if core is not None:
+                os.sched_setaffinity(running[-1].pid, {core})
         losses = [_finish(process, left) for process in running]
     finally:
-        _end(running)
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
     return time.perf_counter() - began, np.concatenate(losses)
-
-
-def _ours(cell: Cell, left: Callable[[], float]) -> tuple[float, np.ndarray]:
-    began = time.perf_counter()
-    process = _start(OURS, cell, 0, SHORT_TRIALS)
-    try:
-        losses = _finish(process, left)
-    finally:
-        _end([process])
-    return time.perf_counter() - began, losses
 
 
 def _start(contender: str, cell: Cell, first: int, count: int) -> subprocess.Popen:
@@ -164,14 +164,6 @@ def _finish(process: subprocess.Popen, left: Callable[[], float]) -> np.ndarray:
     if process.returncode:
         raise RuntimeError(f"a process of one trial ended with exit status {process.returncode}")
     return np.array(json.loads(output.splitlines()[-1]))
-
-
-def _end(processes: Sequence[subprocess.Popen]) -> None:
-    """Kill those that still run, and wait for them."""
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def train_from_nothing(job: str) -> None:
