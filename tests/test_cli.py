@@ -150,7 +150,7 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [None, "run", "show", "verify", "benchmark"])
+@pytest.mark.parametrize("command", [None, "run", "show", "verify"])
 def test_help_says_every_text_as_it_is_written(folder, command):
     found = jaxlab(folder, *filter(None, [command]), "--help")
     assert found.returncode == 0

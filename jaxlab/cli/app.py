@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from jaxlab.cli.benchmark import benchmark
 from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
@@ -205,6 +204,3 @@ def _devices_of(run: Path) -> int:
     if count > MOST_DEVICES:
         raise InputError("run", str(run), f"says that it had {count} devices: say how many with --devices")
     return count
-
-
-app.command()(benchmark)
