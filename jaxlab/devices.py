@@ -11,6 +11,8 @@ import jax
 
 from jaxlab.errors import InputError
 
+#: Host devices that JAX starts within seconds.
+MOST_DEVICES = 1024
 _FLAG = "xla_force_host_platform_device_count"
 
 
@@ -28,10 +30,11 @@ def use_all_cores(devices: int | None = None) -> None:
         devices: how many instead.
 
     Raises:
-        InputError: JAX has started already, with another number of devices.
+        InputError: JAX has started already, with another number of devices; or ``devices`` is none that it can make.
     """
-    if devices is not None and (isinstance(devices, bool) or devices < 1):
-        raise InputError("devices", devices, "give a whole number >= 1")
+    whole = isinstance(devices, int) and not isinstance(devices, bool)
+    if devices is not None and not (whole and 1 <= devices <= MOST_DEVICES):
+        raise InputError("devices", devices, f"give a whole number in [1, {MOST_DEVICES}]")
     if _FLAG in os.environ.get("XLA_FLAGS", "") or (devices is None and jax.config.jax_num_cpu_devices > 0):
         return
     count = devices or cores()

@@ -56,6 +56,8 @@ def shown(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(f'{name}={shown(each)}' for name, each in named)})"
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
+    if type(value) is int and value.bit_length() > 10_000:  # more digits than Python writes
+        return hex(value)
     return name_of(value) if callable(value) and not isinstance(value, type) else repr(value)
 
 

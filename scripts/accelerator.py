@@ -34,7 +34,6 @@ sys.path[:0] = [str(_ROOT / "scripts"), str(_ROOT)]  # it runs from a clone wher
 
 from accelerator_questions import BUDGET, QUESTIONS, Question  # noqa: E402
 from accelerator_questions.report import Report, check_folder  # noqa: E402
-
 from jaxlab.errors import InputError, did_you_mean  # noqa: E402
 
 OUT = _ROOT / "docs" / "benchmarks"

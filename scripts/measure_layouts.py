@@ -16,14 +16,11 @@ import sys
 
 import numpy as np
 
-from jaxlab.benchmark import one_device_per_core
-from jaxlab.benchmark.awkward import awkward
-from jaxlab.benchmark.check import disagreement
-from jaxlab.benchmark.contenders import CONTENDERS
-from jaxlab.benchmark.contenders.fused import Running, trial_of, without_evaluation
-from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.problem import make_problem
-from jaxlab.benchmark.timing import interleaved, plan, seconds_of, spread
+from benchmark.cells import awkward, step_flops
+from benchmark.contenders import CONTENDERS, Running, trial_of, without_evaluation
+from benchmark.machine import one_device_per_core
+from benchmark.problem import disagreement, make_problem
+from benchmark.timing import interleaved, plan, seconds_of, spread
 from jaxlab.engine import compile_programs, make_pack
 from jaxlab.engine.group import rows
 from jaxlab.trial import shared_arrays

@@ -28,7 +28,8 @@ import pytest  # noqa: E402
 from beartype import BeartypeConf  # noqa: E402
 from beartype.claw import beartype_package  # noqa: E402
 
-beartype_package("jaxlab", conf=BeartypeConf(is_pep484_tower=True))
+for package in ("jaxlab", "benchmark"):  # the second is in scripts
+    beartype_package(package, conf=BeartypeConf(is_pep484_tower=True))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import small  # noqa: E402

@@ -618,7 +618,7 @@ def test_what_is_said_of_alternatives():
 
 
 def test_losses_may_differ_more_where_the_device_rounds(monkeypatch):
-    from jaxlab.benchmark.check import disagreement
+    from benchmark.problem import disagreement
 
     reference = np.full((1, 4), 2.0)
     found = reference * 1.05

@@ -150,7 +150,7 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [None, "run", "show", "verify", "benchmark"])
+@pytest.mark.parametrize("command", [None, "run", "show", "verify"])
 def test_help_says_every_text_as_it_is_written(folder, command):
     found = jaxlab(folder, *filter(None, [command]), "--help")
     assert found.returncode == 0
@@ -181,7 +181,15 @@ def test_help_says_every_text_as_it_is_written(folder, command):
         ),
         (["run", "tiny.toml", "--width", "0", "--out", "new"], "width = 0: give a whole number >= 1"),
         (["run", "tiny.toml", "--width", "-1", "--out", "new"], "width = '-1': give"),
-        (["run", "tiny.toml", "--devices", "0", "--out", "new"], "--devices = 0: give a whole number >= 1"),
+        (
+            ["run", "tiny.toml", "--devices", "0", "--out", "new"],
+            "--devices = 0: give a whole number in [1, 1024]",
+        ),
+        (
+            ["run", "tiny.toml", "--devices", "100000", "--out", "new"],
+            "--devices = 100000: give a whole number in",
+        ),
+        (["verify", "runs/tiny", "--devices", "100000"], "--devices = 100000: give a whole number in"),
         (["verify", "nowhere"], "jaxlab: run = 'nowhere': is not a jaxlab run folder"),
         (["verify", "runs/tiny", "--trials", "0"], "trials = 0: give a whole number >= 1"),
         (

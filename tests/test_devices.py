@@ -1,11 +1,13 @@
 """Host devices: one for each core where asked; a CNN study on four has no collective, and the bits of one device."""
 
+import json
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from jaxlib.version import __version_info__ as jaxlib_version
 from small import grid, study
 
 from jaxlab.devices import use_all_cores
@@ -78,9 +80,9 @@ def test_xla_flags_are_obeyed():
     assert printed.strip() == "3"
 
 
-@pytest.mark.parametrize("devices", [0, -1, True])
+@pytest.mark.parametrize("devices", [0, -1, True, 1025, 10**11])
 def test_a_number_of_devices_is_a_whole_number(devices):
-    with pytest.raises(InputError, match=f"devices = {devices}: give a whole number >= 1"):
+    with pytest.raises(InputError, match=rf"devices = {devices!r}: give a whole number in \[1, 1024\]"):
         use_all_cores(devices)
 
 
@@ -98,6 +100,39 @@ for _ in range(3):
 """
     _, said = in_a_fresh_process(code)
     assert said.count("call jaxlab.use_all_cores() before JAX starts") == times == len(said.splitlines())
+
+
+_NORMS = """
+import jaxlab; jaxlab.use_all_cores(2)
+import re, jax.numpy as jnp, numpy as np
+from jaxlab import Hyperparameters, Trial
+from jaxlab.engine import compile_programs, make_pack, train
+
+def step(h, state, shared, epoch):
+    return state + jnp.linalg.svd(shared + state, compute_uv=False)[0] / 64, {}
+
+def evaluate(h, state, shared, final):
+    return state, {} if final else {"norm": state}
+
+h = Hyperparameters({"seed": np.arange(8, dtype=np.uint32)})
+shared = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
+trial = Trial(lambda h, shared: h.seed.astype(jnp.float32), step, evaluate)
+programs = compile_programs(trial, Hyperparameters({"seed": h.seed[0]}), shared, make_pack(2))
+print(set(re.findall("f32.([0-9,]+)[^=]*custom-call.*gesdd", programs.segment.as_text())))
+parts = [part for part in train(programs, h, shared, 1) if "norm" in part.record and 1 in part.epochs]
+print([part.record["norm"][:, 0].tolist() for part in parts])
+"""
+
+
+@pytest.mark.skipif(jaxlib_version >= (0, 12), reason="there, LAPACK takes whole batches without waiting")
+def test_lapack_takes_one_trial_after_the_other_on_several_host_devices():
+    # A batch of them would now and then wait for ever, see jaxlab.engine.pack.
+    printed, _ = in_a_fresh_process(_NORMS)
+    shapes, norms = printed.splitlines()
+    assert shapes == "{'9,9'}"  # not [2, 9, 9], a trial of each lane
+    matrix = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
+    expected = [seed + np.linalg.svd(matrix + seed, compute_uv=False)[0] / 64 for seed in range(8)]
+    assert json.loads(norms) == [pytest.approx(expected[:4], rel=1e-5), pytest.approx(expected[4:], rel=1e-5)]
 
 
 _CACHES = """

@@ -20,7 +20,7 @@ LAYERS = [
     ("engine",),
     ("store",),
     ("study",),
-    ("analysis", "benchmark"),
+    ("analysis",),
     ("plots",),
     ("cli",),
 ]
@@ -80,7 +80,9 @@ def test_bodies_are_short():
 
 
 def in_a_fresh_process(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT.parent
+    ).stdout
 
 
 def test_the_training_path_needs_only_jax_flax_optax_numpy():
@@ -94,7 +96,8 @@ class Refuse:
         }:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-import jaxlab.engine, jaxlab.trial, jaxlab.datasets, jaxlab.benchmark.main
+sys.path.insert(0, "scripts")
+import jaxlab.engine, jaxlab.trial, jaxlab.datasets, benchmark.run, benchmark.options
 print(jaxlab.datasets.load("digits").name)
 """
     assert in_a_fresh_process(code).strip() == "digits"

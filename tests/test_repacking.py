@@ -16,7 +16,8 @@ from small import optimised
 from test_engine import quadratic, settings
 
 from jaxlab.engine import GroupTraining, Training, compile_programs, flat, make_pack, placed, unflat
-from jaxlab.engine.memory import resident_packs, waiting_packs
+from jaxlab.engine.group import resident_packs
+from jaxlab.engine.memory import waiting_packs
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial, Weights
 
@@ -224,13 +225,12 @@ def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs, mon
 
     accelerator = type("Device", (), {"platform": "gpu"})()
     pack = programs.pack._replace(mesh=type("Mesh", (), {"devices": np.array([accelerator], object)})())
-    monkeypatch.setattr("jaxlab.engine.memory._SHARE", 1.0)
     for states, fitting in ((5.5, 5), (-1, 0), (100, 9), (np.inf, 9)):
         free = programs.memory_bytes() + states * programs.state_bytes
-        monkeypatch.setattr("jaxlab.engine.memory._free", lambda device, free=free: free)
+        monkeypatch.setattr("jaxlab.engine.group.room", lambda device, free=free: free)
         assert resident_packs(programs._replace(pack=pack), 9) == fitting
     free = programs.memory_bytes() + 8 * programs.state_bytes
-    monkeypatch.setattr("jaxlab.engine.memory._free", lambda device: free)
+    monkeypatch.setattr("jaxlab.engine.group.room", lambda device: free)
     for reserve, fitting in ((0, 8), (programs.memory_bytes() + 3 * programs.state_bytes, 5), (2 * free, 0)):
         assert resident_packs(programs._replace(pack=pack), 9, reserve) == fitting
     assert waiting_packs(9, jax.devices()[0]) == 8

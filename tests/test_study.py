@@ -301,6 +301,20 @@ def test_width_must_be_a_whole_number():
         study(grid()).run(width=0)
 
 
+def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
+    with pytest.raises(
+        InputError, match=r"epochs = 1000000000: give at most 536,870,911: a trial has at most"
+    ):
+        study(grid(), 10**9)
+    for features in ([10**10], [10**12], [10**20]):
+        with pytest.raises(InputError, match="the state of one trial takes more than all memory"):
+            study(grid(), model="mlp", features=features).run()
+    monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**6)
+    for epochs in (10**6, 10**8):  # more than is free for the results; for whatever is kept of each epoch
+        with pytest.raises(InputError, match=f"epochs = {epochs}: is too many for the results of 1 trials"):
+            study(grid(), epochs).run()
+
+
 def test_plan_says_what_a_study_takes_without_writing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = study(grid(activation=["relu", "tanh"], learning_rate=[1e-3, 1e-2, 1e-1]), 5).plan(width=2)

@@ -81,6 +81,13 @@ def test_a_function_is_named_by_its_file(file):
         ("name=a/b", "name = 'a/b'"),
         ("space.grid.learning_rate=[]", "space.grid.learning_rate = []"),
         ("space.grd.learning_rate=[1]", "grd"),
+        ("pruning.own=other.py:rule", "pruning.own = 'other.py:rule': there is no file"),
+        ("space.grid.model=['other.py:model']", "space.grid.model = 'other.py:model': there is no file"),
+        (f"configuration.model={'m' * 5000}.py:model", "there is no file"),
+        (f"configuration.features={'[' * 41}{']' * 41}", "configuration.features = '[[["),
+        (f"configuration.features={'[' * 90_000}", "configuration.features = '[[["),
+        (f"epochs={'9' * 5000}", "epochs = '9999"),
+        (f"epochs=0x{'f' * 5000}", "epochs = 0xffff"),
     ],
 )
 def test_a_bad_change_is_one_line(file, change, message):
@@ -97,6 +104,15 @@ def test_a_study_file_that_is_missing_or_no_toml(tmp_path):
         load_study(tmp_path / "bad.toml")
     with pytest.raises(InputError, match="cannot be read"):
         load_study(tmp_path)
+    for text in ("[" * 41 + "]" * 41, "[" * 90_000, "{a = " * 90_000, "9" * 5000):
+        (tmp_path / "bad.toml").write_text(f"x = {text}")
+        with pytest.raises(InputError, match="is no valid TOML"):
+            load_study(tmp_path / "bad.toml")
+
+
+def test_a_study_file_may_begin_with_the_mark_of_some_editors(file):
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert load_study(file).name == "tiny"
 
 
 def test_a_file_that_ends_the_process_when_it_is_imported_is_one_line(file):

@@ -441,7 +441,13 @@ def test_width_is_auto_or_a_whole_number(width):
 
 @pytest.mark.parametrize(
     ("files", "left"),
-    [({"max": "1000", "current": "400"}, 600), ({"max": "max", "current": "400"}, math.inf), ({}, math.inf)],
+    [
+        ({"max": "1000", "current": "400"}, 600),
+        ({"max": "max", "current": "400"}, math.inf),
+        ({}, math.inf),
+        ({"max": "1000", "current": "999", "stat": "anon 9\nactive_file 300\ninactive_file 600"}, 901),
+        ({"max": "1000", "current": "400", "stat": "nonsense"}, 600),
+    ],
 )
 def test_memory_left_in_a_control_group(tmp_path, files, left):
     for name, content in files.items():

@@ -11,16 +11,14 @@ from typing import Annotated
 
 import typer
 
-from jaxlab.cli.benchmark import benchmark
 from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification
 from jaxlab.cli.terminal import say
+from jaxlab.devices import MOST_DEVICES
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.study.checks import number
-
-_MOST_DEVICES = 1024
 
 app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
@@ -203,9 +201,6 @@ def _devices_of(run: Path) -> int:
     from jaxlab.store import RunFolder
 
     count = RunFolder(run).describe()["environment"]["devices"]
-    if count > _MOST_DEVICES:
+    if count > MOST_DEVICES:
         raise InputError("run", str(run), f"says that it had {count} devices: say how many with --devices")
     return count
-
-
-app.command()(benchmark)

@@ -17,9 +17,12 @@ from jaxlab.errors import InputError
 
 def use_all_cores(count: int | None) -> None:
     """`jaxlab.use_all_cores`, with the option's name in the error."""
-    if count is not None and count < 1:
-        raise InputError("--devices", count, "give a whole number >= 1")
-    devices.use_all_cores(count)
+    try:
+        devices.use_all_cores(count)
+    except InputError as error:
+        if error.field != "devices":
+            raise
+        raise InputError("--devices", error.value, error.remedy) from None
 
 
 def width_cache() -> Path:

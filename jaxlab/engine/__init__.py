@@ -5,9 +5,10 @@ from jaxlab.engine.determinism import check_deterministic
 from jaxlab.engine.group import GroupTraining, packs_of
 from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
 from jaxlab.engine.memory import is_out_of_memory
+from jaxlab.engine.pack import Pack, make_pack
 from jaxlab.engine.probe import Choice, compile_group, fingerprint
 from jaxlab.engine.program_cache import clear_programs
-from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_programs, make_pack
+from jaxlab.engine.programs import Programs, bytes_of, compile_programs
 from jaxlab.engine.records import EndRecord, EpochRecord
 from jaxlab.engine.train import Training, placed, train
 from jaxlab.engine.width import default_width

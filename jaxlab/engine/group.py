@@ -1,5 +1,6 @@
 """The trials of one group on their way: packs of lanes, the trials that ended, and repacking."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxlab.engine.host import Rows, joined, to_device, to_host
-from jaxlab.engine.memory import resident_packs
+from jaxlab.engine.memory import room
 from jaxlab.engine.programs import Programs
 from jaxlab.engine.traced import on_device
 
@@ -210,3 +211,15 @@ class GroupTraining:
 def _own(lanes: np.ndarray) -> np.ndarray:
     """Which lanes of a pack from `packs_of` are no copies."""
     return lanes == lanes[0] + np.arange(len(lanes))
+
+
+def resident_packs(programs: Programs, packs: int, reserve: int = 0) -> int:
+    """How many packs' states may stay on the devices between their turns; all of them where that is host memory.
+
+    Room is left on each device for the largest of the programs, and for ``reserve`` bytes if that is more.
+    """
+    devices = list(programs.pack.mesh.devices.flat)
+    if devices[0].platform == "cpu" or not programs.state_bytes:
+        return packs
+    free = min(map(room, devices)) - max(programs.memory_bytes(), reserve)
+    return packs if math.isinf(free) else int(min(packs, max(0, free // programs.state_bytes)))

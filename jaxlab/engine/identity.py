@@ -55,18 +55,22 @@ class Identity(NamedTuple):
             calls Python back, has an effect, or has a parameter of a type that is not known here; such a parameter
             is in the digest with the name of its type and its text, a function with its code.
         constant_bytes: of the arrays that it closes over.
+        operations: names of the operations that it consists of.
     """
 
     digest: str
     complete: bool
     constant_bytes: int
+    operations: frozenset[str]
 
 
 def identity(program: ClosedJaxpr) -> Identity:
     """The identity of a traced program; names of variables and functions and addresses are no part of it."""
     reader = _Reader()
     reader.program(program)
-    return Identity(reader.hash.hexdigest(), reader.complete, reader.constant_bytes)
+    return Identity(
+        reader.hash.hexdigest(), reader.complete, reader.constant_bytes, frozenset(reader.operations)
+    )
 
 
 class _Reader:
@@ -76,6 +80,7 @@ class _Reader:
         self.hash = hashlib.sha256()
         self.complete = True
         self.constant_bytes = 0
+        self.operations: set[str] = set()
 
     def say(self, *words: object) -> None:
         """Add texts, each with its length, so that none runs into the next."""
@@ -98,6 +103,7 @@ class _Reader:
     def equation(self, equation: JaxprEqn, numbers: dict[Var, int]) -> None:
         name = equation.primitive.name
         self.say("equation", name)
+        self.operations.add(name)
         self.read(numbers, equation.invars)
         left_out = _LEFT_OUT.get(name, ())
         self.mapping({key: value for key, value in equation.params.items() if key not in left_out})

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import jax
 
-from jaxlab.engine.programs import Programs
-
 _SHARE = 0.9  # of what is free; the rest is for what nobody counted
 
 
@@ -15,24 +13,31 @@ def fits(needed: int, devices: list[jax.Device]) -> bool:
     """Whether ``needed`` bytes on each device are there, as far as anyone can tell."""
     if devices[0].platform == "cpu":  # all of them live in the host's memory
         return needed * len(devices) <= _SHARE * free_on_host()
-    return all(needed <= _SHARE * _free(device) for device in devices)
-
-
-def resident_packs(programs: Programs, packs: int, reserve: int = 0) -> int:
-    """How many packs' states may stay on the devices between their turns; all of them where that is host memory.
-
-    Room is left on each device for the largest of the programs, and for ``reserve`` bytes if that is more.
-    """
-    devices = list(programs.pack.mesh.devices.flat)
-    if devices[0].platform == "cpu" or not programs.state_bytes:
-        return packs
-    free = _SHARE * min(_free(device) for device in devices) - max(programs.memory_bytes(), reserve)
-    return packs if math.isinf(free) else int(min(packs, max(0, free // programs.state_bytes)))
+    return all(needed <= room(device) for device in devices)
 
 
 def waiting_packs(packs: int, device: jax.Device) -> int:
     """Packs whose states must find room beside the one that runs: elsewhere than on a CPU they can go to the host."""
     return packs - 1 if device.platform == "cpu" else 0
+
+
+def all_memory(device: jax.Device) -> float:
+    """Bytes that a device has in all, for whatever program; infinite where nobody says."""
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit", math.inf)
+    return _of_host()
+
+
+def _of_host() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def room(device: jax.Device) -> float:
+    """Bytes that an accelerator has for more than is on it; infinite where nobody says."""
+    return _SHARE * _free(device)
 
 
 def _free(device: jax.Device) -> float:
@@ -50,9 +55,18 @@ def free_on_host() -> float:
 def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> float:
     try:
         limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return math.inf if limit == "max" else float(limit) - float(used)
+        return math.inf if limit == "max" else float(limit) - float(used) + _cached_in_group(folder)
     except (OSError, ValueError):
         return math.inf
+
+
+def _cached_in_group(folder: Path) -> float:
+    """Bytes of files that the kernel keeps in memory for the group, and drops as soon as somebody needs the room."""
+    try:
+        lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return float(sum(int(size) for name, size in lines if name in ("active_file", "inactive_file")))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _available() -> float:
@@ -60,10 +74,7 @@ def _available() -> float:
     try:
         import psutil
     except ModuleNotFoundError:
-        try:
-            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-        except (AttributeError, OSError, ValueError):
-            return math.inf
+        return _of_host() / 2
     return psutil.virtual_memory().available
 
 

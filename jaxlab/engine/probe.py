@@ -15,8 +15,9 @@ import numpy as np
 from jaxlab.devices import cores
 from jaxlab.engine.group import packs_of, rows
 from jaxlab.engine.memory import fits, is_out_of_memory, waiting_packs
+from jaxlab.engine.pack import Pack, make_pack
 from jaxlab.engine.program_cache import clear_programs
-from jaxlab.engine.programs import Pack, Programs, bytes_of, compile_stages, compile_traced, make_pack
+from jaxlab.engine.programs import Programs, bytes_of, compile_stages, compile_traced
 from jaxlab.engine.remembered import recall, remember
 from jaxlab.engine.traced import Traced, on_device, trace
 from jaxlab.engine.train import placed

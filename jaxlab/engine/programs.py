@@ -1,16 +1,14 @@
-"""The compiled programs of one group: the only place that maps and shards over trials."""
+"""The compiled programs of one group."""
 
 import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlab.engine.determinism import (
     check_deterministic,
@@ -19,6 +17,7 @@ from jaxlab.engine.determinism import (
     refused_operation,
     without_guarantee,
 )
+from jaxlab.engine.pack import Pack, over_trials
 from jaxlab.engine.program_cache import Compiled, add_program, find_program, loading
 from jaxlab.engine.traced import Stage, Traced, trace
 from jaxlab.trial import Trial
@@ -30,33 +29,6 @@ _DONATED = {"measure": (1,), "segment": (1,)}
 _LONGEST = ("segment", "measure", "start", "finish")
 # Bytes of closed-over arrays with which a program is not held: they would lie in the device's memory.
 _MOST_CONSTANTS = 1 << 24
-
-
-class Pack(NamedTuple):
-    """Where a pack of ``devices × width`` lanes runs."""
-
-    mesh: Mesh
-    width: int
-
-    @property
-    def lanes(self) -> int:
-        return self.mesh.size * self.width
-
-    @property
-    def over_trials(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec("trial"))
-
-    @property
-    def replicated(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec())
-
-
-def make_pack(width: int, devices: Sequence[jax.Device] | None = None) -> Pack:
-    """A pack of ``width`` trials on each of ``devices`` (all of them by default)."""
-    devices = list(devices) if devices is not None else jax.devices()
-    return Pack(
-        jax.make_mesh((len(devices),), ("trial",), axis_types=(AxisType.Auto,), devices=devices), width
-    )
 
 
 class Programs(NamedTuple):
@@ -111,37 +83,6 @@ def bytes_of(program: jax.stages.Compiled) -> int:
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes
     )
-
-
-def over_trials(pack: Pack, function: Callable, mapped: Sequence[bool]) -> Callable:
-    """``function`` of one trial as a function of a pack: vmap inside, shard_map around, nothing reduced.
-
-    Args:
-        pack: the mesh over which trials are split.
-        function: of one trial.
-        mapped: for each argument, whether it has an axis of trials in front; the others are the same for all.
-    """
-    if pack.width == 1:
-        batched = _alone(function, mapped)
-    else:
-        batched = jax.vmap(function, in_axes=tuple(0 if each else None for each in mapped))
-    specs = tuple(PartitionSpec("trial") if each else PartitionSpec() for each in mapped)
-    return jax.shard_map(
-        batched, mesh=pack.mesh, in_specs=specs, out_specs=PartitionSpec("trial"), check_vma=False
-    )
-
-
-def _alone(function: Callable, mapped: Sequence[bool]) -> Callable:
-    """``vmap`` over one trial by taking the axis away: XLA transposes products slowly around an axis of length 1."""
-
-    def batched(*arguments: Any) -> Any:
-        one = [
-            jax.tree.map(lambda leaf: leaf[0], argument) if own else argument
-            for own, argument in zip(mapped, arguments, strict=True)
-        ]
-        return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), function(*one))
-
-    return batched
 
 
 def compile_programs(
@@ -199,7 +140,7 @@ def compile_traced(
         why = without_guarantee(operation)
         warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
         programs, saved = compile_stages(traced, pack, names, False, options)
-    if deterministic is False and deterministic_options(_backend(pack)):
+    if deterministic is False and deterministic_options(pack.platform):
         why = "as asked"
     return Programs(
         *programs,
@@ -222,7 +163,7 @@ def compile_stages(
     options: Mapping[str, Any] | None = None,
 ) -> tuple[list[jax.stages.Compiled], list[float]]:
     """Some of the programs, in order, and the seconds saved by each that was compiled before."""
-    backend = _backend(pack)
+    backend = pack.platform
     common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
     found: dict[str, Compiled] = {}
     jobs: dict[str, tuple[Hashable, Future[Compiled]]] = {}
@@ -272,16 +213,12 @@ def _compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dic
     return Compiled(program, time.perf_counter() - began + last.pop(threading.get_ident(), 0.0))
 
 
-def _backend(pack: Pack) -> str:
-    return pack.mesh.devices.flat[0].platform
-
-
 def _lower(stage: Stage, pack: Pack, donated: tuple[int, ...]) -> jax.stages.Lowered:
     arguments = tuple(
         jax.tree.map(partial(_over_pack, pack, own), argument)
         for own, argument in zip(stage.mapped, stage.arguments, strict=True)
     )
-    function = over_trials(pack, stage.function, stage.mapped)
+    function = over_trials(pack, stage.function, stage.mapped, stage.identity.operations)
     return jax.jit(function, donate_argnums=donated).lower(*arguments)
 
 

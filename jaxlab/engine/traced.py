@@ -12,6 +12,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxlab.engine import lane
 from jaxlab.engine.identity import Identity, identity
+from jaxlab.engine.memory import all_memory
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 
@@ -54,8 +55,7 @@ class Traced(NamedTuple):
     @property
     def state_bytes(self) -> int:
         """Of one trial between two segments."""
-        leaves = jax.tree.leaves(self.start.result)
-        return sum(leaf.size * getattr(leaf.dtype, "itemsize", 8) for leaf in leaves)
+        return _bytes(self.start.result)
 
 
 def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> Traced:
@@ -66,6 +66,9 @@ def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int =
         hyperparameters: a pytree of scalars of one trial, for dtypes.
         shared: the arrays that all trials see, for shapes and dtypes.
         segment_epochs: epochs inside one call; must divide the number of epochs.
+
+    Raises:
+        InputError: the state of one trial takes more than all memory of a device; or names collide.
     """
     began = time.perf_counter()
     hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), on_device(leaf).dtype), hyperparameters)
@@ -73,6 +76,7 @@ def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int =
     epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32)
     start = _stage(lane.start, trial, (hyper, shared), (True, False))
     state = start.result
+    _check_size(state)
     measure = _stage(lane.measure, trial, (hyper, state, shared), (True, True, False))
     segment = _stage(lane.segment, trial, (hyper, state, shared, epochs), (True, True, False, False))
     finish = _stage(lane.finish, trial, (hyper, state, shared), (True, True, False))
@@ -90,6 +94,17 @@ def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[
 
     replay.__name__ = function.__name__  # what a profile and the compiled program are called
     return Stage(replay, arguments, result, mapped, identity(program))
+
+
+def _bytes(shapes: Any) -> int:
+    return sum(leaf.size * getattr(leaf.dtype, "itemsize", 8) for leaf in jax.tree.leaves(shapes))
+
+
+def _check_size(state: Any) -> None:
+    """Raise where compiling would take long, or fail, for what no device could hold."""
+    if _bytes(state) > all_memory(jax.devices()[0]):
+        remedy = "the state of one trial takes more than all memory: make the model smaller"
+        raise InputError("configuration", f"{_bytes(state):,} bytes", remedy)
 
 
 def _paths(tree: Any) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxlab.engine.group import Call, GroupTraining
 from jaxlab.engine.host import Rows
-from jaxlab.engine.programs import Pack, Programs
+from jaxlab.engine.pack import Pack
+from jaxlab.engine.programs import Programs
 from jaxlab.engine.records import EndRecord, EpochRecord
 from jaxlab.engine.traced import on_device
 from jaxlab.errors import InputError

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import numpy as np
 
 from jaxlab.engine import Piece
 from jaxlab.pruning import History, check_curves
-from jaxlab.store import not_reached
+from jaxlab.store import check_epochs, not_reached
 from jaxlab.trial import Trial, Variable, compared_by
 
 
@@ -46,6 +48,17 @@ class Curves:
             self.expect(name, values.shape[2:], values.dtype)
             if name in self.arrays:
                 self.arrays[name][np.ix_(rows, piece.epochs)] = values
+
+    def expect_all(self, records: Sequence[Mapping[str, jax.ShapeDtypeStruct]]) -> None:
+        """What each group records, ``[lanes, epochs, ...]`` by name, if there is memory for the results of all."""
+        sizes: dict[str, int] = {}
+        for name, values in (item for record in records for item in record.items()):
+            each = math.prod(values.shape[2:]) * values.dtype.itemsize
+            sizes[name] = max(sizes.get(name, 0), each)
+        trials = len(self.numbers)
+        check_epochs(trials, self.epochs, trials * (self.epochs + 1) * sum(sizes.values()))
+        for name, values in (item for record in records for item in record.items()):
+            self.expect(name, values.shape[2:], values.dtype)
 
     def expect(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """A curve that is or will be recorded, its own axes having this shape; one of another shape is no curve."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlab.engine import Piece
 from jaxlab.errors import InputError
-from jaxlab.store import Log, Recorded, Rung
+from jaxlab.store import Log, Recorded, Rung, check_epochs
 
 _NEVER = np.iinfo(np.int64).max
 
@@ -26,6 +26,7 @@ class Ledger:
     def __init__(self, trials: int, epochs: int, earlier: Recorded):
         self.trials, self.epochs = trials, epochs
         self.log: Log | None = None
+        check_epochs(trials, epochs, trials * (epochs + 1))
         self._begin(earlier)
 
     def _begin(self, earlier: Recorded) -> None:

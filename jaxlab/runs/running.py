@@ -194,9 +194,7 @@ class Run:
         }
         dims = {dim for index in stage.groups for dim in self.trials[index].coordinates}
         curves = Curves(np.sort(np.concatenate(stage.numbers)), self.study.epochs, variables, dims)
-        for each in programs:
-            for name, values in each.segment.out_info[1].items():  # [lanes, epochs, ...]
-                curves.expect(name, values.shape[2:], values.dtype)
+        curves.expect_all([each.segment.out_info[1] for each in programs])
         for _, piece in self.ledger.recorded.pieces:
             curves.add(piece)
         return curves

@@ -1,7 +1,7 @@
 """Runs on disk and the labelled results read from them."""
 
-from jaxlab.store.dataset import not_reached
-from jaxlab.store.description import FORMAT, Description, digest_of
+from jaxlab.store.dataset import check_epochs, not_reached
+from jaxlab.store.description import FORMAT, Description, digest_of, too_deep
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
 from jaxlab.store.lock import only_writer
@@ -21,6 +21,7 @@ __all__ = [
     "States",
     "as_type",
     "build_results",
+    "check_epochs",
     "digest_of",
     "disk_errors",
     "mended_results",
@@ -30,6 +31,7 @@ __all__ = [
     "read_log",
     "read_results",
     "read_weights",
+    "too_deep",
     "validation_metric",
     "write_weights",
 ]

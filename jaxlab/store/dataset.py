@@ -86,8 +86,13 @@ def _check_memory(pieces: Sequence[tuple[int, Piece]], trials: int, epochs: int)
         for name, values in piece.record.items():
             own = math.prod(values.shape[1 if piece.final else 2 :]) * values.dtype.itemsize
             sizes[name] = max(sizes.get(name, 0), trials * own * (1 if piece.final else epochs + 1))
+    check_epochs(trials, epochs, sum(sizes.values()) + 8 * (epochs + 1))
+
+
+def check_epochs(trials: int, epochs: int, size: int) -> None:
+    """Raise where the results of some trials, ``size`` bytes, take more memory than is free."""
     try:
-        check_fits(sum(sizes.values()) + 8 * (epochs + 1))
+        check_fits(size)
     except ValueError as error:
         raise InputError(
             "epochs", epochs, f"is too many for the results of {trials} trials: {error}"

@@ -152,7 +152,7 @@ def checked(found: Any, file: Path) -> Description:
 def _wrong(value: Any, kind: Any, where: str) -> Iterator[str]:
     """What in a value is not of a kind: a TypedDict, ``dict[str, X]``, ``list[X]``, a union, or a plain type."""
     if kind is Any:
-        if _depth(value) > _DEEPEST:
+        if too_deep(value):
             yield f"{where} is nested too deeply"
         return
     inner = typing.get_args(kind)
@@ -264,8 +264,8 @@ def _is_label(label: list[Any]) -> bool:
     return len({"trial", "epoch", *dims}) == 2 + len(dims)
 
 
-def _depth(value: Any) -> int:
-    """How deeply a value is nested, as far as it matters."""
+def too_deep(value: Any) -> bool:
+    """Whether lists and tables are nested more deeply than a description may hold."""
     depth, layer = 0, [value]
     while layer and depth <= _DEEPEST:
         layer = [
@@ -275,7 +275,7 @@ def _depth(value: Any) -> int:
             for inner in (each.values() if isinstance(each, dict) else each)
         ]
         depth += 1
-    return depth
+    return depth > _DEEPEST
 
 
 def _is_not(where: str, value: Any, words: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -15,6 +16,7 @@ from jaxlab.datasets import load
 from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.space import from_table, grid
+from jaxlab.store import too_deep
 from jaxlab.study.checks import unknown
 from jaxlab.study.study import Study
 
@@ -98,10 +100,10 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     fields = {key: table[key] for key in plain if key in table}
     return Study(
         load(options.pop("name"), **options),
-        from_table(_functions(table["space"], folder)) if "space" in table else grid(),
-        configuration=_functions(table.get("configuration", {}), folder),
+        from_table(_functions(table["space"], folder, "space")) if "space" in table else grid(),
+        configuration=_functions(table.get("configuration", {}), folder, "configuration"),
         hyperparameters=table.get("hyperparameters", {}),
-        rules=pruning.from_table(_functions(table.get("pruning", {}), folder)),
+        rules=pruning.from_table(_functions(table.get("pruning", {}), folder, "pruning")),
         source={"folder": str(folder.absolute()), "table": dict(table)},
         **fields,
     )
@@ -118,13 +120,26 @@ def uses_functions(value: Any) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError("study file", str(path), "does not exist; name a .toml file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("study file", str(path), f"cannot be read ({error}); name a .toml file") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise InputError("study file", str(path), f"is no valid TOML: {error}") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """What TOML holds.
+
+    Raises:
+        ValueError: it is not TOML, or nested so deeply that nothing could use it.
+    """
+    with contextlib.suppress(RecursionError):
+        table = tomllib.loads(text)
+        if not too_deep(table):
+            return table
+    raise ValueError("it is nested too deeply")
 
 
 def _apply(table: dict[str, Any], change: str) -> None:
@@ -132,8 +147,8 @@ def _apply(table: dict[str, Any], change: str) -> None:
     if not equals or not key.strip():
         raise InputError("--set", change, "write key=value, e.g. epochs=3 or hyperparameters.l2=1e-4")
     try:
-        found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        found = _parsed(f"value = {text}")
+    except ValueError:
         found = {"value": text}
     if set(found) != {"value"}:
         raise InputError("--set", change, "give one key and one value; repeat --set for more")
@@ -146,26 +161,26 @@ def _apply(table: dict[str, Any], change: str) -> None:
     table[last] = value
 
 
-def _functions(value: Any, folder: Path) -> Any:
-    """``"file.py:function"`` replaced by the function, also inside lists and tables."""
+def _functions(value: Any, folder: Path, field: str) -> Any:
+    """``"file.py:function"`` replaced by the function, also inside lists and tables; ``field`` is for errors."""
     if isinstance(value, dict):
-        return {key: _functions(each, folder) for key, each in value.items()}
+        return {key: _functions(each, folder, f"{field}.{key}") for key, each in value.items()}
     if isinstance(value, list):
-        return [_functions(each, folder) for each in value]
+        return [_functions(each, folder, field) for each in value]
     found = _FUNCTION.fullmatch(value) if isinstance(value, str) else None
-    return _function(folder / found["file"], found["name"], value) if found else value
+    return _function(folder / found["file"], found["name"], field, value) if found else value
 
 
-def _function(path: Path, name: str, given: str) -> Callable:
-    if not path.is_file():
-        raise InputError("configuration", given, f"there is no file {path}")
+def _function(path: Path, name: str, field: str, given: str) -> Callable:
+    if not os.path.isfile(path):  # also of a name that no file can have
+        raise InputError(field, given, f"there is no file {path}")
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file raises
-        raise InputError("configuration", given, f"{path} cannot be imported: {error!r}") from error
+        raise InputError(field, given, f"{path} cannot be imported: {error!r}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise InputError("configuration", given, f"{path.name} defines no function {name}")
+        raise InputError(field, given, f"{path.name} defines no function {name}")
     return function

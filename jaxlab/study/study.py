@@ -28,6 +28,8 @@ from jaxlab.study.run import Options, run_study
 from jaxlab.settings import Configuration
 from jaxlab.trial import Trial, shared_arrays
 
+_MOST_STEPS = 2**31 - 1  # an int32 counts them
+
 
 @dataclass(frozen=True)
 class Study:
@@ -86,7 +88,11 @@ class Study:
         one_of(("none", "last", "best"), "choice")("keep", self.keep)
         check_deterministic(self.deterministic)
         check_rules(self.rules)
-        _ = self.groups
+        most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
+        if self.epochs > most:
+            raise InputError(
+                "epochs", self.epochs, f"give at most {most:,}: a trial has at most 2**31 - 1 steps"
+            )
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from accelerator_questions.asking import Asking
-from jaxlab.benchmark.environment import device_name, environment
+from benchmark.machine import device_name, environment
 
 
 def main() -> None:

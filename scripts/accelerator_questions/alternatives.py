@@ -11,17 +11,14 @@ import jax
 from accelerator_questions.asking import Answer, Asking, Row, Table
 from accelerator_questions.measuring import IN_ORDER, ROUNDS, TARGET_SECONDS, TINY, by
 from accelerator_questions.widths import best_width
-from jaxlab.benchmark.cells import CELLS, Cell
-from jaxlab.benchmark.contenders import CONTENDERS, Prepared
-from jaxlab.benchmark.contenders.fused import fused
-from jaxlab.benchmark.contest import Earlier, contested
-from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.matmul import Matmul, fastest_matmul
-from jaxlab.benchmark.problem import Problem
-from jaxlab.benchmark.report import cell_table
-from jaxlab.benchmark.rows import OURS
-from jaxlab.benchmark.summary import ratios, with_shares
-from jaxlab.benchmark.timing import Plan
+from benchmark.cells import CELLS, Cell, step_flops
+from benchmark.contenders import CONTENDERS, fused
+from benchmark.contest import Earlier, contested
+from benchmark.machine import Matmul, fastest_matmul
+from benchmark.problem import OURS, Prepared, Problem
+from benchmark.report import cell_table
+from benchmark.summary import ratios, with_shares
+from benchmark.timing import Plan
 
 NAMES = (OURS, "loop", "scan", "vmap", "torch-loop", "torch-ensemble")
 #: Trials side by side where `widths` has not been asked.

@@ -30,11 +30,11 @@ from accelerator_questions.measuring import (
     reason,
     timed,
 )
-from jaxlab.benchmark.cells import CELLS, Cell
-from jaxlab.benchmark.contenders.fused import Running, trial_of, without_evaluation
-from jaxlab.benchmark.problem import make_problem
-from jaxlab.benchmark.report import number, size
-from jaxlab.benchmark.rows import rate_columns
+from benchmark.cells import CELLS, Cell
+from benchmark.contenders import Running, trial_of, without_evaluation
+from benchmark.problem import make_problem
+from benchmark.report import number, size
+from benchmark.timing import rate_columns
 from jaxlab.engine import compile_programs
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays
@@ -269,7 +269,7 @@ def _compile_and_train(job: Mapping[str, Any]) -> Row:
     running = Running(programs, problem.hyperparameters, shared_arrays(problem.data))
     losses = running.train(2)
     digest = hashlib.sha256(losses.tobytes())
-    for leaf in jax.tree.leaves(running.states):
+    for leaf in jax.tree.leaves(running.group.snapshot()):
         digest.update(np.asarray(leaf).tobytes())
     return {"compile_seconds": seconds, "bits": digest.hexdigest()[:16]}
 

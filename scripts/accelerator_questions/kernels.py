@@ -15,8 +15,8 @@ import jax
 
 from accelerator_questions.asking import Answer, Asking, Row, Table
 from accelerator_questions.measuring import IN_ORDER, TINY, by, compiled, option_sets
-from jaxlab.benchmark.contenders.fused import Running, trial_of
-from jaxlab.benchmark.problem import make_problem
+from benchmark.contenders import Running, trial_of
+from benchmark.problem import make_problem
 from jaxlab.trial import shared_arrays
 
 #: Kernels that are shown.

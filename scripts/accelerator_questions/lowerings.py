@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from measure_lowerings import SHAPES
 
 from accelerator_questions.asking import Answer, Asking, Row, Table
 from accelerator_questions.machine import ceilings
 from accelerator_questions.measuring import FAILURES, OptionSet, by, option_sets, reason, timed
-from jaxlab.benchmark.report import number
-from jaxlab.benchmark.timing import spread
+from benchmark.report import number
+from benchmark.timing import spread
 from jaxlab.convolution import conv_general_dilated
 from jaxlab.convolution.geometry import Geometry, geometry_of
 from jaxlab.engine.determinism import deterministic_options
+from measure_lowerings import SHAPES
 
 #: Steps in one call, each of which changes the kernels: a loop, as in training.
 STEPS = 8

@@ -14,8 +14,8 @@ import numpy as np
 
 from accelerator_questions.asking import Answer, Asking, Row, Table
 from accelerator_questions.measuring import FAILURES, by, reason, timed
-from jaxlab.benchmark.report import size
-from jaxlab.benchmark.timing import spread
+from benchmark.report import size
+from benchmark.timing import spread
 
 #: By name: dtype of the factors, and `jax.default_matmul_precision`.
 PRODUCTS = {

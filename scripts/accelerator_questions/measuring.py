@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 
 from accelerator_questions.asking import Row
-from jaxlab.benchmark.cells import CELLS, Cell
-from jaxlab.benchmark.problem import Problem
-from jaxlab.benchmark.timing import interleaved, plan, seconds_of
+from benchmark.cells import CELLS, Cell
+from benchmark.problem import Problem
+from benchmark.timing import interleaved, plan, seconds_of
 from jaxlab.engine import Pack, Programs, compile_programs, is_out_of_memory, make_pack
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial, shared_arrays

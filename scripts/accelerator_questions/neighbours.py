@@ -22,8 +22,8 @@ from accelerator_questions.measuring import (
     option_sets,
     reason,
 )
-from jaxlab.benchmark.contenders.fused import trial_of
-from jaxlab.benchmark.problem import Problem, make_problem
+from benchmark.contenders import trial_of
+from benchmark.problem import Problem, make_problem
 from jaxlab.engine import Programs, flat, train
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import shared_arrays

@@ -13,11 +13,11 @@ import numpy as np
 
 from accelerator_questions.asking import Answer, Asking, Row, Table
 from accelerator_questions.measuring import FAILURES, IN_ORDER, TINY, by, compiled, option_sets, reason
-from jaxlab.benchmark.cells import Cell
-from jaxlab.benchmark.contenders.fused import trial_of
-from jaxlab.benchmark.problem import make_problem
-from jaxlab.benchmark.report import size
-from jaxlab.benchmark.studies import EPOCHS, many, measure_stopping, study_of
+from benchmark.cells import Cell
+from benchmark.contenders import trial_of
+from benchmark.problem import make_problem
+from benchmark.report import size
+from benchmark.studies import EPOCHS, many, measure_stopping, study_of
 from jaxlab.engine import GroupTraining, Training, placed
 from jaxlab.store import missing_library
 from jaxlab.trial import shared_arrays

@@ -13,8 +13,8 @@ import numpy as np
 import jaxlab
 from accelerator_questions.asking import Answer, Asking, Row, Table, elsewhere, plain
 from accelerator_questions.measuring import FAILURES, by, reason
+from benchmark.report import size
 from jaxlab import Study, datasets, space
-from jaxlab.benchmark.report import size
 
 #: Recorded besides what every study records.
 DIAGNOSTICS = ("effective_rank", "update_cosine")

@@ -19,12 +19,12 @@ from accelerator_questions.measuring import (
     reason,
     timed,
 )
-from jaxlab.benchmark.cells import Cell
-from jaxlab.benchmark.contenders.fused import LONG, Running, trial_of, without_evaluation
-from jaxlab.benchmark.environment import peak_bytes
-from jaxlab.benchmark.problem import Problem, make_problem
-from jaxlab.benchmark.report import number, size
-from jaxlab.benchmark.rows import rate_columns
+from benchmark.cells import Cell
+from benchmark.contenders import LONG, Running, trial_of, without_evaluation
+from benchmark.machine import peak_bytes
+from benchmark.problem import Problem, make_problem
+from benchmark.report import number, size
+from benchmark.timing import rate_columns
 from jaxlab.engine import clear_programs, compile_group, default_width
 from jaxlab.trial import shared_arrays
 

@@ -1,4 +1,4 @@
-"""Whole studies: what is left of the time where most trials stop early, and what it costs that a run survives."""
+"""What studies cost besides training: diagnostics; what is left of the time where most trials stop; a run folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlab.benchmark.cells import Cell, model_options
-from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.others import clock, others_share
-from jaxlab.benchmark.problem import epoch_steps, make_problem
-from jaxlab.benchmark.rows import Row
-from jaxlab.benchmark.timing import Timed, interleaved
+from benchmark.cells import Cell, step_flops
+from benchmark.contenders import Running, trial_of
+from benchmark.machine import clock, others_share
+from benchmark.problem import Problem, epoch_steps, make_problem
+from benchmark.timing import Plan, Row, Timed, interleaved, plan, seconds_of, spread
+from jaxlab.engine import Pack, compile_programs, default_width, make_pack, packs_of
+from jaxlab.models import CNN
+from jaxlab.trial import shared_arrays
 
 #: Of a study; three trials in four stop after a tenth of them.
 EPOCHS = 40
@@ -26,14 +28,72 @@ STOPPED_EPOCH = EPOCHS // 10
 STOPPING = 0.75
 #: The share of the time that would be left if nothing but training took any.
 IDEAL = 1 - STOPPING * (1 - STOPPED_EPOCH / EPOCHS)
-#: Seconds of a study that is saved on the way: the default interval and half of another.
+#: Seconds of a study with a run folder: the default interval and half of another.
 SAVED_SECONDS = 45.0
 #: What takes longer than this for all epochs has no row.
 MOST_SECONDS = 90.0
-
+#: Trials of the pack whose diagnostics are measured, at most, so that a round stays short.
+MOST_TRIALS = 64
 
 #: Asked before a round with the seconds of the first: whether there is time for it.
 More = Callable[[float], bool]
+
+
+class OutputsOnly(CNN):
+    """The same network without its activations: then no units are counted."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(x)[0]
+
+
+def measure_diagnostics(cell: Cell, width: int | None, how: Plan, more: More = lambda _: True) -> Row:
+    """Seconds of an epoch of training and evaluation, and of the evaluation alone, with and without, for one pack.
+
+    ``more`` as in `interleaved`.
+    """
+    pack = _pack(MOST_TRIALS, width)
+    problem = make_problem(cell, min(pack.lanes, MOST_TRIALS))
+    entries = {}
+    for words, kind in (("with", CNN), ("without", OutputsOnly)):
+        epoch, evaluation = _runs(problem, kind, pack)
+        for name, run in ((f"epoch_{words}", epoch), (f"evaluation_{words}", evaluation)):
+            run(1)
+            entries[name] = plan(run, seconds_of(run, 1), how.rounds, how.target)
+    seconds = interleaved(entries, more=more)
+    per_call = {name: [each / entries[name].calls for each in values] for name, values in seconds.items()}
+    row: Row = {"cell": cell.name, "trials": problem.trials, "steps": problem.steps, "seconds": per_call}
+    for name in ("epoch", "evaluation"):
+        with_, without = (spread(per_call[f"{name}_{words}"]).median for words in ("with", "without"))
+        row[f"{name}_ratio"] = with_ / without
+    return row
+
+
+def _pack(trials: int, width: int | None) -> Pack:
+    devices = jax.devices()
+    return make_pack(width or default_width(devices[0], -(-trials // len(devices))), devices)
+
+
+def _runs(
+    problem: Problem, kind: type[CNN], pack: Pack
+) -> tuple[Callable[[int], object], Callable[[int], object]]:
+    """Epochs, and evaluations, of one pack."""
+    trial = trial_of(problem, kind, min(problem.cell.at_once, problem.cell.batch_size))
+    shared, values = shared_arrays(problem.data), problem.hyperparameters
+    programs = compile_programs(trial, jax.tree.map(lambda leaf: leaf[0], values), shared, pack)
+    running = Running(programs, values, shared)
+    # A lane without a trial evaluates a copy of the last one.
+    (lanes,) = packs_of(problem.trials, pack.lanes)
+    values = jax.device_put(jax.tree.map(lambda leaf: leaf[lanes], values), pack.over_trials)
+    shared = running.group.shared
+    states = programs.start(values, shared)
+
+    def evaluate(calls: int) -> None:
+        nonlocal states
+        for _ in range(calls):
+            states, record = programs.measure(values, states, shared)
+        jax.block_until_ready(record)
+
+    return running.train, evaluate
 
 
 def absent(cell: Cell) -> Row | None:
@@ -135,7 +195,7 @@ def study_of(cell: Cell, trials: int, epochs: int, rules: Sequence[Callable] = (
 
     problem = make_problem(cell, trials)
     space = zipped(learning_rate=problem.learning_rates.tolist(), seed=problem.seeds.tolist())
-    configuration = model_options(cell) | {"batch_size": cell.batch_size}
+    configuration = cell.model_options | {"batch_size": cell.batch_size}
     return Study(problem.data, space, epochs, configuration=configuration, name=cell.name, rules=rules)
 
 

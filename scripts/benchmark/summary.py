@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.benchmark.cells import AWKWARD
-from jaxlab.benchmark.others import MOST
-from jaxlab.benchmark.processes import NAME as PROCESSES
-from jaxlab.benchmark.rows import MANY, OURS, Row
+from benchmark.cells import AWKWARD, MANY
+from benchmark.machine import MOST
+from benchmark.problem import OURS, PROCESSES
+from benchmark.timing import Row
 
 
 def ratios(rows: Iterable[Row]) -> dict[tuple[str, int, str], float]:

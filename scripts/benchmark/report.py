@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlab.benchmark.others import MOST
-from jaxlab.benchmark.rows import OURS, Row
-from jaxlab.benchmark.summary import disturbed, ratios
+from benchmark.cells import Cell, step_flops
+from benchmark.machine import MOST
+from benchmark.problem import OURS, PROCESSES
+from benchmark.summary import disturbed, ratios
+from benchmark.timing import Row
 
 _COLUMNS = (
     "trials",
@@ -164,7 +166,7 @@ def _measured(row: Row, found: Mapping[tuple[str, int, str], float]) -> list[str
     ratio = found.get((row["cell"], trials, name))
     share, compiling = row.get("share_of_matmul"), row.get("compile_seconds")
     about = [row["about"]] if row.get("about") else []
-    if name != "processes" and row["trials_run"] != trials:
+    if name != PROCESSES and row["trials_run"] != trials:
         about.append(f"timed with {row['trials_run']} trial{'s' * (row['trials_run'] > 1)}")
     return [
         str(trials),
@@ -176,6 +178,20 @@ def _measured(row: Row, found: Mapping[tuple[str, int, str], float]) -> list[str
         size(row.get("memory_bytes")),
         "; ".join(about),
     ]
+
+
+def cell_words(cell: Cell) -> str:
+    """What is trained, in a sentence."""
+    size = "×".join(map(str, cell.input_shape))
+    convolutions = ", ".join(
+        f"{kernel}{f'×{kernel}' * (cell.axes - 1)} to {features}"
+        for features, kernel in zip(cell.features, cell.kernel_sizes, strict=True)
+    )
+    pool = f", max pooling by {cell.pool} behind each" if cell.pool > 1 else ""
+    return (
+        f"Inputs {size}, batch {cell.batch_size}; convolutions {convolutions} channels, stride {cell.stride}, padding "
+        f"{cell.padding}, ReLU{pool}; dense to 10. {step_flops(cell) / 1e6:,.0f} MFLOP a trial-step."
+    )
 
 
 def number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Interleaved rounds of timed calls, and their median and spread."""
+"""Interleaved rounds of timed calls, their median and spread, and the columns of a row that say them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+#: What is measured, one thing each, as JSON holds it.
+Row = dict[str, Any]
 #: A contender whose calls are long gets fewer rounds, so that all of them stay within this.
 SECONDS_OF_ROUNDS = 12.0
 FEWEST_ROUNDS = 2
@@ -75,3 +77,15 @@ def spread(values: Sequence[float]) -> Spread:
     """Median, first and third quartile (linear interpolation)."""
     lower, median, upper = np.percentile(np.asarray(values, float), [25, 50, 75])
     return Spread(float(median), float(lower), float(upper))
+
+
+def rate_columns(trial_steps: int, seconds: Sequence[float]) -> Row:
+    """Trial-steps per second: median, quartiles, and the seconds of one call in each round."""
+    rates = spread([trial_steps / each for each in seconds])
+    return {
+        "rate": rates.median,
+        "rate_lower": rates.lower,
+        "rate_upper": rates.upper,
+        "trial_steps_per_call": trial_steps,
+        "seconds": list(seconds),
+    }

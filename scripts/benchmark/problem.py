@@ -1,6 +1,8 @@
-"""The same trials for every contender: data, order, initial weights, learning rates."""
+"""What every contender is given, and what it gives: the same trials, prepared; the losses that must agree."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,16 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxlab.benchmark.cells import CLASSES, MOST_STEPS, Cell, model_options
-from jaxlab.benchmark.flops import step_flops
+from benchmark.cells import CLASSES, MOST_STEPS, Cell, step_flops
 from jaxlab.datasets import Dataset, from_arrays
 from jaxlab.models import CNN
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.order import epoch_key, minibatches
 
+#: The contender that the others are compared with, and whose losses are the reference.
+OURS = "jaxlab"
+#: One process per trial, which takes no turns with the other contenders.
+PROCESSES = "processes"
 DATA_SEED = 0
 #: Steps whose losses are compared before anything is timed.
 CHECKED_STEPS = 4
+#: Of the loss at every one of these steps. Rounding alone makes about 1e-6 in them, ε outside the root 1e-2.
+TOLERANCE = 2e-4
+#: Where the device rounds the factors of its products to 10 bits or fewer, correct programs drift apart by far more.
+LOOSE = 0.1
 
 Weights = list[tuple[Any, Any]]
 
@@ -72,6 +81,55 @@ class Problem(NamedTuple):
         return self._replace(learning_rates=self.learning_rates[first:stop], seeds=self.seeds[first:stop])
 
 
+class Prepared(NamedTuple):
+    """Some trials, compiled and with their initial weights on the device.
+
+    Attributes:
+        run: ``calls -> losses [trials, calls · steps]``: trains every trial that many steps further and returns when
+            all is computed and the losses are on the host. The first call takes the problem's first steps.
+        trials: how many it trains.
+        steps: of each trial, in one call.
+        compile_seconds: to trace and compile; None where nothing is compiled ahead.
+        memory_bytes: what its programs hold at most; None where it cannot be known.
+        about: what a reader of the table should know, e.g. the width.
+    """
+
+    run: Callable[[int], np.ndarray]
+    trials: int
+    steps: int
+    compile_seconds: float | None = None
+    memory_bytes: int | None = None
+    about: str = ""
+
+
+class Contender(NamedTuple):
+    """One way to train N trials.
+
+    Attributes:
+        words: what it is, for the table.
+        prepare: ``(problem, steps) -> Prepared``.
+        enough: trials after which its rate no longer depends on N, because it takes one after the other.
+        cpu_flops: a first guess of the FLOP/s that it reaches on a CPU, where calls of many steps would take minutes.
+        seconds: a first guess of what compiling and checking it takes.
+        missing: why it cannot run here; nothing where it can.
+    """
+
+    words: str
+    prepare: Callable[[Problem, int], Prepared]
+    enough: int | None = None
+    cpu_flops: float = math.inf
+    seconds: float = 2.0
+    missing: Callable[[], str] = str
+
+
+def in_calls(
+    call: Callable[[int], Any], fetch: Callable[[list[Any]], np.ndarray]
+) -> Callable[[int], np.ndarray]:
+    """A contender's ``run``: ``call(number)`` for one call after the other, whose losses are fetched at the end."""
+    numbers = itertools.count()
+    return lambda calls: fetch([call(next(numbers)) for _ in range(calls)])
+
+
 def make_problem(cell: Cell, trials: int, steps: int | None = None) -> Problem:
     """The first N trials of a cell, the same whatever N.
 
@@ -81,21 +139,13 @@ def make_problem(cell: Cell, trials: int, steps: int | None = None) -> Problem:
         steps: S of an epoch; by default as many as take about a second, at least 2 and at most `MOST_STEPS`.
     """
     steps = steps or epoch_steps(cell, trials)
-    epochs = -(-CHECKED_STEPS // steps)
-    data = synthetic(cell, steps * cell.batch_size)
-    order = [
-        minibatches(epoch_key(DATA_SEED, jnp.int32(epoch)), steps * cell.batch_size, cell.batch_size)
-        for epoch in range(1, epochs + 1)
-    ]
+    examples, size = steps * cell.batch_size, cell.batch_size
+    epochs = range(1, 1 - (-CHECKED_STEPS // steps))
+    order = [minibatches(epoch_key(DATA_SEED, jnp.int32(epoch)), examples, size) for epoch in epochs]
     golden = (np.arange(trials) * 0.6180339887498949) % 1
-    seeds = np.arange(trials, dtype=np.int32)
+    rates, seeds = (10 ** (-4 + 2 * golden)).astype(np.float32), np.arange(trials, dtype=np.int32)
     return Problem(
-        cell,
-        data,
-        (10 ** (-4 + 2 * golden)).astype(np.float32),
-        seeds,
-        np.concatenate(order).astype(np.int32),
-        steps,
+        cell, synthetic(cell, examples), rates, seeds, np.concatenate(order).astype(np.int32), steps
     )
 
 
@@ -109,7 +159,7 @@ def epoch_steps(cell: Cell, trials: int) -> int:
 
 
 def synthetic(cell: Cell, examples: int) -> Dataset:
-    """Ten noisy patterns as uint8, one label in ten wrong, so that nobody's gradient vanishes."""
+    """Ten noisy patterns as uint8, one label in ten wrong, so that no trial's gradient vanishes."""
     draw = np.random.default_rng(DATA_SEED)
     patterns = draw.normal(size=(CLASSES, *cell.input_shape))
 
@@ -130,7 +180,7 @@ def build(
 ) -> CNN:
     """The cell's network as jaxlab builds it."""
     cell = configuration.cell
-    return kind(cell.input_shape, CLASSES, **model_options(cell), rngs=rngs)
+    return kind(cell.input_shape, CLASSES, **cell.model_options, rngs=rngs)
 
 
 @functools.cache
@@ -145,7 +195,21 @@ def _draw(cell: Cell) -> Callable[[Any], Weights]:
     return jax.jit(draw)
 
 
-@functools.lru_cache(maxsize=1)  # the contenders of one problem share it; the next problem's takes its place
-def on_device(data: Dataset) -> tuple[jax.Array, jax.Array]:
-    """Training inputs, as uint8, and labels, where the JAX contenders of one device take them from."""
-    return jax.device_put(data.train.inputs), jax.device_put(data.train.targets)
+def disagreement(losses: np.ndarray, reference: np.ndarray) -> str:
+    """Where the losses [trials, steps] leave the reference's first trials and steps; nothing if they agree."""
+    steps = min(CHECKED_STEPS, losses.shape[1], reference.shape[1])
+    if steps < CHECKED_STEPS or len(losses) > len(reference):
+        return f"only {losses.shape} losses to compare with {reference.shape}"
+    found, expected = losses[:, :steps], reference[: len(losses), :steps]
+    wrong = np.argwhere(~np.isclose(found, expected, rtol=_tolerance(), atol=0))
+    if not len(wrong):
+        return ""
+    at = tuple(wrong[0])
+    where = f"in trial {at[0]}, step {at[1] + 1}"
+    return f"other losses: {found[at]:.6g} instead of {expected[at]:.6g} {where}"
+
+
+def _tolerance() -> float:
+    """`TOLERANCE` where float32 arrays are multiplied in float32, `LOOSE` at an accelerator's own precision."""
+    float32 = jax.config.jax_default_matmul_precision in ("float32", "highest")
+    return TOLERANCE if jax.default_backend() == "cpu" or float32 else LOOSE

@@ -7,15 +7,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.benchmark.cells import Cell
-from jaxlab.benchmark.check import disagreement
-from jaxlab.benchmark.contenders import Contender, Prepared
-from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.matmul import Matmul
-from jaxlab.benchmark.others import clock, others_share
-from jaxlab.benchmark.problem import CHECKED_STEPS, Problem, make_problem
-from jaxlab.benchmark.rows import OURS, Row, rate_columns
-from jaxlab.benchmark.timing import Plan, Timed, interleaved, plan, seconds_of, spread
+from benchmark.cells import Cell, step_flops
+from benchmark.machine import Matmul, clock, others_share
+from benchmark.problem import CHECKED_STEPS, OURS, Contender, Prepared, Problem, disagreement, make_problem
+from benchmark.timing import Plan, Row, Timed, interleaved, plan, rate_columns, seconds_of, spread
 from jaxlab.engine import is_out_of_memory
 
 #: A contender that needs longer than this for one step of all trials has no row.

@@ -10,28 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxlab.benchmark.budget import SAFETY, Budget
-from jaxlab.benchmark.cells import CELLS, Cell
-from jaxlab.benchmark.contenders import CONTENDERS, Contender
-from jaxlab.benchmark.contenders.fused import fused
-from jaxlab.benchmark.contest import Contest, Earlier, in_table_order
-from jaxlab.benchmark.diagnostics import measure_diagnostics
-from jaxlab.benchmark.environment import device_name, environment, peak_bytes
-from jaxlab.benchmark.flops import step_flops
-from jaxlab.benchmark.guesses import Guesses, kind_of, warm_calls
-from jaxlab.benchmark.matmul import fastest_matmul
-from jaxlab.benchmark.options import Options
-from jaxlab.benchmark.processes import NAME as PROCESSES
-from jaxlab.benchmark.processes import SHORT_TRIALS, TooLong, measure_processes
-from jaxlab.benchmark.processes import WORDS as PROCESSES_IN_WORDS
-from jaxlab.benchmark.report import dropped_words, number, write
-from jaxlab.benchmark.rows import OURS, Row
-from jaxlab.benchmark.studies import absent, measure_study
-from jaxlab.benchmark.summary import disturbed, summarise, with_shares
-from jaxlab.benchmark.timing import FEWEST_ROUNDS, Plan
-from jaxlab.benchmark.work import Agenda, Work, in_order
+from benchmark import processes
+from benchmark.budget import SAFETY, Budget
+from benchmark.cells import CELLS, step_flops
+from benchmark.contenders import CONTENDERS, Contender, fused
+from benchmark.contest import Contest, Earlier, in_table_order
+from benchmark.machine import device_name, environment, fastest_matmul, peak_bytes
+from benchmark.options import Options
+from benchmark.problem import OURS, PROCESSES
+from benchmark.processes import SHORT_TRIALS, TooLong, measure_processes
+from benchmark.report import cell_words, dropped_words, number, write
+from benchmark.studies import absent, measure_diagnostics, measure_study
+from benchmark.summary import disturbed, summarise, with_shares
+from benchmark.timing import FEWEST_ROUNDS, Plan, Row
+from benchmark.work import Agenda, Guesses, Work, in_order, kind_of, warm_calls
+from jaxlab.errors import InputError
 
-WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PROCESSES: PROCESSES_IN_WORDS}
+WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PROCESSES: processes.WORDS}
 #: What is measured: contenders, trials from nothing, diagnostics, studies that stop early, studies that are saved.
 KINDS = ("rows", "from_nothing", "diagnostics", "stopping", "saving")
 #: Seconds of finding the fastest matrix product, compilation included.
@@ -60,7 +55,11 @@ def benchmark(options: Options, command: str | None = None, spent: float = 0.0) 
         "command": command or shlex.join(["python", *sys.argv]),
         "budget": options.budget,
         "contenders": {name: WORDS[name] for name in options.contenders},
-        "cells": {name: _about(CELLS[name]) for name in options.cells},
+        "cells": {
+            name: {"words": cell_words(CELLS[name]), "step_flops": step_flops(CELLS[name])}
+            | CELLS[name]._asdict()
+            for name in options.cells
+        },
     }
     name = device_name(about["environment"]) + "-quick" * options.quick
     measuring = Measuring(options, budget)
@@ -244,20 +243,6 @@ class Measuring:
             say(f"{goal['goal']}: {goal['value']:.1f} {goal['unit']}")
 
 
-def _about(cell: Cell) -> dict[str, Any]:
-    size = "×".join(map(str, cell.input_shape))
-    convolutions = ", ".join(
-        f"{kernel}{f'×{kernel}' * (cell.axes - 1)} to {features}"
-        for features, kernel in zip(cell.features, cell.kernel_sizes, strict=True)
-    )
-    pool = f", max pooling by {cell.pool} behind each" if cell.pool > 1 else ""
-    words = (
-        f"Inputs {size}, batch {cell.batch_size}; convolutions {convolutions} channels, stride {cell.stride}, padding "
-        f"{cell.padding}, ReLU{pool}; dense to 10. {step_flops(cell) / 1e6:,.0f} MFLOP a trial-step."
-    )
-    return {"words": words, "step_flops": step_flops(cell)} | cell._asdict()
-
-
 def say(line: str) -> None:
     """Progress, on standard error."""
     print(line, file=sys.stderr, flush=True)
@@ -271,3 +256,19 @@ def measured(found: Mapping[str, Any]) -> bool:
 def wrong(found: dict[str, Any]) -> list[str]:
     """Contenders that were refused for other losses."""
     return sorted({row["contender"] for row in found["rows"] if row.get("wrong")})
+
+
+def exit_status(options: Options, spent: float = 0.0) -> int:
+    """Measure and write; 1 if a contender was refused because its losses were wrong.
+
+    Raises:
+        InputError: the budget is too short to measure anything.
+    """
+    found = benchmark(options, spent=spent)
+    if not measured(found):
+        remedy = "nothing can be measured in that time: give more seconds"
+        raise InputError("--budget", found["budget"], remedy)
+    refused = wrong(found)
+    if refused:
+        say(f"other losses than the rest: {', '.join(refused)}")
+    return 1 if refused else 0

@@ -1,4 +1,8 @@
-"""One process per trial, as a sweep starts them: imports and compilation included."""
+"""One process per trial, as a sweep starts them: imports and compilation included.
+
+``python -m benchmark.processes '{...}'`` is such a process. Its argument is JSON: contender, cell, first trial and
+count. It trains short trials from nothing and prints the losses of the first steps as JSON.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from jaxlab.benchmark.cells import Cell
-from jaxlab.benchmark.check import disagreement
-from jaxlab.benchmark.contenders.loops import loop
-from jaxlab.benchmark.problem import CHECKED_STEPS, make_problem
-from jaxlab.benchmark.rows import OURS, Row, rate_columns
-from jaxlab.benchmark.timing import spread
+from benchmark.cells import CELLS, Cell
+from benchmark.contenders import CONTENDERS, fused
+from benchmark.machine import one_device_per_core
+from benchmark.problem import CHECKED_STEPS, OURS, PROCESSES, disagreement, make_problem
+from benchmark.timing import Row, rate_columns, spread
 from jaxlab.devices import cores
 
-NAME = "processes"
 WORDS = "one process per trial, several at once: the loop with imports and compilation, in short trials"
 #: Trials of the comparison from nothing.
 SHORT_TRIALS = 64
@@ -51,10 +55,10 @@ def measure_processes(
     """
     width, steps = at_once(), cell.short_trial
     problem = make_problem(cell, width, cell.short_call)
-    made = loop(problem, problem.steps)
+    made = CONTENDERS["loop"].prepare(problem, problem.steps)
     calls = -(-CHECKED_STEPS // made.steps)
     reference = made.run(calls)
-    walls, fused = [], None
+    walls, ours = [], None
     for number in range(batches):
         try:
             wall, losses = _batch(cell, width, left)
@@ -70,18 +74,18 @@ def measure_processes(
         walls.append(wall)
         if number == 0 and cell.from_nothing:
             try:
-                fused, losses = _ours(cell, left)
+                ours, losses = _timed(cell, [(OURS, 0, SHORT_TRIALS, None)], left)
             except TooLong:  # what is measured is kept
                 break
             wrong = disagreement(losses[:width], reference)
             if wrong:
                 raise RuntimeError(f"{OURS} in a process of its own has {wrong}")
     rows = [_row(cell, count, width, steps, walls) for count in trials]
-    return rows, None if fused is None else _from_nothing(cell, width, steps, walls, fused)
+    return rows, None if ours is None else _from_nothing(cell, width, steps, walls, ours)
 
 
 def _row(cell: Cell, count: int, width: int, steps: int, walls: list[float]) -> Row:
-    row: Row = {"cell": cell.name, "trials": count, "contender": NAME}
+    row: Row = {"cell": cell.name, "trials": count, "contender": PROCESSES}
     seconds = [math.ceil(count / width) * wall for wall in walls]
     return (
         row
@@ -97,50 +101,57 @@ def _row(cell: Cell, count: int, width: int, steps: int, walls: list[float]) -> 
 
 def _absent(cell: Cell, trials: Sequence[int], reason: str) -> list[Row]:
     return [
-        {"cell": cell.name, "trials": count, "contender": NAME, "absent": reason, "wrong": True}
+        {"cell": cell.name, "trials": count, "contender": PROCESSES, "absent": reason, "wrong": True}
         for count in trials
     ]
 
 
-def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], fused: float) -> Row:
+def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], ours: float) -> Row:
     return {
         "cell": cell.name,
         "trials": SHORT_TRIALS,
         "steps": steps,
         "processes_seconds": math.ceil(SHORT_TRIALS / width) * spread(walls).median,
         "processes_run": width * len(walls),
-        f"{OURS}_seconds": fused,
+        f"{OURS}_seconds": ours,
     }
 
 
 def _batch(cell: Cell, width: int, left: Callable[[], float]) -> tuple[float, np.ndarray]:
-    """Wall seconds until the last of ``width`` processes has ended, and their losses."""
+    """Wall seconds until the last of ``width`` processes of one trial has ended, and their losses."""
     pins = hasattr(os, "sched_getaffinity") and jax.default_backend() == "cpu"
-    pinned = sorted(os.sched_getaffinity(0)) if pins else [None] * width
+    own = sorted(os.sched_getaffinity(0)) if pins else [None] * width
+    return _timed(cell, [("loop", first, 1, own[first]) for first in range(width)], left)
+
+
+def _timed(
+    cell: Cell, jobs: Sequence[tuple[str, int, int, int | None]], left: Callable[[], float]
+) -> tuple[float, np.ndarray]:
+    """Wall seconds and losses of processes side by side: a contender, its first trial and how many, a core or all."""
+    running = []
     began = time.perf_counter()
-    running = [_start("loop", cell, first, 1, pinned[first]) for first in range(width)]
     try:
+        for contender, first, count, core in jobs:
+            running.append(_start(contender, cell, first, count))
+            if core is not None:
+                os.sched_setaffinity(running[-1].pid, {core})
         losses = [_finish(process, left) for process in running]
     finally:
-        _end(running)
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
     return time.perf_counter() - began, np.concatenate(losses)
 
 
-def _ours(cell: Cell, left: Callable[[], float]) -> tuple[float, np.ndarray]:
-    began = time.perf_counter()
-    process = _start(OURS, cell, 0, SHORT_TRIALS, None)
-    try:
-        losses = _finish(process, left)
-    finally:
-        _end([process])
-    return time.perf_counter() - began, losses
-
-
-def _start(contender: str, cell: Cell, first: int, count: int, core: int | None) -> subprocess.Popen:
+def _start(contender: str, cell: Cell, first: int, count: int) -> subprocess.Popen:
     job = {"contender": contender, "cell": cell.name, "first": first, "count": count}
-    command = [sys.executable, "-m", "jaxlab.benchmark.worker", json.dumps(job | {"core": core})]
+    command = [sys.executable, "-P", "-m", "benchmark.processes", json.dumps(job)]
+    scripts = Path(__file__).resolve().parents[1]
+    path = [str(scripts), str(scripts.parent), os.environ.get("PYTHONPATH", "")]
     # Several processes on one accelerator cannot each take most of its memory.
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -155,9 +166,17 @@ def _finish(process: subprocess.Popen, left: Callable[[], float]) -> np.ndarray:
     return np.array(json.loads(output.splitlines()[-1]))
 
 
-def _end(processes: Sequence[subprocess.Popen]) -> None:
-    """Kill those that still run, and wait for them."""
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+def train_from_nothing(job: str) -> None:
+    """Train what the job says, and print."""
+    one_device_per_core()
+    contender, name, first, count = json.loads(job).values()
+    cell = CELLS[name]
+    problem = make_problem(cell, first + count, cell.short_call).part(first, count)
+    calls = cell.short_trial // cell.short_call
+    prepare = partial(fused, epochs=calls) if contender == OURS else CONTENDERS[contender].prepare
+    losses = prepare(problem, cell.short_call).run(calls)
+    print(json.dumps(losses[:, :CHECKED_STEPS].tolist()))
+
+
+if __name__ == "__main__":
+    train_from_nothing(sys.argv[1])

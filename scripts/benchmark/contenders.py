@@ -1,0 +1,121 @@
+"""The ways to train many trials, by name; ours are the packs of a study, trained by the engine's own loop."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmark import plain_jax, pytorch
+from benchmark.problem import DATA_SEED, OURS, Contender, Prepared, Problem, build
+from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, placed
+from jaxlab.losses import METRICS, cross_entropy
+from jaxlab.models import CNN
+from jaxlab.transforms import rmsprop
+from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, shared_arrays, supervised
+
+#: Epochs of a study for which choosing the width pays.
+LONG = 100_000
+
+
+def trial_of(
+    problem: Problem, kind: type[CNN] = CNN, at_once: int | None = None, convolution: str = "auto"
+) -> Trial:
+    """What a study trains, with the loss of every step on record.
+
+    Args:
+        problem: the trials.
+        kind: of network.
+        at_once: examples that go through the network at once; by default as a study chooses.
+        convolution: how convolutions are computed, as in a study.
+    """
+    task = Supervised(
+        model=lambda configuration, hyperparameters, rngs: build(configuration, hyperparameters, rngs, kind),
+        optimizer=lambda configuration, hyperparameters: rmsprop(hyperparameters.learning_rate),
+        loss=cross_entropy,
+        metrics={"accuracy": METRICS["accuracy"]},
+        batch_size=problem.cell.batch_size,
+        microbatch=at_once,
+        separable=True,
+        convolution=convolution,
+        evaluation_batch_size=at_once,
+        data_seed=DATA_SEED,
+        step_losses=True,
+    )
+    example = jax.tree.map(lambda values: values[0], problem.hyperparameters)
+    return supervised(task, Configuration(cell=problem.cell), example, problem.data)
+
+
+def without_evaluation(trial: Trial) -> Trial:
+    """Training alone; automatic width times whole segments of it."""
+    return trial._replace(evaluate=lambda hyperparameters, state, shared, final: (state, {}), sample=None)
+
+
+class Running:
+    """Trials that the engine trains as those of a study, some epochs at a time.
+
+    Attributes:
+        group: theirs.
+    """
+
+    def __init__(self, programs: Programs, hyperparameters: Hyperparameters, shared: Any):
+        self.group = GroupTraining(programs, hyperparameters, placed(shared, programs.pack))
+        for _ in self.group.begin():  # what epoch 0 records is not fetched
+            pass
+
+    def train(self, epochs: int) -> np.ndarray:
+        """Train every trial so many epochs further; the losses of the steps, [trials, epochs · steps]."""
+        found: dict[int, list[np.ndarray]] = defaultdict(list)
+        for _, piece in Training([self.group], self.group.epoch + epochs).segments():
+            losses = piece.record["step_loss"]
+            found[int(piece.epochs[0])].append(losses.reshape(len(losses), -1))
+        return np.concatenate([np.concatenate(packs) for packs in found.values()], axis=1)
+
+
+def fused(problem: Problem, steps: int, width: int | None = None, epochs: int = LONG) -> Prepared:
+    """jaxlab's packs without evaluation; the guard and the gradient norms are paid for.
+
+    A call is an epoch of the problem's S steps, whatever ``steps`` says; the width is chosen as for ``epochs`` epochs.
+    """
+    trial = without_evaluation(trial_of(problem))
+    shared = shared_arrays(problem.data)
+    clear_programs()  # the seconds to compile are those of a process that has compiled nothing like it
+    programs = compile_group(trial, problem.hyperparameters, shared, epochs, width).programs
+    devices = programs.pack.mesh.size
+    return Prepared(
+        Running(programs, problem.hyperparameters, shared).train,
+        problem.trials,
+        problem.steps,
+        programs.compile_seconds,
+        programs.memory_bytes() * devices,
+        f"{devices} × width {programs.pack.width}",
+    )
+
+
+# The guesses are those of two CPU cores: FLOP/s as in the tables of docs/benchmarks, seconds of compiling and checking.
+CONTENDERS: dict[str, Contender] = {
+    OURS: Contender(
+        "jaxlab: packs of trials on all devices, guarded, gradient norms on record", fused, None, 1e11, 8.0
+    ),
+    "loop": Contender(
+        "Python loop over trials and steps around a jitted step (nnx, optax)", plain_jax.loop, 4, 2e10, 2.5
+    ),
+    "scan": Contender(
+        "Python loop over trials around a jitted `lax.scan` of steps", plain_jax.scan, 4, 3e9, 2.5
+    ),
+    "map": Contender("`lax.map` of that scan over trials", plain_jax.map_, 4, 3e9, 2.5),
+    "vmap": Contender("`vmap` of that scan over trials, `nnx.Conv`", plain_jax.vmap, None, 2e9, 3.0),
+    "torch-loop": Contender(
+        "PyTorch, eager, a loop over trials and steps", pytorch.loop, 4, 4e10, 4.0, pytorch.missing
+    ),
+    "torch-ensemble": Contender(
+        "PyTorch, eager, `torch.func`: functional_call under vmap(grad)",
+        pytorch.ensemble,
+        None,
+        2e10,
+        2.0,
+        pytorch.missing,
+    ),
+}
