@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 
@@ -66,3 +68,12 @@ def _say(count: int) -> None:
         "training on one CPU device although there are %d cores: call jaxlab.use_all_cores() before JAX starts",
         count,
     )
+
+
+def processor() -> str:
+    """Name of the host's processor, as far as its system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

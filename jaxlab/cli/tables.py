@@ -12,9 +12,9 @@ from rich.table import Table
 
 from jaxlab.analysis import limits_table, summary
 from jaxlab.cli.terminal import Terminal
+from jaxlab.pruning import Outcome
 from jaxlab.study import Plan, Verification
 
-_OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
 
 
 def print_plan(plan: Plan, name: str) -> None:
@@ -53,7 +53,7 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     outcome = (
         results.outcome.values if "outcome" in results else np.full(results.sizes["trial"], "unfinished")
     )
-    counts = {key: int((outcome == key).sum()) for key in _OUTCOMES}
+    counts = {key: int((outcome == key).sum()) for key in Outcome}
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
     table = Table(

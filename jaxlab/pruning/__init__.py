@@ -12,6 +12,7 @@ made-up curves of epoch 0 before a stage is trained. Trials with a bad step alwa
 from jaxlab.pruning.comparing import Bracket, Hyperband, Median, SuccessiveHalving
 from jaxlab.pruning.deciding import (
     AllOf,
+    Rule,
     check_curves,
     check_rules,
     compare,
@@ -24,7 +25,7 @@ from jaxlab.pruning.deciding import (
     try_rules,
     with_divergence,
 )
-from jaxlab.pruning.history import History, Stop
+from jaxlab.pruning.history import History, Outcome, Stop
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
     "History",
     "Hyperband",
     "Median",
+    "Outcome",
     "Patience",
     "ProductivityQuotient",
+    "Rule",
     "Stop",
     "SuccessiveHalving",
     "Up",

@@ -5,13 +5,13 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from jaxlab.pruning.history import History, metric_name, whole
+from jaxlab.pruning.history import History, Outcome, metric_name, whole
 
 
 class _Comparing:
     """What these rules have in common."""
 
-    outcome: ClassVar[str] = "pruned"
+    outcome: ClassVar[str] = Outcome.PRUNED
     compares: ClassVar[bool] = True
     draws: ClassVar[bool] = False
     depends_on_epochs: ClassVar[bool] = False

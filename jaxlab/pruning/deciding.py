@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlab.errors import InputError, did_you_mean
 from jaxlab.pruning.comparing import Hyperband, Median, SuccessiveHalving
-from jaxlab.pruning.history import History, Stop, flag
+from jaxlab.pruning.history import History, Outcome, Stop, flag
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 Rule = Callable[[History], Any]
@@ -208,7 +208,7 @@ def _own(value: Any) -> list[Rule]:
 
 
 def _outcome(rule: Rule) -> str:
-    return getattr(rule, "outcome", "pruned")
+    return getattr(rule, "outcome", Outcome.PRUNED)
 
 
 def _name(rule: Rule) -> str:

@@ -1,6 +1,7 @@
 """What rules see, and what they say."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -73,11 +74,21 @@ class History(NamedTuple):
         return np.where(self.running | ~known.any(axis=1), self.epoch, last)
 
 
+class Outcome(StrEnum):
+    """How a trial ended: by its own curves it stops early, by comparison it is pruned; or it has not ended."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    STOPPED_EARLY = "stopped early"
+    PRUNED = "pruned"
+    UNFINISHED = "unfinished"
+
+
 class Stop(NamedTuple):
     """Why a trial goes no further.
 
     Attributes:
-        outcome: "diverged", "stopped early" (by its own curves) or "pruned" (by comparison).
+        outcome: an `Outcome`; a user-defined rule may have another word for it.
         rule: name of the rule.
         reason: in words, with the numbers.
     """

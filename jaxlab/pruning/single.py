@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from jaxlab.diagnostics import generalization_loss, productivity_quotient, up
-from jaxlab.pruning.history import History, flag, metric_name, real, whole
+from jaxlab.pruning.history import History, Outcome, flag, metric_name, real, whole
 
 
 class _Alone:
     """What these rules have in common: no comparison, nothing that depends on the planned number of epochs."""
 
-    outcome: ClassVar[str] = "stopped early"
+    outcome: ClassVar[str] = Outcome.STOPPED_EARLY
     compares: ClassVar[bool] = False
     depends_on_epochs: ClassVar[bool] = False
     draws: ClassVar[bool] = False
@@ -32,7 +32,7 @@ class Divergence(_Alone):
 
     stop: bool = True
     name: ClassVar[str] = "divergence"
-    outcome: ClassVar[str] = "diverged"
+    outcome: ClassVar[str] = Outcome.DIVERGED
 
     def __post_init__(self) -> None:
         flag("pruning.divergence.stop", self.stop)

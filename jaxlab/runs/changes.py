@@ -1,58 +1,53 @@
-"""What differs between a run and the study, the code and the machine that would go on with it."""
+"""What differs between a run and the job, the code and the machine that would resume it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jaxlab.errors import InputError, name_of
-from jaxlab.pruning import draw, needing_epochs
+from jaxlab.pruning import Rule, draw, needing_epochs
+from jaxlab.runs.job import Job
 from jaxlab.schedules import SCHEDULES
 from jaxlab.space import Group
+from jaxlab.store import Description, Environment
 
 # Other versions of these change the programs, and so may change bits.
 _COMPUTES = ("jaxlab", "jax", "jaxlib", "flax", "optax")
 
 
 def environment_changes(
-    before: Mapping[str, Any], now: Mapping[str, Any], rules: Sequence[Any] = (), counting: bool = False
+    before: Environment, now: Environment, rules: Sequence[Rule] = (), counting: bool = False
 ) -> list[str]:
     """Versions, flags and devices that decide bits and are not those of the run, in words.
 
     Args:
-        before, now: from `jaxlab.study.describe.environment`.
-        rules: of the study; where one of them may draw from NumPy's generator, NumPy's version decides who stops.
+        before, now: of the run and of this process.
+        rules: of the job; where one of them may draw from NumPy's generator, NumPy's version decides who stops.
         counting: whether the number of devices counts: the last bits of recorded norms, which decide nothing, depend
             on it.
     """
     found = version_changes(before, now, _COMPUTES + ("numpy",) * draw(rules))
-    if before.get("flags", "") != now["flags"]:
-        found.append(
-            f"the compiler's flags are {_listed(now['flags'])} and were {_listed(before.get('flags'))}"
-        )
-    for name, words in {"device_kind": "the device", "processor": "the processor"}.items():
-        matters = name == "device_kind" or now["platform"] == "cpu"
-        if matters and before.get(name) != now[name]:
-            found.append(f"{words} is {now[name]} and was {before.get(name)}")
-    if counting and before["devices"] != now["devices"]:
-        found.append(f"the number of devices is {now['devices']} and was {before['devices']}")
+    if before.flags != now.flags:
+        found.append(f"the compiler's flags are {now.flags or 'none'} and were {before.flags or 'none'}")
+    if before.device_kind != now.device_kind:
+        found.append(f"the device is {now.device_kind} and was {before.device_kind}")
+    if now.platform == "cpu" and before.processor != now.processor:
+        found.append(f"the processor is {now.processor} and was {before.processor}")
+    if counting and before.devices != now.devices:
+        found.append(f"the number of devices is {now.devices} and was {before.devices}")
     return found
 
 
 def version_changes(
-    before: Mapping[str, Any], now: Mapping[str, Any], packages: Sequence[str] = _COMPUTES
+    before: Environment, now: Environment, packages: Sequence[str] = _COMPUTES
 ) -> list[str]:
     """Packages of another version than in the run, in words; by default those that decide what a program is."""
-    then, today = before["versions"], now["versions"]
+    then, today = before.versions, now.versions
     return [
         f"{name} is {today[name]} and was {then.get(name)}"
         for name in packages
         if then.get(name) != today[name]
     ]
-
-
-def _listed(flags: str | None) -> str:
-    return flags or "none"
 
 
 def fingerprint_changes(before: str | None, now: str, group: Group) -> list[str]:
@@ -70,9 +65,9 @@ def determinism_changes(before: str | None, now: str, group: Group) -> list[str]
     return [f"what trains {_words(group)} is {words[0]} and was {words[1]}"]
 
 
-def width_changes(description: Mapping[str, Any], width: int | None) -> list[str]:
+def width_changes(description: Description, width: int | None) -> list[str]:
     """Whether another width is asked for than that of the run, in words."""
-    widths = sorted({entry["width"] for entry in description["groups"]} - {None, width})
+    widths = sorted({entry.width for entry in description.groups} - {None, width})
     return [f"the width is {width} and was {' and '.join(map(str, widths))}"] if width and widths else []
 
 
@@ -81,35 +76,35 @@ def _words(group: Group) -> str:
     return name_of(model) if callable(model) else str(model)
 
 
-def check_accepted(changes: Sequence[str], accepted: bool, folder: Any) -> None:
+def check_accepted(changes: Sequence[str], accepted: bool, folder: str) -> None:
     """Raise unless nothing changed, or the user has said that it does not matter."""
     if changes and not accepted:
         remedy = (
             "numbers could differ from those of an uninterrupted run: restore that, or give --accept-changes "
         )
         remedy += "(accept_changes=True)"
-        raise InputError("run", str(folder), f"{'; '.join(changes)}; {remedy}")
+        raise InputError("run", folder, f"{'; '.join(changes)}; {remedy}")
 
 
-def check_extension(study: Any, groups: Sequence[Group], before: int) -> None:
-    """Raise where more epochs than the run was planned for would be another study.
+def check_extension(job: Job, groups: Sequence[Group], before: int) -> None:
+    """Raise where more epochs than the run was planned for would be another job.
 
     Args:
-        study: with its new number of epochs.
+        job: with its new number of epochs.
         groups: of the run.
         before: epochs that the run was planned for.
     """
-    if study.epochs < before:
+    if job.epochs < before:
         remedy = f"the run has {before} epochs already: give as many or more, or name another folder"
-        raise InputError("epochs", study.epochs, remedy)
-    if study.epochs == before:
+        raise InputError("epochs", job.epochs, remedy)
+    if job.epochs == before:
         return
     why = "depends on the total number of epochs, so the first epochs would have been others: name another folder"
     for group in groups:
         schedule = group.configuration.get("schedule")
         if schedule in SCHEDULES and SCHEDULES[schedule].needs_total_steps:
             raise InputError(
-                "epochs", study.epochs, f"the run has {before}, and its schedule {schedule} {why}"
+                "epochs", job.epochs, f"the run has {before}, and its schedule {schedule} {why}"
             )
-    for name in needing_epochs(study.rules):
-        raise InputError("epochs", study.epochs, f"the run has {before}, and its rule {name} {why}")
+    for name in needing_epochs(job.rules):
+        raise InputError("epochs", job.epochs, f"the run has {before}, and its rule {name} {why}")

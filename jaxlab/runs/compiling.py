@@ -1,17 +1,18 @@
-"""A group's programs, compiled the same way for whoever wants them."""
+"""A group's programs, compiled the same way for training, planning and verifying."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import jax
 
-from jaxlab.engine import Choice, compile_group, fingerprint
+from jaxlab.engine import Choice, compile_group, fingerprint, is_out_of_memory
+from jaxlab.errors import InputError
 from jaxlab.pruning import stop_early
+from jaxlab.runs.job import Job
 from jaxlab.space import Group
-from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.trial import Trial
 
 # With rules, the smallest width that is at most this much slower than the fastest: survivors fill packs better.
@@ -19,7 +20,7 @@ _SLOWER = 0.1
 
 
 def compile_for(
-    study: Any,
+    job: Job,
     group: Group,
     trial: Trial,
     width: int | None,
@@ -28,21 +29,36 @@ def compile_for(
     cache: str | os.PathLike | None = None,
     tell: Callable[[int], None] = lambda width: None,
 ) -> Choice:
-    """`compile_group` of one of a study's groups; ``trial`` is its triple."""
+    """`jaxlab.engine.compile_group` of one of a job's groups; ``trial`` is its triple."""
     return compile_group(
         trial,
-        hyperparameters_in(group),
-        study.arrays,
-        study.epochs,
+        group.hyperparameters,
+        job.arrays,
+        job.epochs,
         width,
         devices,
         cache=cache,
-        smallest_within=_SLOWER if stop_early(study.rules) else 0.0,
-        deterministic=study.deterministic,
+        smallest_within=_SLOWER if stop_early(job.rules) else 0.0,
+        deterministic=job.deterministic,
         tell=tell,
     )
 
 
-def fingerprint_of(study: Any, group: Group) -> str:
-    """Of the programs that would train a group; traced, not compiled."""
-    return fingerprint(study.trial_of(group), hyperparameters_in(group), study.arrays)
+def fingerprint_of(job: Job, group: Group) -> str:
+    """The fingerprint of the programs that would train a group, which are traced and not compiled."""
+    return fingerprint(job.trial_of(group), group.hyperparameters, job.arrays)
+
+
+@contextmanager
+def out_of_memory_names_width(width: Callable[[], int | str]) -> Iterator[None]:
+    """Turn JAX's error where memory runs out into one line that says what to change.
+
+    Args:
+        width: gives the width in use.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError("width", width(), "out of memory: give a smaller --width") from error

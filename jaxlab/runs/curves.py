@@ -1,15 +1,15 @@
-"""What the rules see: the curves of the trials of one stage, brought up to date piece by piece."""
+"""What the rules see: the curves of the trials of one stage, brought up to date record by record."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
-from jaxlab.engine import Piece
-from jaxlab.pruning import History, check_curves
+from jaxlab.engine import EpochRecord
+from jaxlab.pruning import History, Rule, check_curves
 from jaxlab.store import check_epochs, not_reached
 from jaxlab.trial import Trial, Variable, compared_by
 
@@ -35,19 +35,19 @@ class Curves:
         self.arrays: dict[str, np.ndarray] = {}
         self.latest = 0
 
-    def add(self, piece: Piece) -> None:
-        """What trials, by number, recorded; those of other stages are left out."""
-        rows = np.searchsorted(self.numbers, piece.trials).clip(max=len(self.numbers) - 1)
-        ours = self.numbers[rows] == piece.trials
-        if piece.final or not ours.any():
+    def add(self, record: EpochRecord) -> None:
+        """Add what trials recorded, by number; those of other stages are left out."""
+        rows = np.searchsorted(self.numbers, record.trials).clip(max=len(self.numbers) - 1)
+        ours = self.numbers[rows] == record.trials
+        if not ours.any():
             return
         if not ours.all():
-            piece, rows = piece.rows(ours), rows[ours]
-        self.latest = max(self.latest, int(piece.epochs[-1]))
-        for name, values in piece.record.items():
+            record, rows = record.rows(ours), rows[ours]
+        self.latest = max(self.latest, int(record.epochs[-1]))
+        for name, values in record.values.items():
             self.expect(name, values.shape[2:], values.dtype)
             if name in self.arrays:
-                self.arrays[name][np.ix_(rows, piece.epochs)] = values
+                self.arrays[name][np.ix_(rows, record.epochs)] = values
 
     def expect_all(self, records: Sequence[Mapping[str, jax.ShapeDtypeStruct]]) -> None:
         """What each group records, ``[lanes, epochs, ...]`` by name, if there is memory for the results of all."""
@@ -74,14 +74,14 @@ class Curves:
     def history(self, epoch: int, running: np.ndarray) -> History:
         """All up to an epoch; ``running`` says which of the trials have not stopped."""
         arrays = self.arrays
-        if self.latest > epoch:  # of a run that goes on: some trials were further than others
+        if self.latest > epoch:  # of a resumed run: some trials were further than others
             arrays = {name: values.copy() for name, values in arrays.items()}
             for values in arrays.values():
                 values[:, epoch + 1 :] = not_reached(values.dtype)
         return History(epoch, self.epochs, running, arrays, self.better, self.metric)
 
 
-def check_names(rules: Sequence[Callable], trials: Sequence[Trial]) -> None:
+def check_names(rules: Sequence[Rule], trials: Sequence[Trial]) -> None:
     """Raise where a built-in rule looks at what no trial labels; what is labelled but no curve shows once compiled."""
     variables = {name: label for trial in trials for name, label in trial.variables.items()}
     curves = Curves(

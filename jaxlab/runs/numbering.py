@@ -1,24 +1,25 @@
-"""Which trials a run has: their numbers, groups and cohorts, those of an earlier start first."""
+"""The numbers of a run's trials, which they keep for good, and what trains when."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlab.errors import InputError
+from jaxlab.runs.job import Job
 from jaxlab.space import Group
-from jaxlab.study.fingerprint import recorded
+from jaxlab.store import Description
 
 
-class Roster(NamedTuple):
-    """Trials by number and groups in the run's order.
+class Numbering(NamedTuple):
+    """A run's groups, and the number of each of their trials.
 
-    A trial keeps its number for good: settings that were added later come behind those of the first start, as a
-    cohort of their own.
+    Trials that are added later come after those of the first start, as a cohort of their own.
 
     Attributes:
-        groups: one compiled program each.
-        numbers: of the trials in each group's rows.
+        groups: those of earlier starts first.
+        numbers: of each group's trials, ``[T]``, in the group's order.
         trial_ids: by number.
         cohorts: how many trials each cohort has, in order of their numbers.
     """
@@ -35,8 +36,8 @@ class Stage(NamedTuple):
     Attributes:
         name: of the stage, in the run folder.
         groups: indices of their groups.
-        rows: of each group, which of its rows take part.
-        numbers: of each group, their trials' numbers, ascending.
+        rows: of each group, the indices of its trials that take part.
+        numbers: of each group, the numbers of these trials, ascending.
     """
 
     name: str
@@ -45,36 +46,35 @@ class Stage(NamedTuple):
     numbers: list[np.ndarray]
 
 
-def make_roster(study: Any, description: Mapping[str, Any] | None) -> Roster:
-    """The trials of a study, numbered as in the run that ``description`` is of.
+def number_trials(job: Job, earlier: Description | None) -> Numbering:
+    """Number the trials of a job, those of an earlier start as they were.
 
     Raises:
-        InputError: the run has trials that the study lacks.
+        InputError: the job lacks trials of the run.
     """
-    ids = list(study.trial_ids)
-    if description is None:
-        return Roster(list(study.groups), [np.array(group.trials) for group in study.groups], ids, [len(ids)])
-    before = description["coordinates"]["trial_id"]
-    _check_kept(study, before, description)
+    ids = list(job.trial_ids)
+    if earlier is None:
+        return Numbering(list(job.groups), [np.array(group.trials) for group in job.groups], ids, [len(ids)])
+    before = earlier.trial_ids
+    _check_kept(job, earlier)
     known = set(before)
     added = [each for each in ids if each not in known]
     number = {each: index for index, each in enumerate([*before, *added])}
-    of = {number[ids[trial]]: index for index, group in enumerate(study.groups) for trial in group.trials}
-    first = [of[entry["trials"][0]] for entry in description["groups"]]
-    order = list(dict.fromkeys([*first, *range(len(study.groups))]))
-    groups = [study.groups[index] for index in order]
-    numbers = [np.array([number[ids[index]] for index in group.trials]) for group in groups]
-    cohorts = [*description["cohorts"], *([len(added)] if added else [])]
-    roster = Roster(groups, numbers, [*before, *added], cohorts)
-    _check_groups(study, roster, description)
-    return roster
+    group_of = {number[ids[trial]]: index for index, group in enumerate(job.groups) for trial in group.trials}
+    first = [group_of[entry.trials[0]] for entry in earlier.groups]
+    order = list(dict.fromkeys([*first, *range(len(job.groups))]))
+    groups = [job.groups[index] for index in order]
+    numbers = [np.array([number[ids[trial]] for trial in group.trials]) for group in groups]
+    cohorts = [*earlier.cohorts, *([len(added)] if added else [])]
+    _check_groups(job, numbers, earlier)
+    return Numbering(groups, numbers, [*before, *added], cohorts)
 
 
-def stages(roster: Roster, together: bool) -> list[Stage]:
+def stages(numbering: Numbering, together: bool) -> list[Stage]:
     """What trains when: cohort after cohort; within one, all groups ``together``, or one after the other."""
-    cohort_of = np.repeat(np.arange(len(roster.cohorts)), roster.cohorts)
-    parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in roster.cohorts]
-    for group, numbers in enumerate(roster.numbers):
+    cohort_of = np.repeat(np.arange(len(numbering.cohorts)), numbering.cohorts)
+    parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in numbering.cohorts]
+    for group, numbers in enumerate(numbering.numbers):
         rows = np.argsort(numbers)  # the space may list them in another order than the run's
         present, starts = np.unique(cohort_of[numbers[rows]], return_index=True)
         for cohort, its in zip(present.tolist(), np.split(rows, starts[1:]), strict=True):
@@ -88,32 +88,23 @@ def stages(roster: Roster, together: bool) -> list[Stage]:
     return found
 
 
-def _check_kept(study: Any, before: list[str], description: Mapping[str, Any]) -> None:
-    now = set(study.trial_ids)
+def _check_kept(job: Job, earlier: Description) -> None:
+    before, now = earlier.trial_ids, set(job.trial_ids)
     missing = [index for index, each in enumerate(before) if each not in now]
     if len(missing) == len(before):
         raise InputError(
-            "space", study.name, "has none of the run's trials: it is another study; name another folder"
+            "space", job.name, "has none of the run's trials: it is another study; name another folder"
         )
     if missing:
-        columns = description["coordinates"]
-        setting = {name: values[missing[0]] for name, values in columns.items() if name != "trial_id"}
-        setting = {name: value for name, value in setting.items() if value is not None}
-        remedy = (
-            f"lacks {len(missing)} of the run's {len(before)} trials, such as {setting}: only add settings, "
-        )
-        raise InputError("space", study.name, f"{remedy}or name another folder")
+        columns = {name: values[missing[0]] for name, values in earlier.coordinates.items() if name != "trial_id"}
+        setting: dict[str, Any] = {name: value for name, value in columns.items() if value is not None}
+        remedy = f"lacks {len(missing)} of the run's {len(before)} trials, such as {setting}: "
+        raise InputError("space", job.name, f"{remedy}only add settings, or name another folder")
 
 
-def _check_groups(study: Any, roster: Roster, description: Mapping[str, Any]) -> None:
-    """Raise unless each of the run's groups is one of the study's, as far as the run's trials go."""
-    count = len(description["coordinates"]["trial_id"])
-    for numbers, entry in zip(roster.numbers, description["groups"], strict=False):
-        if sorted(entry["trials"]) != np.sort(numbers[numbers < count]).tolist():
-            remedy = "has other groups of trials than the run: name another folder"
-            raise InputError("space", study.name, remedy)
-
-
-def plain_configuration(group: Group) -> dict[str, Any]:
-    """A group's configuration as JSON holds it."""
-    return {name: recorded(value) for name, value in group.configuration.items()}
+def _check_groups(job: Job, numbers: list[np.ndarray], earlier: Description) -> None:
+    """Raise unless each of the run's groups is one of the job's, as far as the run's trials go."""
+    count = len(earlier.trial_ids)
+    for those, entry in zip(numbers, earlier.groups, strict=False):
+        if sorted(entry.trials) != np.sort(those[those < count]).tolist():
+            raise InputError("space", job.name, "has other groups of trials than the run: name another folder")

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxlab.engine import packs_of, train
-from jaxlab.study.compiling import compile_for
-from jaxlab.study.describe import varied
-from jaxlab.study.fingerprint import plain
-from jaxlab.study.memory import memory_named
-from jaxlab.study.resolve import hyperparameters_in
+from jaxlab.runs.compiling import compile_for, out_of_memory_names_width
+from jaxlab.runs.describe import varied
+from jaxlab.runs.job import Job
+from jaxlab.runs.plain import plain
+from jaxlab.space import Group
 
 
 class GroupPlan(NamedTuple):
@@ -53,31 +53,37 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    study: Any, width: int | None, devices: Sequence[jax.Device], width_cache: str | os.PathLike | None
+    job: Job, width: int | None, devices: Sequence[jax.Device], width_cache: str | os.PathLike | None
 ) -> Plan:
     """Compile every group, run two segments of its first pack to time the second, and throw the results away."""
-    names = varied(study.groups)
-    with memory_named(lambda: width or "auto"):
-        groups = [_group_plan(study, group, width, devices, width_cache, names) for group in study.groups]
+    names = varied(job.groups)
+    with out_of_memory_names_width(lambda: width or "auto"):
+        groups = [_group_plan(job, group, width, devices, width_cache, names) for group in job.groups]
     return Plan(
         tuple(groups),
-        len(study.trial_ids),
-        study.epochs,
+        sum(len(group.trials) for group in job.groups),
+        job.epochs,
         len(devices),
         devices[0].device_kind,
     )
 
 
-def _group_plan(study: Any, group: Any, width, devices, width_cache, names: list[str]) -> GroupPlan:
-    hyperparameters = hyperparameters_in(group)
+def _group_plan(
+    job: Job,
+    group: Group,
+    width: int | None,
+    devices: Sequence[jax.Device],
+    width_cache: str | os.PathLike | None,
+    names: Sequence[str],
+) -> GroupPlan:
     began = time.perf_counter()
-    programs = compile_for(study, group, study.trial_of(group), width, devices, cache=width_cache).programs
+    programs = compile_for(job, group, job.trial_of(group), width, devices, cache=width_cache).programs
     seconds = time.perf_counter() - began
     pack = programs.pack
     packs = len(packs_of(len(group.trials), pack.lanes))
-    few = jax.tree.map(lambda values: values[: pack.lanes], hyperparameters)
+    few = jax.tree.map(lambda values: values[: pack.lanes], group.hyperparameters)
     times = []
-    for _ in train(programs, few, study.arrays, 2 * programs.segment_epochs):
+    for _ in train(programs, few, job.arrays, 2 * programs.segment_epochs):
         times.append(time.perf_counter())
     return GroupPlan(
         {name: plain(group.configuration[name]) for name in names if name in group.configuration},
@@ -86,5 +92,5 @@ def _group_plan(study: Any, group: Any, width, devices, width_cache, names: list
         packs,
         seconds,
         programs.memory_bytes(packs),
-        (times[2] - times[1]) * packs * study.epochs / programs.segment_epochs,
+        (times[2] - times[1]) * packs * job.epochs / programs.segment_epochs,
     )

@@ -1,12 +1,12 @@
-"""What a run has done so far, for whoever watches."""
+"""What a run has done so far, as it is reported."""
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxlab.engine import Piece
+from jaxlab.engine import EpochRecord
 
 
 class Progress(NamedTuple):
@@ -14,7 +14,7 @@ class Progress(NamedTuple):
 
     Attributes:
         phase: "compiling", "probing" (choosing the width), "training" or "done".
-        group: index of the group under way, of ``groups``.
+        group: index of the group in progress, of ``groups``.
         trial_epochs: epochs finished, summed over trials, of ``all_trial_epochs``; those of a trial that ended count
             as finished.
         trials: of the study.
@@ -43,35 +43,34 @@ class Progress(NamedTuple):
 
 
 class Counter:
-    """Counts epochs, steps and ends; ``tell`` is called with a `Progress` at each report."""
+    """Counts epochs, steps and ends; ``notify`` is called with a `Progress` at each report."""
 
-    def __init__(self, trials: int, epochs: int, groups: int, tell: Callable[[Progress], None]):
+    def __init__(self, trials: int, epochs: int, groups: int, notify: Callable[[Progress], None]):
         self.start = time.perf_counter()
-        self.epochs, self.groups, self.tell = epochs, groups, tell
+        self.epochs, self.groups, self.notify = epochs, groups, notify
         self.reached = np.zeros(trials, int)
         self.bad, self.stopped = np.zeros(trials, bool), np.zeros(trials, bool)
         self.trial_steps, self.training, self.width = 0, 0.0, 0
 
-    def add(self, piece: Piece, steps_per_epoch: int) -> None:
-        """A piece of this process; trials by number."""
-        self.known(piece)
-        if not piece.final and piece.epochs[-1] > 0:
-            self.trial_steps += len(piece.trials) * len(piece.epochs) * steps_per_epoch
+    def add(self, record: EpochRecord, steps_per_epoch: int) -> None:
+        """Add a record of this process; trials by number."""
+        self.known(record)
+        if record.epochs[-1] > 0:
+            self.trial_steps += len(record.trials) * len(record.epochs) * steps_per_epoch
 
-    def known(self, piece: Piece) -> None:
-        """A piece of this process or an earlier one."""
-        if not piece.final:
-            self.reached[piece.trials] = np.maximum(self.reached[piece.trials], piece.epochs[-1])
-            self.bad[piece.trials] |= np.any(piece.record["first_bad_step"] >= 0, axis=1)
+    def known(self, record: EpochRecord) -> None:
+        """Add a record of this process or an earlier one."""
+        self.reached[record.trials] = np.maximum(self.reached[record.trials], record.epochs[-1])
+        self.bad[record.trials] |= np.any(record.values["first_bad_step"] >= 0, axis=1)
 
-    def stop(self, numbers: Any) -> None:
-        """Trials that go no further."""
+    def stop(self, numbers: Iterable[int]) -> None:
+        """Add trials that stopped."""
         self.stopped[list(numbers)] = True
 
     def report(self, phase: str, group: int, compile_seconds: float) -> None:
-        """Tell the watcher."""
+        """Report what was done so far."""
         finished = np.where(self.stopped, self.epochs, self.reached)
-        self.tell(
+        self.notify(
             Progress(
                 phase,
                 group,

@@ -1,64 +1,75 @@
-"""What a run has recorded so far, by this process and earlier ones: pieces, stops, and who is finished."""
+"""What a run has recorded so far, by this process and earlier ones, and what of each trial is still missing."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from jaxlab.engine import Piece
+from jaxlab.engine import EndRecord, EpochRecord
 from jaxlab.errors import InputError
-from jaxlab.store import Log, Recorded, Rung, check_epochs
+from jaxlab.store import Records, RecordWriter, Rung, check_epochs
 
 _NEVER = np.iinfo(np.int64).max
 
 
-class Ledger:
-    """Trials by their numbers.
+class Recorder:
+    """Keeps records in memory, and on disk once a folder is opened. Trials are known by their numbers.
 
     Args:
         trials: how many the run has.
         epochs: of each.
         earlier: what earlier processes recorded.
+
+    Attributes:
+        records: everything so far.
     """
 
-    def __init__(self, trials: int, epochs: int, earlier: Recorded):
+    def __init__(self, trials: int, epochs: int, earlier: Records):
         self.trials, self.epochs = trials, epochs
-        self.log: Log | None = None
+        self._writer: RecordWriter | None = None
         check_epochs(trials, epochs, trials * (epochs + 1))
         self._begin(earlier)
 
-    def _begin(self, earlier: Recorded) -> None:
-        self.recorded = Recorded([], [])
-        self._covered = np.zeros((self.trials, self.epochs + 1), bool)
+    def _begin(self, earlier: Records) -> None:
+        self.records = Records()
+        self._recorded = np.zeros((self.trials, self.epochs + 1), bool)
         self._ended = np.full(self.trials, -1)
         self._stopped_at = np.full(self.trials, _NEVER)
         self._rungs: dict[tuple[str, int], Rung] = {}
-        for group, piece in earlier.pieces:
-            self._add(group, piece)
+        for group, record in (*earlier.epochs, *earlier.ends):
+            self._add(group, record)
         for rung in earlier.rungs:
             self._stop(rung)
 
-    def forget(self, numbers: np.ndarray, epochs: np.ndarray) -> None:
-        """What some trials recorded after some epochs, one for each of them, counts no more, here and on disk."""
-        earlier = self.recorded
-        earlier.forget(numbers, epochs)
-        self._begin(earlier)
-        if self.log is not None:
-            self.log.forget(numbers, epochs)
+    def open(self, folder: Path) -> None:
+        """Write to a folder from here on."""
+        self._writer = RecordWriter(folder)
 
-    def add(self, group: int, piece: Piece) -> None:
-        """What one call recorded."""
-        self._add(group, piece)
-        if self.log is not None:
-            self.log.add(group, piece)
+    @property
+    def opened(self) -> bool:
+        return self._writer is not None
+
+    def add(self, group: int, record: EpochRecord | EndRecord) -> None:
+        """Add what one call recorded."""
+        self._add(group, record)
+        if self._writer is not None:
+            self._writer.add(group, record)
 
     def stop(self, rung: Rung) -> None:
-        """Who stopped at a rung."""
+        """Add the trials that stopped at a rung."""
         self._stop(rung)
-        if self.log is not None:
-            self.log.stop(rung)
+        if self._writer is not None:
+            self._writer.stop(rung)
+
+    def discard(self, after: Mapping[int, int]) -> None:
+        """`Records.discard`, in memory and on disk."""
+        self.records.discard(after)
+        self._begin(self.records)
+        if self._writer is not None:
+            self._writer.discard(after)
 
     @property
     def stopped(self) -> np.ndarray:
@@ -66,36 +77,32 @@ class Ledger:
         return np.flatnonzero(self._stopped_at < _NEVER)
 
     def rung(self, stage: str, epoch: int) -> Rung | None:
-        """What was decided there earlier, if anybody stopped."""
+        """What was decided at a rung before; None if no trial stopped there."""
         return self._rungs.get((stage, epoch))
 
     def running(self, numbers: np.ndarray, epoch: int) -> np.ndarray:
-        """Which of some trials have not stopped before an epoch."""
+        """Which of some trials have not stopped before an epoch, a mask."""
         return self._stopped_at[numbers] >= epoch
 
     def finished(self, numbers: np.ndarray) -> bool:
-        """Whether all of some trials have their last record, and every one before."""
+        """Whether all of some trials have ended, with every epoch recorded."""
         last = np.minimum(self._stopped_at[numbers], self.epochs)
         return bool(np.all(self._ended[numbers] >= last)) and self.missing(numbers, last) is None
 
-    def came_to(self, numbers: np.ndarray) -> np.ndarray:
-        """The epoch of each trial's last record, −1 for none."""
+    def ended(self, numbers: np.ndarray) -> np.ndarray:
+        """The epoch of each trial's `EndRecord`, −1 for none."""
         return self._ended[numbers]
 
-    def without_last_record(self, numbers: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-        """Which of some trials, that ended after these epochs, lack their last record."""
-        return self._ended[numbers] < epochs
-
     def missing(self, numbers: np.ndarray, epochs: np.ndarray) -> tuple[int, int] | None:
-        """The first trial and epoch that is not recorded, though the trial has come to the epoch given with it."""
-        covered = self._covered[numbers]
-        first = np.where(covered.all(axis=1), self.epochs + 1, covered.argmin(axis=1))
+        """The first trial and epoch that is not recorded, of some trials up to an epoch for each; None if all is."""
+        recorded = self._recorded[numbers]
+        first = np.where(recorded.all(axis=1), self.epochs + 1, recorded.argmin(axis=1))
         rows = np.flatnonzero(first <= epochs)
         return (int(numbers[rows[0]]), int(first[rows[0]])) if len(rows) else None
 
     @contextlib.contextmanager
     def flushing(self) -> Iterator[None]:
-        """Whatever happens, what was recorded is written."""
+        """Write what was recorded at the end, also after an error."""
         try:
             yield
         except BaseException:
@@ -106,22 +113,22 @@ class Ledger:
 
     def flush(self) -> None:
         """Write what was recorded."""
-        if self.log is not None:
-            self.log.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     def settle(self) -> None:
         """Write what was recorded, unless that would take too much of the time."""
-        if self.log is not None:
-            self.log.settle()
+        if self._writer is not None:
+            self._writer.settle()
 
-    def _add(self, group: int, piece: Piece) -> None:
-        self.recorded.add(group, piece)
-        if piece.final:
-            self._ended[piece.trials] = np.maximum(self._ended[piece.trials], piece.epochs)
+    def _add(self, group: int, record: EpochRecord | EndRecord) -> None:
+        self.records.add(group, record)
+        if isinstance(record, EndRecord):
+            self._ended[record.trials] = np.maximum(self._ended[record.trials], record.epochs)
         else:
-            self._covered[np.ix_(piece.trials, piece.epochs)] = True
+            self._recorded[np.ix_(record.trials, record.epochs)] = True
 
     def _stop(self, rung: Rung) -> None:
-        self.recorded.rungs.append(rung)
+        self.records.rungs.append(rung)
         self._rungs[rung.stage, rung.epoch] = rung
         self._stopped_at[list(rung.stops)] = rung.epoch

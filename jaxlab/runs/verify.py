@@ -1,28 +1,24 @@
 """Is a finished run reproduced, bit for bit?"""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxlab.engine import GroupTraining, Programs, Training, placed
-from jaxlab.errors import InputError
-from jaxlab.store import Recorded, RunFolder, read_log
-from jaxlab.study.changes import determinism_changes, environment_changes, fingerprint_changes
-from jaxlab.study.checks import positive_int
-from jaxlab.study.checks import seed as check_seed
-from jaxlab.study.compiling import compile_for, fingerprint_of
-from jaxlab.study.describe import environment, study_hash
-from jaxlab.study.files import study_from_table, uses_functions
-from jaxlab.study.progress import Counter, Progress
-from jaxlab.study.resolve import hyperparameters_in
-from jaxlab.study.roster import Roster, make_roster
-from jaxlab.study.run import Options
+from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, placed
+from jaxlab.runs.changes import determinism_changes, environment_changes, fingerprint_changes
+from jaxlab.runs.compiling import compile_for, fingerprint_of
+from jaxlab.runs.describe import environment
+from jaxlab.runs.job import Job
+from jaxlab.runs.numbering import Numbering, number_trials
+from jaxlab.runs.progress import Counter
+from jaxlab.runs.run import Options
+from jaxlab.store import Description, Records, RunFolder, read_records
 
-_END = 10**9  # stands for the last record, behind every epoch
+_END = 10**9  # stands for the end of training, behind every epoch
 
 
 class Verdict(NamedTuple):
@@ -58,143 +54,85 @@ class Verification(NamedTuple):
 
 
 def verify(
-    run: str | os.PathLike,
-    trials: int = 3,
-    *,
-    study: Any = None,
-    seed: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    job: Job, folder: RunFolder, description: Description, chosen: Sequence[int], options: Options
 ) -> Verification:
-    """Train some random trials of a finished run again, at its width, and compare all they recorded bit for bit.
+    """Train some trials of a finished run again, at its width, and compare all they recorded; see `jaxlab.verify`.
 
     Args:
-        run: the run folder; nothing in it changes.
-        trials: how many.
-        study: the run's study. By default it is read from what the run says of its study file; one that uses functions
-            of your own, or data from an address, has to be given.
-        seed: of the choice of trials; by default another choice each time.
-        devices: by default as many as the run had, or all there are.
-        progress: as for `Study.run`.
-
-    Raises:
-        InputError: the run is not finished, or the study is not its study.
+        job: the run's.
+        folder: of the run; nothing in it changes.
+        description: of the run.
+        chosen: numbers of the trials, ascending.
+        options: say on what devices, and what is called with the progress.
     """
-    folder = RunFolder(run)
-    description = folder.describe()
-    if not folder.complete:
-        raise InputError("run", str(run), "is not finished: run it to its end first")
-    study = _study(study, description, run)
-    roster = make_roster(study, description)
-    known = len(description["coordinates"]["trial_id"])  # the study may have more by now
-    chosen = _chosen(
-        known, positive_int("trials", trials), None if seed is None else check_seed("seed", seed)
-    )
-    devices = list(devices or jax.devices()[: description["environment"]["devices"]])
-    options = Options(devices, progress=progress or (lambda _: None))
-    then, now = read_log(folder.pieces_path, description), Recorded([], [])
-    ends = _ends(then, len(roster.trial_ids))
-    changes = [f"while it was trained, {each}" for each in description["changes"]]
-    changes += environment_changes(
-        description["environment"], environment(devices), study.rules, counting=True
-    )
-    for index, entry in enumerate(description["groups"]):
-        rows, group = np.flatnonzero(np.isin(roster.numbers[index], chosen)), roster.groups[index]
+    numbering = number_trials(job, description)
+    then, now = read_records(folder.records_path, description), Records()
+    ends = np.full(len(numbering.trial_ids), -1)  # the epoch after which each trial ended
+    for _, record in then.ends:
+        ends[record.trials] = np.maximum(ends[record.trials], record.epochs)
+    changes = [f"while it was trained, {each}" for each in description.changes]
+    here = environment(options.devices)
+    changes += environment_changes(description.environment, here, job.rules, counting=True)
+    for index, entry in enumerate(description.groups):
+        rows, group = np.flatnonzero(np.isin(numbering.numbers[index], chosen)), numbering.groups[index]
         if not len(rows):
-            changes += fingerprint_changes(entry["fingerprint"], fingerprint_of(study, group), group)
+            changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
         else:
-            programs = _train_again(study, roster, index, rows, entry["width"], ends, options, now)
-            changes += fingerprint_changes(entry["fingerprint"], programs.fingerprint, group)
-            changes += determinism_changes(entry["nondeterministic"], programs.nondeterministic, group)
-    verdicts = [
-        Verdict(number, roster.trial_ids[number], _differences(then, now, number)) for number in chosen
-    ]
+            programs = _train_again(job, numbering, index, rows, entry.width, ends, options, now)
+            changes += fingerprint_changes(entry.fingerprint, programs.fingerprint, group)
+            changes += determinism_changes(entry.nondeterministic, programs.nondeterministic, group)
+    verdicts = [Verdict(each, numbering.trial_ids[each], _differences(then, now, each)) for each in chosen]
     return Verification(tuple(verdicts), tuple(changes))
 
 
-def _study(study: Any, description: Mapping[str, Any], run: Any) -> Any:
-    """The run's study, checked."""
-    if study is None:
-        source = description.get("source")
-        why = "was not begun from a study file" if source is None else _not_ours(source["table"])
-        if why:
-            raise InputError("study", None, f"the run {why}: give the study")
-        study = study_from_table(source["table"], Path(source["folder"]))
-    if study_hash(study) != description["study_hash"] or study.epochs != description["epochs"]:
-        raise InputError("study", study.name, f"is not the study of {run}")
-    return study
-
-
-def _not_ours(table: Mapping[str, Any]) -> str:
-    """Why a study file that only a run folder tells of is not followed."""
-    if uses_functions(table):
-        return "uses functions of your own"
-    data = table.get("data")
-    return "has its data from an address" if isinstance(data, dict) and "url" in data else ""
-
-
-def _chosen(count: int, trials: int, seed: int | None) -> list[int]:
-    return sorted(np.random.default_rng(seed).choice(count, min(trials, count), replace=False).tolist())
-
-
-def _ends(recorded: Recorded, count: int) -> np.ndarray:
-    """The epoch after which each trial ended."""
-    ends = np.full(count, -1)
-    for _, piece in recorded.pieces:
-        if piece.final:
-            ends[piece.trials] = np.maximum(ends[piece.trials], piece.epochs)
-    return ends
-
-
 def _train_again(
-    study: Any,
-    roster: Roster,
+    job: Job,
+    numbering: Numbering,
     index: int,
     rows: np.ndarray,
-    width: int,
+    width: int | None,
     ends: np.ndarray,
     options: Options,
-    into: Recorded,
+    into: Records,
 ) -> Programs:
     """Train some rows of a group to where they ended; the programs that did."""
-    group, numbers = roster.groups[index], roster.numbers[index][rows]
-    counter = Counter(len(rows), study.epochs, 1, options.progress)
-    counter.width = width
+    group, numbers = numbering.groups[index], numbering.numbers[index][rows]
+    counter = Counter(len(rows), job.epochs, 1, options.progress)
+    counter.width = width or 0
     counter.report("compiling", 0, 0.0)
-    hyperparameters = jax.tree.map(lambda leaf: leaf[rows], hyperparameters_in(group))
-    programs = compile_for(study, group, study.trial_of(group), width, options.devices).programs
-    training = Training(
-        [GroupTraining(programs, hyperparameters, placed(study.arrays, programs.pack))], study.epochs
-    )
+    programs = compile_for(job, group, job.trial_of(group), width, options.devices).programs
+    values = jax.tree.map(lambda leaf: leaf[rows], group.hyperparameters)
+    training = Training([GroupTraining(programs, values, placed(job.arrays, programs.pack))], job.epochs)
 
     def decide(epoch: int) -> list[np.ndarray]:
         return [np.flatnonzero(ends[numbers] == epoch)]
 
-    for pieces in (training.segments(decide), training.finish()):
-        for _, piece in pieces:
-            counter.add(piece, study.steps_per_epoch(group))
+    for records in (training.segments(decide), training.finish()):
+        for _, record in records:
+            if isinstance(record, EpochRecord):
+                counter.add(record, job.steps_per_epoch(group))
             counter.report("training", 0, programs.compile_seconds)
-            into.add(index, piece._replace(trials=numbers[piece.trials]))
+            into.add(index, record._replace(trials=numbers[record.trials]))
     return programs
 
 
-def _differences(then: Recorded, now: Recorded, number: int) -> tuple[str, ...]:
+def _differences(then: Records, now: Records, number: int) -> tuple[str, ...]:
     before, after = _values(then, number), _values(now, number)
     differ = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     return tuple(f"{name} {'at the end' if epoch == _END else f'at epoch {epoch}'}" for epoch, name in differ)
 
 
-def _values(recorded: Recorded, number: int) -> dict[tuple[int, str], bytes]:
-    """The bits of everything that a trial recorded, by epoch and name; of last records the latest alone."""
+def _values(records: Records, number: int) -> dict[tuple[int, str], bytes]:
+    """The bits of everything that a trial recorded, by epoch and name; of several ends those of the latest."""
     found: dict[tuple[int, str], bytes] = {}
+    for _, record in records.epochs:
+        for row in np.flatnonzero(record.trials == number):
+            for at, epoch in enumerate(record.epochs.tolist()):
+                found |= {(epoch, name): values[row, at].tobytes() for name, values in record.values.items()}
     latest = -1
-    for _, piece in recorded.pieces:
-        for row in np.flatnonzero(piece.trials == number):
-            if piece.final:
-                if piece.epochs[row] >= latest:
-                    latest = piece.epochs[row]
-                    found |= {(_END, name): values[row].tobytes() for name, values in piece.record.items()}
-                continue
-            for at, epoch in enumerate(piece.epochs.tolist()):
-                found |= {(epoch, name): values[row, at].tobytes() for name, values in piece.record.items()}
+    for _, record in records.ends:
+        for row in np.flatnonzero(record.trials == number):
+            if record.epochs[row] >= latest:
+                latest = record.epochs[row]
+                found |= {(_END, name): values[row].tobytes() for name, values in record.values.items()}
     return found

@@ -1,34 +1,24 @@
-"""Pieces put together into one labelled data set."""
+"""Records put together into one labelled data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 
-from jaxlab.engine import Piece
+from jaxlab.engine import EndRecord, EpochRecord
 from jaxlab.errors import InputError
+from jaxlab.store.description import GroupEntry
 from jaxlab.store.files import check_fits
+from jaxlab.store.records import Records
 from jaxlab.trial import Variable
 
 
-class GroupInfo(NamedTuple):
-    """What labels one group's pieces.
-
-    Attributes:
-        variables: labels of the recorded arrays.
-        coordinates: labels along their own axes.
-    """
-
-    variables: Mapping[str, Variable]
-    coordinates: Mapping[str, Sequence[str]]
-
-
 def assemble(
-    groups: Sequence[GroupInfo],
-    pieces: Iterable[tuple[int, Piece]],
+    groups: Sequence[GroupEntry],
+    records: Records,
     epochs: int,
     coordinates: Mapping[str, Sequence[Any]],
     attributes: Mapping[str, Any],
@@ -36,9 +26,8 @@ def assemble(
     """The data set of a study, finished or not.
 
     Args:
-        groups: one entry a group.
-        pieces: ``(group, piece)`` with trials numbered within the study; of two that hold the same the later counts,
-            and of last records the one of the later epoch.
+        groups: label what they recorded.
+        records: of the later epoch where a trial has ended more than once.
         epochs: of the study; the axis has one more, for the state before training.
         coordinates: per trial of the study, by name.
         attributes: of the data set.
@@ -50,23 +39,28 @@ def assemble(
         InputError: that would take more memory than is free.
     """
     trials = len(next(iter(coordinates.values())))
-    pieces = list(pieces)
-    _check_memory(pieces, trials, epochs)
+    _check_memory(records, trials, epochs)
     labels = _labels(groups)
     variables = {name: label for group in groups for name, label in group.variables.items()}
     arrays: dict[str, xr.Variable] = {}
     reached, ended = np.full(trials, -1, np.int32), np.full(trials, -1, np.int32)
-    for index, piece in pieces:
-        if piece.final:
-            piece = _newest(piece, ended)
-        elif len(piece.trials):
-            reached[piece.trials] = np.maximum(reached[piece.trials], piece.epochs[-1])
-        group = groups[index]
-        for name, values in piece.record.items():
-            label = variables.get(name) or _unlabelled(name, values, piece)
+
+    def fill(index: int, record: EpochRecord | EndRecord) -> None:
+        lead = (trials,) if isinstance(record, EndRecord) else (trials, epochs + 1)
+        for name, values in record.values.items():
+            label = variables.get(name) or _unlabelled(name, values.ndim - len(lead))
             if name not in arrays:
-                arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
-            _fill(arrays, name, piece, values, label, group.coordinates, labels)
+                arrays[name] = _empty(label, values, lead, labels)
+            arrays[name] = _filled(arrays[name], record, values, label, groups[index].coordinates, labels)
+
+    for index, record in records.epochs:
+        if len(record.trials):
+            reached[record.trials] = np.maximum(reached[record.trials], record.epochs[-1])
+        fill(index, record)
+    for index, record in records.ends:
+        newest = record.rows(record.epochs >= ended[record.trials])
+        ended[newest.trials] = newest.epochs
+        fill(index, newest)
     arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
     _add_chance(arrays, groups)
     _add_units(arrays, groups)
@@ -79,13 +73,14 @@ def assemble(
     )
 
 
-def _check_memory(pieces: Sequence[tuple[int, Piece]], trials: int, epochs: int) -> None:
+def _check_memory(records: Records, trials: int, epochs: int) -> None:
     """Raise before arrays are made that this process cannot hold."""
     sizes: dict[str, int] = {}
-    for _, piece in pieces:
-        for name, values in piece.record.items():
-            own = math.prod(values.shape[1 if piece.final else 2 :]) * values.dtype.itemsize
-            sizes[name] = max(sizes.get(name, 0), trials * own * (1 if piece.final else epochs + 1))
+    for _, record in (*records.epochs, *records.ends):
+        at_end = isinstance(record, EndRecord)
+        for name, values in record.values.items():
+            own = math.prod(values.shape[1 if at_end else 2 :]) * values.dtype.itemsize
+            sizes[name] = max(sizes.get(name, 0), trials * own * (1 if at_end else epochs + 1))
     check_epochs(trials, epochs, sum(sizes.values()) + 8 * (epochs + 1))
 
 
@@ -104,16 +99,7 @@ def not_reached(dtype: np.dtype) -> float:
     return np.nan if jax.dtypes.issubdtype(dtype, np.inexact) else -1
 
 
-def _newest(piece: Piece, ended: np.ndarray) -> Piece:
-    """The part of a piece of last records that no later one has replaced; ``ended`` is brought up to date."""
-    rows = piece.epochs >= ended[piece.trials]
-    ended[piece.trials[rows]] = piece.epochs[rows]
-    return piece._replace(
-        trials=piece.trials[rows], record={name: values[rows] for name, values in piece.record.items()}
-    )
-
-
-def _labels(groups: Sequence[GroupInfo]) -> dict[str, list[str]]:
+def _labels(groups: Sequence[GroupEntry]) -> dict[str, list[str]]:
     """Union over the groups of the labels of each dimension, in order of appearance."""
     labels: dict[str, dict[str, None]] = {}
     for group in groups:
@@ -122,27 +108,24 @@ def _labels(groups: Sequence[GroupInfo]) -> dict[str, list[str]]:
     return {dim: list(names) for dim, names in labels.items()}
 
 
-def _unlabelled(name: str, values: np.ndarray, piece: Piece) -> Variable:
-    lead = 1 if piece.final else 2
-    return Variable(
-        name.replace("_", " "), "1", tuple(f"{name}_{axis}" for axis in range(values.ndim - lead))
-    )
+def _unlabelled(name: str, axes: int) -> Variable:
+    return Variable(name.replace("_", " "), "1", tuple(f"{name}_{axis}" for axis in range(axes)))
 
 
-def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], labels) -> xr.Variable:
-    lead = ("trial",) if piece.final else ("trial", "epoch")
+def _empty(
+    label: Variable, values: np.ndarray, lead: tuple[int, ...], labels: Mapping[str, Sequence[str]]
+) -> xr.Variable:
     own = tuple(
         len(labels[dim]) if dim in labels else extent
         for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True)
     )
-    fill = not_reached(values.dtype)
     attributes = {"long_name": label.long_name, "units": label.units}
     attributes |= {key: getattr(label, key) for key in ("comment", "better") if getattr(label, key)}
-    shape = (*size[: len(lead)], *own)
-    return xr.Variable((*lead, *label.dims), np.full(shape, fill, values.dtype), attributes)
+    array = np.full((*lead, *own), not_reached(values.dtype), values.dtype)
+    return xr.Variable((*("trial", "epoch")[: len(lead)], *label.dims), array, attributes)
 
 
-def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> None:
+def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
     """The chance level of each variable as an attribute, where the groups agree about it."""
     for name, array in arrays.items():
         levels = {group.variables[name].chance for group in groups if name in group.variables}
@@ -150,7 +133,7 @@ def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> 
             array.attrs["chance"] = levels.pop()
 
 
-def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> None:
+def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
     """No units, and a word about it, where the groups disagree: a loss in K in one of them, in K² in another."""
     for name, array in arrays.items():
         units = {group.variables[name].units for group in groups if name in group.variables}
@@ -158,10 +141,16 @@ def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> N
             array.attrs |= {"units": "1", "comment": "the units differ between groups"}
 
 
-def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labels) -> None:
-    """Write one piece's values where they belong; an axis without labels grows where a group's is longer."""
-    target = arrays[name]
-    lead = (piece.trials,) if piece.final else (piece.trials, piece.epochs)
+def _filled(
+    target: xr.Variable,
+    record: EpochRecord | EndRecord,
+    values: np.ndarray,
+    label: Variable,
+    coordinates: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Sequence[str]],
+) -> xr.Variable:
+    """``target`` with one record's values where they belong; an axis without labels grows where a group's is longer."""
+    lead = (record.trials,) if isinstance(record, EndRecord) else (record.trials, record.epochs)
     own = []
     for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True):
         if dim in labels:
@@ -170,10 +159,9 @@ def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labe
             own.append(np.arange(extent))
             missing = extent - target.sizes[dim]
             if missing > 0:
-                fill = not_reached(target.dtype)
-                target = target.pad({dim: (0, missing)}, constant_values=fill)
+                target = target.pad({dim: (0, missing)}, constant_values=not_reached(target.dtype))
     target.data[np.ix_(*lead, *own)] = values
-    arrays[name] = target
+    return target
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A run on disk: what it is, immutable pieces of what it recorded, train states, weights, and the results."""
+"""A run on disk: what it is, immutable files of what it recorded, checkpoints, weights, and the results."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from jaxlab.errors import InputError, how_to_install
-from jaxlab.store.description import Description, checked
+from jaxlab.store.checkpoints import Checkpoints
+from jaxlab.store.description import Description, decoded
 from jaxlab.store.files import (
     check_no_link,
     disk_errors,
@@ -26,19 +26,18 @@ from jaxlab.store.files import (
     write_tree,
     write_whole,
 )
-from jaxlab.store.states import States
 
-_LIBRARIES = ("zarr", "filelock")
-_RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
+_LIBRARIES = ("zarr", "filelock", "msgspec", "safetensors")
+_RUN, _RECORDS, _CHECKPOINTS, _WEIGHTS, _RESULTS, _DONE = (
     "run.json",
-    "pieces",
-    "states",
+    "records",
+    "checkpoints",
     "weights",
     "results.zarr",
     "complete",
 )
 # What a run leaves that died before it was one.
-_BEGINNING = re.compile(r"pieces|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
+_BEGINNING = re.compile(r"records|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
 
 
 def missing_library() -> str:
@@ -49,10 +48,10 @@ def missing_library() -> str:
 class RunFolder:
     """One run's folder.
 
-    ``run.json`` says which study it is; ``pieces/`` holds immutable files of what was recorded, each complete or
-    absent; ``states/`` the newest train states, from which an interrupted run resumes and a finished one is extended;
-    ``weights/`` what is kept of trials that ended; ``results.zarr`` is built from the pieces and swapped in whole;
-    ``complete`` is written last, and says the digest of the results.
+    ``run.json`` says which study it is; ``records/`` holds immutable files of what was recorded, each complete or
+    absent; ``checkpoints/`` the newest train states, from which an interrupted run resumes and a finished one is
+    extended; ``weights/`` those kept of trials that ended; ``results.zarr`` is built from the records and swapped in
+    whole; ``complete`` is written last, and holds the digest of the results.
 
     The folder itself may lie behind links. In it, ``results.zarr`` may be a link, say to a larger disk, to where
     nothing is yet, or an empty folder, or earlier results of this study: the link stays, and the results are swapped
@@ -62,7 +61,6 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self._encoded: dict[str, tuple[Any, str]] = {}
 
     def check_usable(self) -> None:
         """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
@@ -91,31 +89,31 @@ class RunFolder:
         if self.path.exists() and not self.begun:
             others = [path for path in self.path.iterdir() if not _BEGINNING.fullmatch(path.name)]
             others = [path for path in others if path != self.results_path or not path.is_symlink()]
-            if others or any(self.pieces_path.glob("*")):
+            if others or any(self.records_path.glob("*")):
                 raise InputError(
-                    "out", str(self.path), "is not empty and no run of jaxlab; name another folder"
+                    "out", str(self.path), "is neither empty nor a jaxlab run folder; name another folder"
                 )
 
     def _check_links(self) -> None:
-        states = self.path / _STATES
-        for path in (self.path / "lock", self.pieces_path, self.weights_path, states):
+        checkpoints = self.path / _CHECKPOINTS
+        for path in (self.path / "lock", self.records_path, self.weights_path, checkpoints):
             check_no_link(path)
-        if states.is_dir():
-            for path in states.iterdir():
+        if checkpoints.is_dir():
+            for path in checkpoints.iterdir():
                 check_no_link(path)
         if self.results_path.is_symlink():
-            self._results_target(self.describe()["study_hash"] if self.begun else None)
+            self._results_target(self.describe().study_hash if self.begun else None)
 
     def make(self) -> None:
         """Make the folder."""
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            make_folder(self.pieces_path)
+            make_folder(self.records_path)
 
     def sweep(self) -> None:
         """Remove what processes that died left half written; for the one writer."""
         with disk_errors(self.path):
-            for folder in (self.path, self.pieces_path, self.weights_path):
+            for folder in (self.path, self.records_path, self.weights_path):
                 sweep(folder)
 
     def describe(self) -> Description:
@@ -124,22 +122,18 @@ class RunFolder:
         try:
             if not os.path.lexists(file):
                 raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
-            found = read_json(read_regular(file))
+            content = read_regular(file)
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            remedy = f"is damaged ({error}); train the study again elsewhere"
+            remedy = f"is damaged ({error}); train the study again in another folder"
             raise InputError("run", str(file), remedy) from error
-        return checked(found, file)
+        return decoded(content, file)
 
-    def rewrite(self, description: Mapping[str, Any]) -> None:
-        """Say what the run is, a line for each part; a part that is the object that it was is not encoded again."""
-        for name, part in description.items():
-            if name not in self._encoded or self._encoded[name][0] is not part:
-                self._encoded[name] = part, f"{json.dumps(name)}: {json.dumps(part)}"
-        lines = ",\n".join(self._encoded[name][1] for name in description)
+    def rewrite(self, description: Description) -> None:
+        """Say what the run is."""
         with disk_errors(self.path):
-            write_whole(self.path / _RUN, f"{{\n{lines}\n}}\n".encode())
+            write_whole(self.path / _RUN, description.encoded())
 
     @property
     def begun(self) -> bool:
@@ -157,23 +151,23 @@ class RunFolder:
         return self.path / _RESULTS
 
     @property
-    def pieces_path(self) -> Path:
-        return self.path / _PIECES
+    def records_path(self) -> Path:
+        return self.path / _RECORDS
 
     @property
     def weights_path(self) -> Path:
         return self.path / _WEIGHTS
 
-    def states(self, stage: str) -> States:
-        """The train states of trials that train together."""
-        return States(self.path / _STATES / stage)
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """The checkpoints of trials that train together."""
+        return Checkpoints(self.path / _CHECKPOINTS / stage)
 
     def resume(self) -> None:
         """The run is not complete any more."""
         with disk_errors(self.path):
             (self.path / _DONE).unlink(missing_ok=True)
 
-    def finish(self, description: Mapping[str, Any], results: xr.Dataset) -> None:
+    def finish(self, description: Description, results: xr.Dataset) -> None:
         """Put the results in place, and then the mark that they are all there."""
         content = self.write_results(results)
         self.rewrite(description)

@@ -8,48 +8,40 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from jaxlab.errors import InputError
-from jaxlab.store.dataset import GroupInfo, assemble
-from jaxlab.store.description import Description
+from jaxlab.store.dataset import assemble
+from jaxlab.store.description import Description, GroupEntry
 from jaxlab.store.files import check_fits, read_json
 from jaxlab.store.folder import RunFolder
 from jaxlab.store.lock import only_writer
-from jaxlab.store.log import Recorded, read_log
+from jaxlab.store.records import Records, read_records
 from jaxlab.store.verdicts import with_verdicts
-from jaxlab.trial import Variable
 
 _CODECS = {None, "blosc", "vlen-utf8"}
 
 
-def build_results(description: Description, recorded: Recorded) -> xr.Dataset:
-    """The labelled data set of a run, finished or not, from its pieces; ``description`` is as in ``run.json``."""
-    groups = [
-        GroupInfo(
-            {name: Variable(*_tupled(label)) for name, label in group["variables"].items()},
-            group["coordinates"],
-        )
-        for group in description["groups"]
-    ]
-    arrays = assemble(
-        groups, recorded.pieces, description["epochs"], description["coordinates"], _attributes(description)
-    )
-    stops = {trial: stop for rung in recorded.rungs for trial, stop in rung.stops.items()}
-    added = {"cohort": _cohort(description["cohorts"])}
+def build_results(description: Description, records: Records) -> xr.Dataset:
+    """The labelled data set of a run, finished or not."""
+    groups = description.groups
+    arrays = assemble(groups, records, description.epochs, description.coordinates, _attributes(description))
+    stops = {trial: stop for rung in records.rungs for trial, stop in rung.stops.items()}
+    added = {"cohort": _cohort(description.cohorts)}
     if "dead_fraction" in arrays:
-        added["can_die"] = _can_die(description, groups)
+        added["can_die"] = _can_die(description)
     return with_verdicts(arrays.assign(added), stops)
 
 
 def read_results(path: str | os.PathLike) -> xr.Dataset:
-    """Results of a run folder; of an unfinished run, what its pieces hold. Nothing in the folder is executed.
+    """Results of a run folder; of an unfinished run, what its record files hold. Nothing in the folder is executed.
 
-    A damaged piece is named in a warning and left out. Results whose bytes have changed are named in a warning too, and
-    built again from the pieces.
+    A damaged record file is named in a warning and left out. Results whose bytes have changed are named in a warning too, and
+    built again from the record files.
 
     Raises:
         InputError: the folder is no run, or is damaged beyond that.
@@ -84,7 +76,7 @@ def _finished(folder: RunFolder) -> xr.Dataset | None:
         return _opened(folder.read_results())
     except Exception as error:  # whatever a damaged file makes of zarr and its codecs
         words = " ".join(str(error).split()) or type(error).__name__
-        remedy = f"is damaged ({words}); built again from pieces"
+        remedy = f"is damaged ({words}); built again from the record files"
         _warn(InputError("results", str(folder.results_path), remedy))
         return None
 
@@ -92,7 +84,7 @@ def _finished(folder: RunFolder) -> xr.Dataset | None:
 def _built(
     folder: RunFolder, description: Description, on_damage: Callable[[InputError], None]
 ) -> xr.Dataset:
-    return build_results(description, read_log(folder.pieces_path, description, on_damage))
+    return build_results(description, read_records(folder.records_path, description, on_damage))
 
 
 def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
@@ -129,11 +121,12 @@ def _cohort(sizes: Sequence[int]) -> xr.Variable:
     return xr.Variable("trial", np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), words)
 
 
-def _can_die(description: Mapping[str, Any], groups: Sequence[GroupInfo]) -> xr.Variable:
+def _can_die(description: Description) -> xr.Variable:
     """Whether each trial's shares of dead units have a meaning."""
-    able = np.ones(sum(description["cohorts"]), bool)
-    for group, info in zip(description["groups"], groups, strict=True):
-        able[group["trials"]] = "dead_fraction" in info.variables and info.variables["dead_fraction"].defined
+    able = np.ones(len(description.trial_ids), bool)
+    for group in description.groups:
+        label = group.variables.get("dead_fraction")
+        able[group.trials] = label is not None and label.defined
     words = (
         "the activation has a flat zero, so that units can be dead; elsewhere dead shares are 0 by definition"
     )
@@ -146,28 +139,28 @@ def _warn(error: InputError) -> None:
 
 def _attributes(description: Description) -> dict[str, Any]:
     """Scalars as they are, the rest as JSON: attributes must survive any reader of zarr."""
-    environment, times = description["environment"], description["times"]
-    flat = {
-        "title": description["name"],
-        "study_hash": description["study_hash"],
-        "data": json.dumps(description["specification"]["data"]),
-        "specification": json.dumps(description["specification"]),
-        "versions": json.dumps(environment["versions"]),
+    specification, environment = asdict(description.specification), asdict(description.environment)
+    attributes = {
+        "title": specification["name"],
+        "study_hash": description.study_hash,
+        "data": json.dumps(specification["data"]),
+        "specification": json.dumps(specification),
+        "versions": json.dumps(environment.pop("versions")),
         "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start; "
         "of a coordinate, NaN or an empty text is what a trial does not use",
+        "deterministic": _deterministic(description.groups),
     }
-    whys = dict.fromkeys(group["nondeterministic"] for group in description["groups"])
+    precisions = [group.configuration.get("precision") for group in description.groups]
+    if precisions and all(precisions):
+        attributes["precision"] = ", ".join(dict.fromkeys(map(str, precisions)))
+    widths = [group.width for group in description.groups if group.width is not None]
+    attributes |= environment | {"width": widths[0] if len(set(widths)) == 1 else widths}
+    changes = {"changes": "; ".join(description.changes)} if description.changes else {}
+    return attributes | description.times | changes
+
+
+def _deterministic(groups: Sequence[GroupEntry]) -> str:
+    whys = dict.fromkeys(group.nondeterministic for group in groups)
     if any(whys):
-        flat["deterministic"] = f"no: {'; '.join(filter(None, whys))}"
-    else:
-        flat["deterministic"] = "unknown: not every group is compiled yet" if None in whys else "yes"
-    precisions = [group["configuration"].get("precision") for group in description["groups"]]
-    precisions = list(dict.fromkeys(map(str, filter(None, precisions)))) if all(precisions) else []
-    if precisions:
-        flat["precision"] = ", ".join(precisions)
-    changes = {"changes": "; ".join(description["changes"])} if description["changes"] else {}
-    return flat | {key: value for key, value in environment.items() if key != "versions"} | times | changes
-
-
-def _tupled(label: list[Any]) -> list[Any]:
-    return [tuple(each) if isinstance(each, list) else each for each in label]
+        return f"no: {'; '.join(filter(None, whys))}"
+    return "unknown: not every group is compiled yet" if None in whys else "yes"

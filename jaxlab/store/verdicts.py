@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.diagnostics import best_epoch, did_not_learn, final, gap, oscillation, rise, unstable
+from jaxlab.pruning import Outcome, Stop
 from jaxlab.trial import compared_by
 
-Stops = Mapping[int, tuple[str, str, str]]
+Stops = Mapping[int, Stop]
 
 
 def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> xr.Dataset:
@@ -22,7 +23,7 @@ def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> 
 
     Args:
         recorded: the arrays.
-        stops: ``(outcome, rule, reason)`` of the trials that a rule stopped, by number.
+        stops: of the trials that a rule stopped, by number.
     """
     results = recorded
     if "first_bad_step" in recorded:
@@ -47,7 +48,8 @@ def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
     good = (bad < 0).values
     ran = np.where(good.all(axis=1), results.epochs_run.values, good.argmin(axis=1))
     whole = ran == results.sizes["epoch"] - 1
-    outcome = np.where(step >= 0, "diverged", np.where(whole, "completed", "unfinished")).astype(object)
+    ended = np.where(whole, Outcome.COMPLETED.value, Outcome.UNFINISHED.value)
+    outcome = np.where(step >= 0, Outcome.DIVERGED.value, ended).astype(object)
     reason = np.array(
         [f"not finite after step {int(at)}" if at >= 0 else "" for at in step.values], dtype=object
     )
@@ -55,7 +57,7 @@ def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
     for trial, (how, name, why) in stops.items():
         rule[trial] = name
         if step[trial] < 0:
-            outcome[trial], reason[trial] = how, why
+            outcome[trial], reason[trial] = str(how), why
     words = {
         "outcome": (outcome, "how the trial ended"),
         "reason": (reason, "why it ended early"),

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.files import disk_errors, make_folder, read_arrays, read_note, write_arrays
+from jaxlab.store.arrays import Arrays, read_arrays, read_note, write_arrays
+from jaxlab.store.files import disk_errors, make_folder
 
-Arrays = dict[str, np.ndarray]
-_REMEDY = "train the study again elsewhere"
+_REMEDY = "train the study again in another folder"
 
 
 def write_weights(
@@ -41,7 +41,7 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
             of in a warning.
     """
     latest, path, damaged = -1, None, None
-    for file in sorted(folder.glob("w-*.npz"), key=lambda file: (file.lstat().st_mtime_ns, file.name)):
+    for file in sorted(folder.glob("w-*.safetensors"), key=lambda file: (file.lstat().st_mtime_ns, file.name)):
         try:
             epoch = _ended(file, trial)
         except InputError as error:  # maybe of other trials
@@ -55,7 +55,7 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
         return {}
     if damaged is not None:
         warnings.warn(f"{damaged}; left out", stacklevel=3)
-    arrays, note = read_arrays(path, _REMEDY)
+    arrays, note = read_arrays(path, _REMEDY, "weights")
     row = note["trials"].index(trial)
     if any(leaf.ndim == 0 or len(leaf) != len(note["trials"]) for leaf in arrays.values()):
         raise InputError("weights", str(path), f"is damaged (not a row for each trial); {_REMEDY}")
@@ -64,7 +64,7 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
 
 def _ended(file: Path, trial: int) -> int | None:
     """After which epoch a trial ended whose weights are in a file; None if they are not."""
-    note = read_note(file) or read_arrays(file, _REMEDY)[1]
+    note = read_note(file) or read_arrays(file, _REMEDY, "weights")[1]
     try:
         found = dict(zip(note["trials"], note["epochs"], strict=True)).get(trial)
         if (found is not None and type(found) is not int) or not set(note["which"]) <= {"last", "best"}:
@@ -79,13 +79,3 @@ def _row(arrays: Mapping[str, np.ndarray], prefix: str, row: int) -> Arrays:
     return {
         name.removeprefix(prefix): leaf[row, ...] for name, leaf in arrays.items() if name.startswith(prefix)
     }
-
-
-def as_type(leaf: np.ndarray, dtype: np.dtype, field: str) -> np.ndarray:
-    """The leaf in its own type, which files of NumPy may have forgotten."""
-    if leaf.dtype == dtype:
-        return leaf
-    forgotten = leaf.dtype.kind == "V" and dtype.isbuiltin == 2  # NumPy's own types are never forgotten
-    if forgotten and leaf.dtype.itemsize == dtype.itemsize:
-        return leaf.view(dtype)
-    raise InputError(field, str(leaf.dtype), f"should be {dtype}: the weights are of another model")

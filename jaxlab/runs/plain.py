@@ -1,9 +1,10 @@
-"""What a value is, as JSON holds it, and short hashes of values and arrays."""
+"""Values as JSON holds them, and short hashes of values and arrays."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,22 +13,18 @@ import numpy as np
 from jaxlab.errors import name_of
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON holds it; a callable by its name."""
-    return _plain(value, name_of)
-
-
-def recorded(value: Any) -> Any:
-    """A value as JSON holds it; a callable as ``{"function": name}``, which no text is taken for."""
-    return _plain(value, lambda function: {"function": name_of(function)})
-
-
-def _plain(value: Any, of_callable: Any) -> Any:
+def plain(value: Any, of_callable: Callable[[Callable], Any] = name_of) -> Any:
+    """A value as JSON holds it; a callable by its name, or as ``of_callable`` has it."""
     if isinstance(value, (list, tuple)):
-        return [_plain(each, of_callable) for each in value]
+        return [plain(each, of_callable) for each in value]
     if isinstance(value, np.generic):
         return value.item()
     return of_callable(value) if callable(value) else value
+
+
+def marked(value: Any) -> Any:
+    """A value as JSON holds it; a callable as ``{"function": name}``, which no text can be confused with."""
+    return plain(value, lambda function: {"function": name_of(function)})
 
 
 def digest(value: Any) -> str:
@@ -38,7 +35,7 @@ def digest(value: Any) -> str:
 def arrays_digest(tree: Any) -> str:
     """A hash of a tree of arrays: structure, shapes, dtypes and contents."""
     leaves, structure = jax.tree.flatten(tree)
-    return digest([str(structure), *(_array(leaf) for leaf in leaves)])
+    return digest([str(structure), *map(_array, leaves)])
 
 
 def _array(leaf: Any) -> list:

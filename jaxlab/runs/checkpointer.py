@@ -1,48 +1,49 @@
-"""Train states of one stage on disk, and when to save them."""
+"""Checkpoints of one stage: when they are due, what is in them, and which one training resumes from."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxlab.engine import NO_ROWS, Programs, Rows, flat, unflat
 from jaxlab.errors import InputError
-from jaxlab.store import States
-from jaxlab.study.roster import Stage
+from jaxlab.runs.numbering import Stage
+from jaxlab.store import Checkpoints
 
+#: Of each group, the trials that run and those that ended but lack their `EndRecord`.
 Snapshot = Sequence[tuple[Rows, Rows]]
-# By default a save is due this long after the last one, or longer, so that saving takes at most this share of the time.
+# By default one is due this long after the previous one, or longer, so that saving takes at most this share of the time.
 _INTERVAL = 30.0
 _SHARE = 0.01
 
 
-class Saver:
-    """Saves and restores the states of a stage; trials are known by their numbers, not by where they ran.
+class Checkpointer:
+    """Saves and restores the states of a stage. Trials are known by their numbers, not by where they ran.
 
     Args:
-        states: where, or None: then nothing is ever due.
+        checkpoints: where, or None: then none is ever due.
         stage: whose.
-        seconds: between two saves; None chooses.
+        seconds: between two checkpoints; None chooses.
     """
 
-    def __init__(self, states: States | None, stage: Stage, seconds: float | None):
-        self.states, self.stage, self.seconds = states, stage, seconds
+    def __init__(self, checkpoints: Checkpoints | None, stage: Stage, seconds: float | None):
+        self.checkpoints, self.stage, self.seconds = checkpoints, stage, seconds
         self.last, self.costs = time.perf_counter(), deque([0.0], maxlen=2)
 
     def due(self) -> bool:
-        """Whether it is time."""
-        if self.states is None:
+        """Whether it is time for a checkpoint."""
+        if self.checkpoints is None:
             return False
-        # The lesser of the last two: one that a file system held up says nothing of the next.
+        # The lesser of the last two: one that a file system held up does not foretell the next.
         interval = self.seconds if self.seconds is not None else max(_INTERVAL, min(self.costs) / _SHARE)
         return time.perf_counter() - self.last >= interval
 
     def save(self, snapshot: Snapshot, cost: float) -> None:
-        """Begin to write; ``cost`` is the seconds that training has stood still for it so far."""
+        """Begin to write a checkpoint; training has stood still for it for ``cost`` seconds so far."""
         began = time.perf_counter()
         arrays, note = {}, []
         for index, (numbers, parts) in enumerate(zip(self.stage.numbers, snapshot, strict=True)):
@@ -51,17 +52,17 @@ class Saver:
                 arrays |= {f"{index}/{name}/{path}": leaf for path, leaf in flat(rows.states).items()}
                 entry[name] = {"trials": numbers[rows.trials].tolist(), "epochs": rows.epochs.tolist()}
             note.append(entry)
-        self.states.save(arrays, {"groups": note})
+        self.checkpoints.save(arrays, note)
         self.last = time.perf_counter()
         self.costs.append(cost + self.last - began)
 
-    def newest(self, programs: Sequence[Programs]) -> list[tuple[Rows, Rows]] | None:
-        """What was saved last, or None.
+    def newest(self, programs: Sequence[Programs]) -> Snapshot | None:
+        """The newest checkpoint, or None.
 
         Raises:
             InputError: it is damaged, or of something else than these programs.
         """
-        found = None if self.states is None else self.states.newest()
+        found = None if self.checkpoints is None else self.checkpoints.newest()
         if found is None:
             return None
         arrays, note = found
@@ -69,17 +70,24 @@ class Saver:
             return [
                 tuple(self._rows(arrays, entry[name], f"{index}/{name}/", numbers, each) for name in entry)
                 for index, (entry, numbers, each) in enumerate(
-                    zip(note["groups"], self.stage.numbers, programs, strict=True)
+                    zip(note, self.stage.numbers, programs, strict=True)
                 )
             ]
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                "states", self.stage.name, f"are not of this run ({error!r}): remove them"
+                "checkpoint", self.stage.name, f"is not of this run ({error!r}): remove its folder"
             ) from error
 
-    def _rows(self, arrays: Any, entry: Any, prefix: str, numbers: np.ndarray, programs: Programs) -> Rows:
+    def _rows(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        entry: Any,
+        prefix: str,
+        numbers: np.ndarray,
+        programs: Programs,
+    ) -> Rows:
         if not entry["trials"]:
             return NO_ROWS
         own = {path.removeprefix(prefix): leaf for path, leaf in arrays.items() if path.startswith(prefix)}
@@ -92,6 +100,6 @@ class Saver:
         return Rows(np.searchsorted(numbers, trials), epochs, unflat(own, programs.lane))
 
     def wait(self) -> None:
-        """Until everything is on disk."""
-        if self.states is not None:
-            self.states.wait()
+        """Block until everything is on disk."""
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
