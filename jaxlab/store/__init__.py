@@ -1,6 +1,6 @@
 """Runs on disk and the labelled results read from them."""
 
-from jaxlab.store.dataset import not_reached
+from jaxlab.store.dataset import not_reached, texts
 from jaxlab.store.description import FORMAT, Description, digest_of
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
@@ -30,6 +30,7 @@ __all__ = [
     "read_log",
     "read_results",
     "read_weights",
+    "texts",
     "validation_metric",
     "write_weights",
 ]
