@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from jaxlab.pruning import Rule
-from jaxlab.space import Group, trial_id
+from jaxlab.space import Group, trial_ids
 from jaxlab.store import Source, Specification
 from jaxlab.trial import Trial
 
@@ -53,7 +53,5 @@ class Job:
         """A hash of each trial's setting, by number."""
         ids: dict[int, str] = {}
         for group in self.groups:
-            for row, number in enumerate(group.trials):
-                values = {name: column[row] for name, column in group.hyperparameters.items()}
-                ids[number] = trial_id(values, group.configuration)
+            ids.update(zip(group.trials, trial_ids(group), strict=True))
         return tuple(ids[number] for number in sorted(ids))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from jaxlab.errors import InputError, did_you_mean
+from jaxlab.settings import Configuration, Hyperparameters, traced
 from jaxlab.space.settings import Space, setting_key
 from jaxlab.space.values import first_repeat, number, plain
 
@@ -21,15 +21,15 @@ class Group:
     """The trials of a space that share one configuration.
 
     Attributes:
-        configuration: every configuration name that has an effect in this group, with its value, hashable.
+        configuration: every configuration name that has an effect in this group, with its value.
         trials: numbers of its trials, ascending, in the order of the space.
-        hyperparameters: every hyperparameter that has an effect in this group, with its values, float64 [trials];
-            ``seed`` is int64.
+        hyperparameters: every hyperparameter that has an effect in this group, with its values, float64 ``[trials]``;
+            ``seed`` is uint32.
     """
 
-    configuration: dict[str, Any]
+    configuration: Configuration
     trials: tuple[int, ...]
-    hyperparameters: dict[str, np.ndarray]
+    hyperparameters: Hyperparameters
 
 
 def groups(
@@ -49,7 +49,7 @@ def groups(
     >>> defaults = {"learning_rate": 0.1, "seed": 0}, {"activation": "relu", "batch_size": 64}
     >>> relu, tanh = groups(space, *defaults)
     >>> tanh.configuration, tanh.trials
-    ({'activation': 'tanh', 'batch_size': 64}, (2, 3))
+    (Configuration(activation='tanh', batch_size=64), (2, 3))
     >>> {name: values.tolist() for name, values in tanh.hyperparameters.items()}
     {'learning_rate': [0.1, 0.01], 'seed': [0, 0]}
 
@@ -62,7 +62,7 @@ def groups(
 
     Raises:
         InputError: for an empty space, a name of the space that is not declared, a name declared twice, a
-            hyperparameter that is not a finite number (``seed``: a whole number of 64 bits), two settings
+            hyperparameter that is not a finite number (``seed``: a whole number in [0, 2³²)), two settings
             that are the same trial once the defaults are filled in (`Space.with_defaults` drops the second, and
             so does ``used``),
             or two different functions of one qualified name.
@@ -122,8 +122,8 @@ class _Members:
     def finished(self) -> Group:
         columns = dict(zip(self.swept, zip(*self.rows, strict=True), strict=True)) if self.swept else {}
         constant = {name: (value,) * len(self.trials) for name, value in self.numbers.items()}
-        values = {name: _column(name, columns.get(name, each)) for name, each in constant.items()}
-        return Group(self.static, tuple(self.trials), values)
+        values = traced({name: columns.get(name, each) for name, each in constant.items()})
+        return Group(Configuration(self.static), tuple(self.trials), values)
 
 
 def trial_id(hyperparameters_row: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
@@ -142,10 +142,37 @@ def trial_id(hyperparameters_row: Mapping[str, Any], configuration: Mapping[str,
     Raises:
         InputError: for a hyperparameter that is not a finite number, or a callable object without a name.
     """
-    fields = {f"hyperparameters.{name}": value for name, value in hyperparameters_row.items()}
-    numbers = {field: number(field, value) for field, value in fields.items()}
-    complete = numbers | {f"configuration.{name}": value for name, value in configuration.items()}
-    return hashlib.sha256(_text(complete).encode()).hexdigest()[:12]
+    (only,) = _ids({name: [value] for name, value in hyperparameters_row.items()}, configuration, 1)
+    return only
+
+
+def trial_ids(group: Group) -> list[str]:
+    """`trial_id` of every trial of a group, in its order."""
+    columns = {name: column.tolist() for name, column in group.hyperparameters.items()}
+    return _ids(columns, group.configuration, len(group.trials))
+
+
+def _ids(columns: Mapping[str, Sequence], configuration: Mapping[str, Any], count: int) -> list[str]:
+    """Hashes of the JSON text of each row with the configuration, whose names come first in sorted order."""
+    static = _text({f"configuration.{name}": value for name, value in configuration.items()})
+    start = hashlib.sha256(static[:-1].encode())
+    pairs = [map(_pair(f"hyperparameters.{name}"), columns[name]) for name in sorted(columns)]
+    separator, ids = ", " if configuration and columns else "", []
+    for row in zip(*pairs, strict=True) if pairs else [()] * count:
+        hashed = start.copy()
+        hashed.update(f"{separator}{', '.join(row)}}}".encode())
+        ids.append(hashed.hexdigest()[:12])
+    return ids
+
+
+def _pair(field: str) -> Callable[[Any], str]:
+    """From a number to what the JSON text of a setting says of it; the numbers of a grid come many times."""
+
+    @functools.lru_cache(maxsize=4096)
+    def pair(value: float | int) -> str:
+        return _text({field: value})[1:-1]
+
+    return lambda value: pair(number(field, value))
 
 
 def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
@@ -164,16 +191,14 @@ def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration
 
 
 def _number(field: str, name: str, value: Any) -> float | int:
+    if type(value) is float and name != "seed" and math.isfinite(value):  # most of the values of a long space
+        return value
     value = number(field, value, "give a finite number, or declare it under configuration")
     if name != "seed":
         return float(value)
-    if value != int(value) or not -(2**63) <= value < 2**63:
-        raise InputError(field, value, "give a whole number of at most 64 bits")
+    if value != int(value) or not 0 <= value < 2**32:
+        raise InputError(field, value, "give a whole number in [0, 2**32)")
     return int(value)
-
-
-def _column(name: str, values: Sequence[float | int]) -> np.ndarray:
-    return np.array(values, dtype=np.int64 if name == "seed" else np.float64)
 
 
 def _check_functions(configurations: list[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """Runs on disk and the labelled results read from them."""
 
 from jaxlab.store.checkpoints import Checkpoints
-from jaxlab.store.dataset import check_epochs, not_reached
+from jaxlab.store.dataset import check_epochs, not_reached, texts
 from jaxlab.store.description import (
     FORMAT,
     Data,
@@ -45,6 +45,7 @@ __all__ = [
     "read_records",
     "read_results",
     "read_weights",
+    "texts",
     "too_deep",
     "validation_metric",
     "write_weights",
