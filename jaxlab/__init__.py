@@ -24,6 +24,7 @@ _HOME = {
     "read_results": "jaxlab.store",
 }
 _MODULES = (
+    "settings",
     "transforms",
     "convolution",
     "pooling",
@@ -37,6 +38,7 @@ _MODULES = (
     "trial",
     "engine",
     "store",
+    "runs",
     "study",
     "analysis",
     "plots",

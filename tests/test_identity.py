@@ -14,15 +14,15 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jaxlab.study.changes import environment_changes
+from jaxlab.study.compiling import fingerprint_of
+from jaxlab.study.describe import coordinates, environment, study_hash
+from jaxlab.study.roster import make_roster
 from small import grid, study
 
 from jaxlab import InputError, load_study, pruning, verify
 from jaxlab.engine import code_digest
 from jaxlab.errors import name_of, shown
-from jaxlab.study.changes import environment_changes
-from jaxlab.study.compiling import fingerprint_of
-from jaxlab.study.describe import coordinates, environment, study_hash
-from jaxlab.study.roster import make_roster
 
 MODEL = """
     from flax import nnx

@@ -17,8 +17,8 @@ from jaxlab import Study
 from jaxlab.convolution import materialize
 from jaxlab.engine import clear_programs, compile_programs, fingerprint, make_pack, program_cache
 from jaxlab.engine.identity import identity
-from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.settings import Hyperparameters
+from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.trial import Trial
 
 something = jax.extend.core.Primitive("something")

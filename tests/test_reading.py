@@ -8,15 +8,15 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jaxlab.study.describe import coordinates
+from jaxlab.study.roster import make_roster
 from small import Plain, digits, grid, plain_model, study
 
 from jaxlab import InputError, Study, load_model, read_results
 from jaxlab.analysis import unstack, varied
-from jaxlab.study.describe import coordinates
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.fields import CONFIGURATION, fields_of, hyperparameters_of
 from jaxlab.study.reading import names_read
-from jaxlab.study.roster import make_roster
-from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial import Trial
 
 SMALL = digits(train=64, other=40)

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jaxlab.study.roster import make_roster, stages
 
 from jaxlab import InputError
 from jaxlab.space import Group
-from jaxlab.study.roster import make_roster, stages
 
 
 class Id(str):

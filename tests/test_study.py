@@ -11,6 +11,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jaxlab.study.compiling import fingerprint_of
+from jaxlab.study.describe import study_hash
 from small import digits, grid, plain_model, study
 
 from jaxlab import Study, datasets
@@ -18,8 +20,6 @@ from jaxlab.errors import InputError
 from jaxlab.models import CNN
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
-from jaxlab.study.compiling import fingerprint_of
-from jaxlab.study.describe import study_hash
 from jaxlab.trial import Trial
 
 

@@ -18,7 +18,6 @@ from jaxlab.store import texts
 from jaxlab.study import Plan, Verification
 
 
-
 def print_plan(plan: Plan, name: str) -> None:
     """Groups, packs, compilations, memory and time of a study that was not trained."""
     console = Terminal()

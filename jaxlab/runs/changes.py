@@ -38,9 +38,7 @@ def environment_changes(
     return found
 
 
-def version_changes(
-    before: Environment, now: Environment, packages: Sequence[str] = _COMPUTES
-) -> list[str]:
+def version_changes(before: Environment, now: Environment, packages: Sequence[str] = _COMPUTES) -> list[str]:
     """Packages of another version than in the run, in words; by default those that decide what a program is."""
     then, today = before.versions, now.versions
     return [
@@ -103,8 +101,6 @@ def check_extension(job: Job, groups: Sequence[Group], before: int) -> None:
     for group in groups:
         schedule = group.configuration.get("schedule")
         if schedule in SCHEDULES and SCHEDULES[schedule].needs_total_steps:
-            raise InputError(
-                "epochs", job.epochs, f"the run has {before}, and its schedule {schedule} {why}"
-            )
+            raise InputError("epochs", job.epochs, f"the run has {before}, and its schedule {schedule} {why}")
     for name in needing_epochs(job.rules):
         raise InputError("epochs", job.epochs, f"the run has {before}, and its rule {name} {why}")

@@ -16,7 +16,7 @@ from jaxlab.store import Checkpoints
 
 #: Of each group, the trials that run and those that ended but lack their `EndRecord`.
 Snapshot = Sequence[tuple[Rows, Rows]]
-# By default one is due this long after the previous one, or longer, so that saving takes at most this share of the time.
+# By default one is due so many seconds after the previous one, or later: saving takes at most this share of the time.
 _INTERVAL = 30.0
 _SHARE = 0.01
 

@@ -86,7 +86,8 @@ def _entry(group: Group, numbers: np.ndarray, trial: Trial) -> GroupEntry:
 def environment(devices: Sequence[jax.Device]) -> Environment:
     """Versions, devices, and the compilers' flags that can change numbers."""
     return Environment(
-        versions={"python": platform.python_version()} | {package: _version(package) for package in _PACKAGES},
+        versions={"python": platform.python_version()}
+        | {package: _version(package) for package in _PACKAGES},
         platform=devices[0].platform,
         device_kind=devices[0].device_kind,
         processor=processor(),

@@ -96,7 +96,9 @@ def _check_kept(job: Job, earlier: Description) -> None:
             "space", job.name, "has none of the run's trials: it is another study; name another folder"
         )
     if missing:
-        columns = {name: values[missing[0]] for name, values in earlier.coordinates.items() if name != "trial_id"}
+        columns = {
+            name: values[missing[0]] for name, values in earlier.coordinates.items() if name != "trial_id"
+        }
         setting: dict[str, Any] = {name: value for name, value in columns.items() if value is not None}
         remedy = f"lacks {len(missing)} of the run's {len(before)} trials, such as {setting}: "
         raise InputError("space", job.name, f"{remedy}only add settings, or name another folder")
@@ -107,4 +109,6 @@ def _check_groups(job: Job, numbers: list[np.ndarray], earlier: Description) -> 
     count = len(earlier.trial_ids)
     for those, entry in zip(numbers, earlier.groups, strict=False):
         if sorted(entry.trials) != np.sort(those[those < count]).tolist():
-            raise InputError("space", job.name, "has other groups of trials than the run: name another folder")
+            raise InputError(
+                "space", job.name, "has other groups of trials than the run: name another folder"
+            )

@@ -130,7 +130,9 @@ def _check_programs(job: Job, options: Options, folder: RunFolder, description: 
     for group, entry in zip(groups, description.groups, strict=True):
         changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
     if changes and not options.accept_changes:
-        remedy = "its results are those of the earlier code: restore that, name another folder, or read them with "
+        remedy = (
+            "its results are those of the earlier code: restore that, name another folder, or read them with "
+        )
         remedy += "--accept-changes (accept_changes=True)"
         raise InputError("run", str(folder.path), f"is finished, and {'; '.join(changes)}; {remedy}")
 
@@ -312,7 +314,9 @@ class Run:
             devices = tuple(each.pack.mesh.devices.flat)
             if devices not in self._placed:  # once for all groups on the same devices
                 self._placed[devices] = placed(self.job.arrays, each.pack)
-            values = jax.tree.map(lambda leaf, rows=rows: leaf[rows], self.numbering.groups[index].hyperparameters)
+            values = jax.tree.map(
+                lambda leaf, rows=rows: leaf[rows], self.numbering.groups[index].hyperparameters
+            )
             groups.append(GroupTraining(each, values, self._placed[devices], reserve=reserve))
         return groups
 
@@ -337,8 +341,8 @@ class Run:
         gap = self.recorder.missing(numbers, epochs)
         if gap is not None:
             folder = self.folder.checkpoints(stage.name).folder
-            remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove {folder}, and the run trains it "
-            raise InputError("records", str(self.folder.records_path), f"{remedy}again")
+            remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove {folder}, and the run "
+            raise InputError("records", str(self.folder.records_path), f"{remedy}trains it again")
 
     # Train and decide.
 

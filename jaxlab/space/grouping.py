@@ -31,6 +31,11 @@ class Group:
     trials: tuple[int, ...]
     hyperparameters: Hyperparameters
 
+    @property
+    def example(self) -> Hyperparameters:
+        """The hyperparameters of its first trial."""
+        return Hyperparameters({name: values[0] for name, values in self.hyperparameters.items()})
+
 
 def groups(
     space: Space,

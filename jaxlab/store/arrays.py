@@ -1,7 +1,7 @@
 """Files of named arrays with a note: the one format of records, checkpoints and weights.
 
-Such a file is called ``STEM-DIGEST.safetensors``, where the digest is the first 16 hexadecimal digits of its SHA-256, so
-that any change of its bytes shows. Its metadata hold the note as JSON under ``note``. Other programs open it with the
+Such a file is called ``STEM-DIGEST.safetensors``, where the digest is the first 16 hexadecimal digits of its SHA-256,
+so that any change of its bytes shows. Its metadata hold the note as JSON under ``note``. Other programs open it with the
 library ``safetensors``. Nothing in it is executed.
 """
 
@@ -52,7 +52,7 @@ def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note
     Args:
         folder: exists.
         stem: first part of the file's name.
-        arrays: by name, of any dtype of NumPy's and ml_dtypes' numbers. One that the format lacks is stored as its bytes.
+        arrays: by name, of any dtype of NumPy's and ml_dtypes' numbers; one that the format lacks is stored as bytes.
         note: JSON-serialisable.
     """
     from safetensors.numpy import save  # here, so that training without a folder does without it

@@ -115,8 +115,8 @@ class Description:
         source: the study file, if there is one.
         environment: of the last start.
         cohorts: how many trials each has, in order of their numbers.
-        coordinates: per trial ``trial_id``, every hyperparameter and every configuration field that varies; None where a
-            trial does not use one.
+        coordinates: per trial ``trial_id``, every hyperparameter and every configuration field that varies;
+            None where a trial does not use one.
         coordinates_digest: `digest_of` them.
         groups: by configuration.
         times: seconds and counts so far.
@@ -148,7 +148,9 @@ class Description:
         """As JSON, a line for each field."""
         import msgspec  # here, so that training without a folder does without it
 
-        lines = [b'"%s": %s' % (f.name.encode(), msgspec.json.encode(getattr(self, f.name))) for f in fields(self)]
+        lines = [
+            b'"%s": %s' % (f.name.encode(), msgspec.json.encode(getattr(self, f.name))) for f in fields(self)
+        ]
         return b"{\n" + b",\n".join(lines) + b"\n}\n"
 
 
@@ -168,7 +170,9 @@ def decoded(content: bytes, file: Path) -> Description:
     try:
         # What earlier versions wrote has other fields: say so before any of them is missed.
         if (its := _format(content)) != FORMAT:
-            remedy = f"is in format {its}, this jaxlab reads {FORMAT}: train the study again in another folder"
+            remedy = (
+                f"is in format {its}, this jaxlab reads {FORMAT}: train the study again in another folder"
+            )
             raise InputError("run", str(file), remedy)
         found = msgspec.json.decode(content, type=Description)
         wrong = next(_contradictions(found), "")
@@ -223,9 +227,15 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
         "specification.epochs": found.epochs,
         "environment.devices": found.environment.devices,
         **{f"cohorts[{index}]": count for index, count in enumerate(found.cohorts)},
-        **{f"specification.data.input_shape[{index}]": size for index, size in enumerate(data.input_shape or ())},
+        **{
+            f"specification.data.input_shape[{index}]": size
+            for index, size in enumerate(data.input_shape or ())
+        },
         "specification.data.outputs": 1 if data.outputs is None else data.outputs,
-        **{f"groups[{index}].width": 1 if g.width is None else g.width for index, g in enumerate(found.groups)},
+        **{
+            f"groups[{index}].width": 1 if g.width is None else g.width
+            for index, g in enumerate(found.groups)
+        },
     }
     for where, count in counts.items():
         if count < 1:

@@ -41,7 +41,7 @@ class Rung(NamedTuple):
 
 @dataclass
 class Records:
-    """Everything that a run recorded, with trials numbered within the study; of two that hold the same the later counts.
+    """Everything that a run recorded. Trials are numbered within the study; of two that hold the same the later counts.
 
     Attributes:
         epochs: ``(group, record)`` of training.
@@ -178,7 +178,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and a note. Records of one group and the same epochs are joined: a file of few arrays is quick to write."""
+    """Arrays and a note; records of one group and the same epochs are joined, since few arrays are quick to write."""
     epochs: dict[tuple, list[EpochRecord]] = {}
     for group, record in records.epochs:
         epochs.setdefault((group, *record.epochs.tolist()), []).append(record)
@@ -186,7 +186,9 @@ def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for group, record in records.ends:
         ends.setdefault((group,), []).append(record)
     arrays: dict[str, np.ndarray] = {}
-    note: dict[str, Any] = {"rungs": [[rung.stage, rung.epoch, list(rung.stops.items())] for rung in records.rungs]}
+    note: dict[str, Any] = {
+        "rungs": [[rung.stage, rung.epoch, list(rung.stops.items())] for rung in records.rungs]
+    }
     for kind, together in (("epochs", epochs), ("ends", ends)):
         note[kind] = [key[0] for key in together]
         for index, parts in enumerate(together.values()):
@@ -208,7 +210,9 @@ def _read(path: Path, shape: _Shape | None, remedy: str) -> tuple[Records, dict[
         for kind, of, target in (("epochs", EpochRecord, records.epochs), ("ends", EndRecord, records.ends)):
             for index, group in enumerate(note[kind]):
                 start = f"{kind}/{index}/values/"
-                values = {name.removeprefix(start): each for name, each in arrays.items() if name.startswith(start)}
+                values = {
+                    name.removeprefix(start): each for name, each in arrays.items() if name.startswith(start)
+                }
                 record = of(arrays[f"{kind}/{index}/trials"], arrays[f"{kind}/{index}/epochs"], values)
                 target.append((_whole(group), _checked(record)))
         after = {_whole(trial): _whole(epoch) for trial, epoch in note["discard"]}
@@ -221,7 +225,9 @@ def _read(path: Path, shape: _Shape | None, remedy: str) -> tuple[Records, dict[
 
 def _rung(stage: Any, epoch: Any, stops: Any) -> Rung:
     found = {_whole(trial): Stop(*stop) for trial, stop in stops}
-    if not all(isinstance(text, str) for text in (stage, *(word for stop in found.values() for word in stop))):
+    if not all(
+        isinstance(text, str) for text in (stage, *(word for stop in found.values() for word in stop))
+    ):
         raise TypeError(f"stops {found}")
     return Rung(stage, _whole(epoch), found)
 

@@ -40,8 +40,8 @@ def build_results(description: Description, records: Records) -> xr.Dataset:
 def read_results(path: str | os.PathLike) -> xr.Dataset:
     """Results of a run folder; of an unfinished run, what its record files hold. Nothing in the folder is executed.
 
-    A damaged record file is named in a warning and left out. Results whose bytes have changed are named in a warning too, and
-    built again from the record files.
+    A damaged record file is named in a warning and left out. Results whose bytes have changed are named in a warning
+    too, and built again from the record files.
 
     Raises:
         InputError: the folder is no run, or is damaged beyond that.

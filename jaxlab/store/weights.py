@@ -41,7 +41,9 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
             of in a warning.
     """
     latest, path, damaged = -1, None, None
-    for file in sorted(folder.glob("w-*.safetensors"), key=lambda file: (file.lstat().st_mtime_ns, file.name)):
+    for file in sorted(
+        folder.glob("w-*.safetensors"), key=lambda file: (file.lstat().st_mtime_ns, file.name)
+    ):
         try:
             epoch = _ended(file, trial)
         except InputError as error:  # maybe of other trials

@@ -6,6 +6,7 @@ from jaxlab.datasets import AUGMENTATIONS
 from jaxlab.losses import LOSSES, METRICS
 from jaxlab.models import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS
 from jaxlab.schedules import SCHEDULES
+from jaxlab.settings import Configuration
 from jaxlab.study.checks import (
     Check,
     flag,
@@ -19,7 +20,6 @@ from jaxlab.study.checks import (
     static,
 )
 from jaxlab.study.optimizers import OPTIMIZERS, optimizer
-from jaxlab.settings import Configuration
 from jaxlab.trial import PRECISIONS
 
 

@@ -8,6 +8,7 @@ import optax
 
 from jaxlab.errors import InputError
 from jaxlab.schedules import SCHEDULES
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.checks import name_or_function
 from jaxlab.transforms import (
     add_decoupled_l2,
@@ -19,7 +20,6 @@ from jaxlab.transforms import (
     scale_by_rms,
     trace,
 )
-from jaxlab.settings import Configuration, Hyperparameters
 
 
 class Family(NamedTuple):

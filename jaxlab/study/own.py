@@ -13,8 +13,8 @@ import optax
 from flax import nnx
 
 from jaxlab.errors import InputError, shown
-from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
 from jaxlab.settings import Configuration
+from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
 from jaxlab.trial import Trial
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)

@@ -14,11 +14,11 @@ from flax import nnx
 
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.build import model_of
 from jaxlab.study.checks import unknown
 from jaxlab.study.concrete import traced
 from jaxlab.study.own import check_arguments, failed
-from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial import build_model, update_with
 from jaxlab.trial.checks import check_batch, outputs_and_activations
 

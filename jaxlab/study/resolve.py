@@ -7,10 +7,9 @@ import functools
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
-import numpy as np
-
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
+from jaxlab.settings import Configuration, traced
 from jaxlab.space import Group, Space, groups, setting_key
 from jaxlab.study.checks import number, static, unknown
 from jaxlab.study.checks import seed as check_seed
@@ -24,7 +23,6 @@ from jaxlab.study.fields import (
 )
 from jaxlab.study.optimizers import check_optimizer
 from jaxlab.study.reading import names_read
-from jaxlab.settings import Configuration, Hyperparameters
 
 
 def resolve_supervised(
@@ -96,11 +94,7 @@ class _Used:
         if not (callable(configuration.model) or callable(configuration.optimizer)):
             return found
         example = self.offered | {name: self.numbers[name] for name in names}
-        return found | names_read(configuration, _traced(example), self.data)
-
-
-def _traced(numbers: Mapping[str, Any]) -> Hyperparameters:
-    return traced_values({name: np.asarray(value) for name, value in numbers.items()})
+        return found | names_read(configuration, traced(example), self.data)
 
 
 def _first(space: Space, name: str) -> Any:
@@ -123,23 +117,6 @@ def resolve_custom(
 def _completed(space: Space, defaults: Mapping[str, Any]) -> Space:
     """The space with a value in every setting for each name that some setting has; equal settings are kept once."""
     return space.with_defaults({name: defaults[name] for name in space.names if name in defaults})
-
-
-def hyperparameters_in(group: Group) -> Hyperparameters:
-    """Arrays ``[trials]`` in the dtypes that are traced."""
-    return traced_values(group.hyperparameters)
-
-
-def traced_values(columns: Mapping[str, np.ndarray]) -> Hyperparameters:
-    """Values in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
-    return Hyperparameters(
-        {name: values.astype(np.uint32 if name == "seed" else np.float64) for name, values in columns.items()}
-    )
-
-
-def example_in(group: Group) -> Hyperparameters:
-    """The hyperparameters of the group's first trial."""
-    return Hyperparameters({name: values[0] for name, values in hyperparameters_in(group).items()})
 
 
 def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:

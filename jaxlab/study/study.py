@@ -16,16 +16,16 @@ from jaxlab.devices import hint_at_cores
 from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
-from jaxlab.space import Group, Space, grid, trial_ids
+from jaxlab.runs import Job, Options, Plan, Progress, make_plan, run
+from jaxlab.settings import Configuration
+from jaxlab.space import Group, Space, grid
+from jaxlab.store import Source
 from jaxlab.study.build import supervised_trial
 from jaxlab.study.checks import number, one_of, positive_int
 from jaxlab.study.checks import seed as check_seed
+from jaxlab.study.identity import specification, study_hash
 from jaxlab.study.own import guarded_trial
-from jaxlab.study.plan import Plan, make_plan
-from jaxlab.study.progress import Progress
-from jaxlab.study.resolve import example_in, resolve_custom, resolve_supervised
-from jaxlab.study.run import Options, run_study
-from jaxlab.settings import Configuration
+from jaxlab.study.resolve import resolve_custom, resolve_supervised
 from jaxlab.trial import Trial, shared_arrays
 
 _MOST_STEPS = 2**31 - 1  # an int32 counts them
@@ -107,24 +107,34 @@ class Study:
         return self.shared if self.data is None else shared_arrays(self.data)
 
     @cached_property
-    def trial_ids(self) -> tuple[str, ...]:
-        """A hash of each trial's setting, in the order of the space."""
-        ids: dict[int, str] = {}
-        for group in self.groups:
-            ids.update(zip(group.trials, trial_ids(group), strict=True))
-        return tuple(ids[index] for index in sorted(ids))
+    def job(self) -> Job:
+        """What `jaxlab.runs` executes."""
+        declared = specification(self)
+        return Job(
+            groups=self.groups,
+            trial_of=self.trial_of,
+            arrays=self.arrays,
+            epochs=self.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            rules=self.rules,
+            deterministic=self.deterministic,
+            labelled=self.trial is None,
+            specification=declared,
+            study_hash=study_hash(self, declared.data),
+            source=None if self.source is None else Source(**self.source),
+        )
 
     def steps_per_epoch(self, group: Group) -> int:
-        """Optimisation steps in one epoch; a triple of one's own counts an epoch as one."""
+        """Optimisation steps in one epoch; a custom triple counts an epoch as one."""
         return 1 if self.data is None else len(self.data.train.targets) // group.configuration["batch_size"]
 
     def trial_of(self, group: Group) -> Trial:
         """The triple of pure functions that trains one trial of a group."""
-        configuration = Configuration(group.configuration)
         if self.trial is None:
-            example = example_in(group)
-            return supervised_trial(configuration, example, self.data, self.epochs, self.data_seed, self.keep)
-        trial = guarded_trial(self.trial, configuration, self.shared)
+            return supervised_trial(
+                group.configuration, group.example, self.data, self.epochs, self.data_seed, self.keep
+            )
+        trial = guarded_trial(self.trial, group.configuration, self.shared)
         if self.keep == "none":
             return trial._replace(weights=None)
         if trial.weights is None or (self.keep == "best" and trial.weights.score is None):
@@ -141,7 +151,7 @@ class Study:
         width_cache: str | os.PathLike | None = None,
     ) -> Plan:
         """Groups, packs, compilations, memory and time, without training the study; arguments as for `run`."""
-        return make_plan(self, _width(width), _devices(devices), width_cache)
+        return make_plan(self.job, _width(width), _devices(devices), width_cache)
 
     def run(
         self,
@@ -198,7 +208,7 @@ class Study:
             stop or (lambda: False),
             accept_changes,
         )
-        return run_study(self, options)
+        return run(self.job, options)
 
 
 def _width(width: int | str) -> int | None:

@@ -11,8 +11,8 @@ from flax import nnx
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
 from jaxlab.models import CNN, use_fast_convolutions
-from jaxlab.trial.checks import MISMATCH, check_batch, outputs_and_activations, reason
 from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.trial.checks import MISMATCH, check_batch, outputs_and_activations, reason
 
 
 class Network(NamedTuple):

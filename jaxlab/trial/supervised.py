@@ -14,6 +14,7 @@ import optax
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
@@ -21,7 +22,6 @@ from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbat
 from jaxlab.trial.network import Network, network_of
 from jaxlab.trial.order import epoch_key, minibatches
 from jaxlab.trial.protocol import Trial, Variable, Weights, compared_by
-from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.task import State, Supervised
 
 

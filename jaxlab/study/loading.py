@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,20 +14,12 @@ from flax import nnx
 from jaxlab.datasets import prepared
 from jaxlab.engine import to_device, unflat
 from jaxlab.errors import InputError
-from jaxlab.store import RunFolder, as_type, read_weights
+from jaxlab.settings import Configuration, Hyperparameters, traced
+from jaxlab.store import Data, RunFolder, read_weights
 from jaxlab.study.build import model_of
 from jaxlab.study.checks import one_of
 from jaxlab.study.fields import checked_configuration
-from jaxlab.study.resolve import traced_values
-from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial import build_model
-
-
-class Shapes(NamedTuple):
-    """What a built-in model needs to know of the data."""
-
-    input_shape: tuple[int, ...]
-    outputs: int
 
 
 def load_model(
@@ -47,13 +39,13 @@ def load_model(
     "prepared" inputs wants that done first, by `Dataset.prepare`: without it the outputs are plausible and wrong. A
     model of "raw" inputs does it itself.
 
-    Nothing in the run folder is executed: functions of your own that the model was built with are given again.
+    Nothing in the run folder is executed: custom functions that the model was built with are given again.
 
     Args:
         run: the run folder, of a study with ``keep="last"`` or ``keep="best"``.
         trial: its number along the results' dimension ``trial``, or its ``trial_id``.
         weights: "best", of the epoch with the best validation metric, or "last"; by default the best that were kept.
-        functions: configuration fields that were functions of your own, such as ``{"model": build}``.
+        functions: configuration fields that were custom functions, such as ``{"model": build}``.
         inputs: what the module is called with: "prepared" inputs, or "raw" ones as the data set stores them. By
             default prepared, and the log notes once that they have to be, unless scale is 1 and shift 0.
 
@@ -67,23 +59,23 @@ def load_model(
         one_of(("prepared", "raw"), "kind of input")("inputs", inputs)
     folder = RunFolder(run)
     description = folder.describe()
-    number = _number(trial, description["coordinates"]["trial_id"])
-    entry = next(group for group in description["groups"] if number in group["trials"])
+    number = _number(trial, description.trial_ids)
+    entry = next(group for group in description.groups if number in group.trials)
     found = _found(read_weights(folder.weights_path, number), weights, run)
-    configuration = _configuration(entry["configuration"], functions or {})
-    columns = description["coordinates"]
-    names = set(columns) - set(configuration) - {"trial_id"}
-    values = {name: columns[name][number] for name in sorted(names) if columns[name][number] is not None}
-    hyperparameters = traced_values({name: np.asarray(value) for name, value in values.items()})
-    data = description["specification"]["data"]
-    if "input_shape" not in data:
-        raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
-    shapes = Shapes(tuple(data["input_shape"]), data["outputs"])
-    model = _model(configuration, hyperparameters, shapes, found)
-    scale, shift = (
-        each if isinstance(each, float) else None for each in (data.get("scale"), data.get("shift"))
+    configuration = _configuration(entry.configuration, functions or {})
+    values = {name: column[number] for name, column in sorted(description.coordinates.items())}
+    hyperparameters = traced(
+        {
+            name: value
+            for name, value in values.items()
+            if value is not None and name not in configuration and name != "trial_id"
+        }
     )
-    return _of_inputs(model, inputs, scale, shift)
+    data = description.specification.data
+    if data.input_shape is None:
+        raise InputError("run", str(run), "is of a custom triple: jaxlab knows no model in it")
+    model = _model(configuration, hyperparameters, data, found)
+    return _of_inputs(model, inputs, data.scale, data.shift)
 
 
 class OfRaw(nnx.Module):
@@ -121,32 +113,26 @@ def _note_preparation(scale: float | None, shift: float | None) -> None:
 def _model(
     configuration: Configuration,
     hyperparameters: Hyperparameters,
-    shapes: Shapes,
+    data: Data,
     found: dict[str, np.ndarray],
 ) -> nnx.Module:
-    build = partial(build_model, model_of(configuration, shapes), configuration, configuration.convolution)
+    build = partial(build_model, model_of(configuration, data), configuration, configuration.convolution)
     graph, parameters, rest = nnx.split(nnx.eval_shape(build, hyperparameters), nnx.Param, ...)
     like = {"parameters": parameters, "rest": rest}
-    kept = unflat({path: leaf[None] for path, leaf in _typed(found, like).items()}, like)
+    kept = unflat({path: leaf[None] for path, leaf in found.items()}, like)
     kept = to_device(jax.tree.map(lambda leaf: np.asarray(leaf[0]), kept), like)
     model = nnx.merge(graph, kept["parameters"], kept["rest"])
     model.eval()
     return model
 
 
-def _typed(found: dict[str, np.ndarray], like: Any) -> dict[str, np.ndarray]:
-    """The arrays in the model's types; what it has for PRNG keys stays their data."""
-    leaves = jax.tree_util.tree_leaves_with_path(like)
-    dtypes = {jax.tree_util.keystr(path): leaf.dtype for path, leaf in leaves}
-    dtypes = {path: dtype for path, dtype in dtypes.items() if isinstance(dtype, np.dtype)}
-    return {path: as_type(leaf, dtypes.get(path, leaf.dtype), path) for path, leaf in found.items()}
-
-
 def _number(trial: int | str, ids: list[str]) -> int:
     if isinstance(trial, str):
         if trial in ids:
             return ids.index(trial)
-        raise InputError("trial", trial, "is no trial_id of this run; see the results' coordinate trial_id")
+        raise InputError(
+            "trial", trial, "is not a trial_id of this run; see the results' coordinate trial_id"
+        )
     if not isinstance(trial, (int, np.integer)) or not 0 <= trial < len(ids):
         raise InputError("trial", trial, f"give a number from 0 to {len(ids) - 1}, or a trial_id")
     return int(trial)
