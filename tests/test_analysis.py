@@ -82,7 +82,7 @@ def test_a_setting_that_is_not_finite_at_the_end_is_never_best(worst, better, go
     assert best.validation == 0.5
     figures = analysis.overfitting(results)
     np.testing.assert_array_equal(np.isfinite(figures.validation), [True, False, True, True])
-    np.testing.assert_array_equal(figures.gap.isnull(), [False, True, False, False])
+    np.testing.assert_array_equal(np.isposinf(figures.gap), [False, True, False, False])
     assert analysis.by_setting(figures).validation[0] == (-np.inf if better == "higher" else np.inf)
 
 
@@ -93,6 +93,8 @@ def test_where_no_setting_is_finite_throughout_the_others_of_the_best_are_named_
     assert (best.setting, best.trials, best.not_finite, best.diverged) == ({"learning_rate": 1.0}, 2, 1, True)
     np.testing.assert_allclose([best.validation, *best.validation_range], [0.55, 0.5, 0.6])
     nothing = synthetic.results(settings, validation=[NAN] * 6)
+    never = nothing.assign(best_epoch=0 * nothing.best_epoch - 1)
+    assert analysis.overfitting_table(never).splitlines()[2].split()[-4:] == ["-", "1", "0", "%"]
     for question in (analysis.best_setting, analysis.largest_gap):
         with pytest.raises(InputError, match="no trial has a finite value of the metric"):
             question(nothing)

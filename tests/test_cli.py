@@ -398,6 +398,15 @@ def test_a_table_of_limits_is_printed_line_by_line(capsys):
     assert any(line.split()[:2] == ["decay", "L2"] for line in lines)
 
 
+def test_a_plan_tells_values_of_different_types_apart(capsys):
+    values = [1, "1", None, "None", "relu"]
+    groups = [GroupPlan({"field": value}, 1, 1, 1, 0.0, 0, 0.0) for value in values]
+    groups.append(GroupPlan({"other": "1"}, 1, 1, 1, 0.0, 0, 0.0))
+    print_plan(Plan(tuple(groups), 6, 1, 1, "cpu"), "alike")
+    shown = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "=" in line]
+    assert shown == ["field=1", "field='1'", "field=None", "field='None'", "field='relu'", "other=1"]
+
+
 WILD = "a[/b] [link=http:x]y[/link] :smile:\x1b[31m\x1b]0;title\x07\r\n\u202e\udcff"
 TAMED = r"a[/b] [link=http:x]y[/link] :smile:\x1b[31m\x1b]0;title\x07\r\n\u202e\udcff"
 

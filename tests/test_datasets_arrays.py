@@ -141,6 +141,8 @@ class Unreadable:
         ([(np.ones((2, 1)), [0, None])], {}, "train.targets", "real numbers; convert"),
         ([(MASKED, np.array([0, 1]))], {}, "train.inputs", "a mask would be lost"),
         ([([*MASKED], np.array([0, 1]))], {}, "train.inputs", "a mask would be lost"),
+        ([([[MASKED], (MASKED,)], np.array([0, 1]))], {}, "train.inputs", "a mask would be lost"),
+        ([([[1.0], [np.ma.masked]], np.array([0, 1]))], {}, "train.inputs", "a mask would be lost"),
         ([(np.ones((2, 1)), MASKED[:, 0])], {}, "train.targets", "a mask would be lost"),
         ([(Unreadable(), np.array([0, 1]))], {}, "train.inputs", "NumPy cannot read it (on another device)"),
         ([([[1], [2, 3]], [0, 1])], {}, "train.inputs", "equal lengths"),

@@ -298,7 +298,13 @@ def test_final_is_the_value_at_the_last_epoch_where_that_is_known(last, expected
     ("better", "expected"), [("higher", [-inf, -inf, -inf, 0.5]), ("lower", [inf, inf, inf, 0.5])]
 )
 def test_what_is_not_finite_is_worst_in_either_sense(better, expected):
-    np.testing.assert_array_equal(diagnostics.or_worst(np.array([nan, inf, -inf, 0.5]), better), expected)
+    values = np.array([nan, inf, -inf, 0.5])
+    for dtype in (np.float32, np.float64):
+        found = diagnostics.or_worst(values.astype(dtype), better)
+        assert (type(found), found.dtype) == (np.ndarray, dtype)
+        np.testing.assert_array_equal(found, expected)
+    found = jax.jit(diagnostics.or_worst, static_argnums=1)(values, better)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxlab import InputError, analysis, plots
-from jaxlab.plots.frame import log_y, nested
+from jaxlab.plots.frame import WARNING, log_y, nested
 
 RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0], [0.0, 0.001], [0, 1]
 FIGURES = {
@@ -121,6 +121,16 @@ def test_axes_are_labelled_and_rates_are_logarithmic(study):
         assert by_rate[0].get_ylabel(), name
 
 
+def test_a_seed_that_is_not_finite_breaks_the_line_of_gaps_as_it_does_the_table():
+    settings = synthetic.grid(learning_rate=RATES, seed=SEEDS)
+    results = synthetic.results(settings, train=[0.9] * 6, validation=[0.8, 0.7, 0.8, np.nan, 0.8, 0.8])
+    gaps = FIGURES["overfitting"](results).axes[1]
+    (line,) = plotted(gaps)
+    np.testing.assert_allclose(line.get_ydata(), [0.15, np.nan, 0.1], rtol=1e-5)
+    assert "not finite" in [text.get_text() for text in gaps.texts]
+    assert analysis.overfitting_table(results).splitlines()[3].count("not finite") == 2
+
+
 def test_diverged_trials_are_marked_at_the_edge(study):
     figure = plots.divergence_figure(study)
     (marks,) = [points for points in figure.axes[0].collections if (points.get_offsets()[:, 1] == 0.95).all()]
@@ -218,6 +228,8 @@ def test_curves_that_others_cover_are_wider():
     x = np.linspace(0, 1, 9)
     widths = nested([x, x + 1, x, x + 1e-4])
     assert widths[0] > widths[2] > widths[3] == widths[1]
+    start = np.where(x == 0, x, np.nan)  # of a trial that diverged at once
+    assert len(set(nested([x, start, start])[::2])) == 1
 
 
 def test_curves_of_single_seeds_are_labelled(study):
@@ -367,3 +379,22 @@ def test_drawing_changes_no_global(study, tmp_path):
     for draw in FIGURES.values():
         plots.save(draw(study), tmp_path / "figure")
     assert dict(mpl.rcParams) == before
+
+
+def test_long_words_on_an_axis_are_cut_only_where_they_stay_apart():
+    names = [f"{'my_package.models.' * 2}{each}" for each in ("deep_network_a", "deep_network_b")]
+    figure = plots.overfitting_figure(synthetic.results({"model": np.array(names, object)}))
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert [(len(text), text[-1]) for text in ticks] == [(40, "a"), (40, "b")]
+    alike = [f"{'a' * 20}{each}{'z' * 20}" for each in "bc"]
+    figure = plots.overfitting_figure(synthetic.results({"model": np.array(alike, object)}))
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == alike
+
+
+def test_the_two_shares_that_answers_name_are_ticks():
+    results = synthetic.results(
+        synthetic.grid(learning_rate=RATES), dead=[[0.0, 0.0], [0.1, 0.2], [0.4, 0.5]]
+    )
+    for ax in plots.dead_units_figure(results).axes:
+        red = [text.get_text() for text in ax.get_yticklabels() if text.get_color() == WARNING]
+        assert red == ["10 %", "40 %"]

@@ -1,11 +1,12 @@
 """Search spaces: values, axes, grids and the space itself."""
 
 import copy
+import decimal
 import functools
 import itertools
 import math
 import pickle
-from fractions import Fraction
+import random
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from jaxlab import space as sp
 from jaxlab.errors import InputError
+from jaxlab.space.values import log_between
 
 quick = settings(deadline=None, max_examples=40)
 names = st.lists(st.sampled_from("abcdef"), unique=True, max_size=3)
@@ -148,7 +150,20 @@ def test_ends_that_lie_halfway_between_floats_stay_exact():
     # Through their logarithms, 1e23 would become the float above it and 7e22 the one below.
     assert sp.log_range(1e23, 1e25, 3)[0] == 1e23
     assert sp.log_range(1e21, 1e23, 3)[-1] == 1e23
-    assert sp.log_uniform(7e22, 1e25).at(Fraction(0)) == 7e22
+    assert sp.log_uniform(7e22, 1e25).at([0], 1) == [7e22]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1e-4, 1.0), (1e-308, 1e308), (5e-324, 1e-300), (1.0, 1.0000000000000002), (7e22, 3e-9)]
+)
+def test_logarithmic_values_are_the_floats_nearest_to_the_exact_ones(low, high):
+    exact = decimal.Context(prec=60)
+    start, end = (exact.ln(decimal.Decimal(repr(value))) for value in (low, high))
+    parts = [1, 2, 2**11, 2**33 + 5, 2**52, 2**53 - 1, *random.Random(0).sample(range(2**53), 300)]
+    powers = [exact.multiply(end - start, decimal.Decimal(part) / 2**53) + start for part in parts]
+    smallest, largest = sorted((low, high))
+    nearest = [min(max(float(exact.exp(power)), smallest), largest) for power in powers]
+    assert log_between(low, high, parts, 2**53) == nearest
 
 
 @pytest.mark.parametrize(
@@ -263,6 +278,28 @@ def test_equality_looks_at_order_of_settings_not_of_names():
     assert sp.Space([{"a": 1, "b": 2}]) == sp.Space([{"b": 2, "a": 1}])
     assert sp.grid(a=[1, 2]) != sp.grid(a=[2, 1])
     assert sp.grid(a=[1]) != [{"a": 1}]
+
+
+def test_values_of_a_name_keep_types_apart_and_are_replaced_once_each():
+    space = sp.Space(
+        [{"a": 1, "b": 0}, {"a": 1.0, "b": 1}, {"a": (1, True)}, {"a": (1, 1)}, {"b": 2}, {"a": 1, "b": 3}]
+    )
+    assert list(map(repr, space.values("a"))) == ["1", "1.0", "(1, True)", "(1, 1)"]
+    called = []
+    replaced = space.replaced("a", lambda value: called.append(value) or str(value))
+    assert [each.get("a") for each in replaced] == ["1", "1.0", "(1, True)", "(1, 1)", None, "1"]
+    assert len(called) == 4
+    assert space.replaced("b", float) != sp.grid(b=[0])
+    assert [type(each["b"]) for each in sp.grid(b=[0]).replaced("b", float)] == [float]
+    assert space.replaced("b", int) is space
+
+
+@pytest.mark.parametrize(
+    "build", [sp.grid, sp.zipped, lambda l2: sp.Space([{"l2": l2}]), lambda l2: sp.choice(l2)]
+)
+def test_masked_arrays_are_refused(build):
+    with pytest.raises(InputError, match="masked_array"):
+        build(l2=np.ma.array([0.0, 1e-4], mask=[False, True]))
 
 
 def test_with_defaults_completes_settings_keeps_given_values_and_drops_repeats():

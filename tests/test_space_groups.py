@@ -2,7 +2,9 @@
 
 import doctest
 import functools
+import hashlib
 import importlib
+import json
 import math
 import os
 import subprocess
@@ -187,6 +189,22 @@ def test_trial_id_is_pinned_across_processes_and_hash_seeds():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "20527eb081b5"
+
+
+@pytest.mark.parametrize("configuration", [CONFIGURATION, {}])
+def test_ids_of_a_group_are_hashes_of_sorted_json(configuration):
+    space = sp.Space(
+        [{"l2": l2, "seed": seed} for l2, seed in [(0, 0), (1e16, 1), (0.1, 2**62), (-0.0, 3), (0, 4)]]
+    )
+    (group,) = sp.groups(space, NUMBERS, configuration)
+    ids = []
+    for l2, seed in [(0, 0), (10**16, 1), (0.1, 2**62), (0, 3), (0, 4)]:
+        row = {"hyperparameters.l2": l2, "hyperparameters.seed": seed, "hyperparameters.learning_rate": 1e-3}
+        complete = row | {f"configuration.{name}": value for name, value in configuration.items()}
+        ids.append(hashlib.sha256(json.dumps(complete, sort_keys=True).encode()).hexdigest()[:12])
+    assert sp.trial_ids(group) == ids
+    (bare,) = sp.groups(sp.grid(), {}, configuration)
+    assert sp.trial_ids(bare) == [sp.trial_id({}, configuration)]
 
 
 @pytest.mark.parametrize(

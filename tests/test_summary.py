@@ -204,3 +204,19 @@ def test_what_the_tables_say(study):
 def test_what_a_custom_run_lacks_is_named(function):
     with pytest.raises(InputError, match="is not recorded in this run"):
         function(ODD["custom"]())
+
+
+def test_limits_that_three_digits_do_not_tell_apart_have_more():
+    settings = synthetic.grid(learning_rate=[0.12301, 0.12304, 0.5], l2=[0.1 * each for each in range(8)])
+    bad = np.where(settings["learning_rate"] > 0.12302, 1, -1)
+    rows = {row.question: row.answer for row in analysis.summary(synthetic.results(settings, bad=bad))}
+    assert rows["largest stable learning rate"] == "0.12301 (unstable at 0.12304) at every L2"
+    cells = analysis.limits_table(synthetic.results(settings, bad=bad)).splitlines()[3].split()
+    assert cells[1:3] == ["0.12301", "0.12304"]
+
+
+def test_the_range_of_trials_that_did_not_learn_has_no_more_digits_than_it_needs():
+    rates = [0.10001, 0.10002, 0.2, 0.3, 0.4]
+    idle = synthetic.results({"learning_rate": rates}, loss=[2.0] * 5, train=[0.1] * 5, validation=[0.1] * 5)
+    rows = {row.question: row.answer for row in analysis.summary(idle)}
+    assert rows["did not learn"].startswith("5 of 5 trials, learning rate 0.1 to 0.4: ")

@@ -115,7 +115,7 @@ def largest_gap(results: xr.Dataset) -> Gap:
     """
     figures = overfitting(results)
     names = varied(results)
-    measured = figures.isel(trial=np.flatnonzero(figures.gap.notnull()))
+    measured = figures.isel(trial=np.flatnonzero(np.isfinite(figures.gap)))
     if not measured.sizes["trial"]:
         raise InputError("results", "nan", "no trial has a finite value of the metric")
     means = by_setting(measured, names)

@@ -227,7 +227,10 @@ def limits_table(results: xr.Dataset) -> str:
 def _stable_columns(results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
     limits = largest_stable(results, over)
     headings = {"largest_stable": "largest stable", "smallest_unstable": "unstable at"}
-    return limits, {heading: _texts(limits, name) for name, heading in headings.items()}
+    pairs = [
+        numbers([limits[name][index].item() for name in headings]) for index in range(limits.sizes["setting"])
+    ]
+    return limits, dict(zip(headings.values(), map(list, zip(*pairs, strict=True)), strict=True))
 
 
 def _sensitivity_columns(results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.settings import judged, last, require
+from jaxlab.diagnostics import or_worst
 from jaxlab.store import validation_metric
 
 
@@ -42,8 +43,9 @@ def overfitting(results: xr.Dataset) -> xr.Dataset:
         along ``trial``, of the metric that settings are compared by (in its units; attribute ``metric``):
         ``train``, ``validation``, ``test`` at the last epoch run, ``best_validation`` at ``best_epoch``, all of them
         infinite, with the sign that is worst, where they are not finite; and ``gap``, positive where validation is
-        worse than training, NaN where one of the two is not finite. Of the loss: ``rise``, validation loss at the
-        end over its minimum; ``generalization_loss``, Prechelt's GL at the end, 100·(rise - 1), in percent; and
+        worse than training, +inf where one of the two is not finite; ``best_epoch`` is NaN where none is. Of the
+        loss: ``rise``, validation loss at the end over its minimum; ``generalization_loss``, Prechelt's GL at the
+        end, 100·(rise - 1), in percent; and
         along ``epoch`` the curves ``train_loss`` and ``validation_loss``. Without a test set's figures there is
         no ``test``. The attribute ``chance``, where known, is what the best constant answer scores in validation.
 
@@ -58,11 +60,12 @@ def overfitting(results: xr.Dataset) -> xr.Dataset:
     attributes = {"metric": metric, "better": "lower", "units": "1"} | validation.attrs
     better, ran = attributes["better"], results.epochs_run
     at_best = validation.isel(epoch=results.best_epoch.clip(min=0)).drop_vars("epoch", errors="ignore")
-    figures = results[["rise", "best_epoch", "train_loss", "validation_loss"]].assign(
+    figures = results[["rise", "train_loss", "validation_loss"]].assign(
         train=_or_worst(last(results[f"train_{metric}"], ran), better),
         validation=_or_worst(last(validation, ran), better),
         best_validation=_or_worst(at_best, better),
-        gap=results[f"{metric}_gap"],
+        best_epoch=results.best_epoch.where(results.best_epoch >= 0),
+        gap=_or_worst(results[f"{metric}_gap"], "lower"),
         generalization_loss=100 * (results.rise - 1),
     )
     if f"test_{metric}" in results:
@@ -118,5 +121,4 @@ def dead_units(results: xr.Dataset) -> xr.Dataset:
 
 
 def _or_worst(values: xr.DataArray, better: str) -> xr.DataArray:
-    """What is not finite as the worst there is; as `jaxlab.diagnostics.or_worst`, in the values' own precision."""
-    return values.where(np.isfinite(values), -np.inf if better == "higher" else np.inf)
+    return values.copy(data=or_worst(values.values, better))

@@ -150,9 +150,9 @@ def _idle(results: xr.Dataset) -> dict[str, Callable[[], str]]:
         over, where = default_over(results), ""
         if over:
             values = sorted(set(values_of(idle[over].dropna("trial"))))
-            few = numbers(values)
-            shown = " and ".join(few) if len(few) < 4 else f"{few[0]} to {few[-1]}"
-            where = f", {label(over)} {shown}" if few else ""
+            few = len(values) < 4
+            shown = (" and " if few else " to ").join(numbers(values if few else [values[0], values[-1]]))
+            where = f", {label(over)} {shown}" if values else ""
         of = f"{idle.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
         return f"{of}{where}: stable, but no better than before training or than a constant answer"
 
@@ -183,10 +183,11 @@ def _stable(results: xr.Dataset, over: str | None) -> str:
         stable, unstable = float(row.largest_stable), float(row.smallest_unstable)
         if np.isnan(stable):
             return f"none (unstable from {number(unstable)}, the smallest tried)"
-        beyond = "the largest tried" if np.isnan(unstable) else f"unstable at {number(unstable)}"
+        largest, smallest = numbers([stable, unstable])
+        beyond = "the largest tried" if np.isnan(unstable) else f"unstable at {smallest}"
         idle = float(row.did_not_learn)
         idle_words = f"; {percent(idle)} of its trials did not learn" if idle > 0 else ""
-        return f"{number(stable)} ({beyond}{idle_words})"
+        return f"{largest} ({beyond}{idle_words})"
 
     return _lines(limits, words)
 

@@ -43,7 +43,6 @@ def divergence_table(results: xr.Dataset) -> str:
 def overfitting_table(results: xr.Dataset) -> str:
     """One line a setting: train, validation and test metric, their gap, and how far validation loss has risen."""
     figures = overfitting(results)
-    figures = figures.assign(no_gap=~np.isfinite(figures.gap))
     metric, units = figures.attrs["metric"], figures.attrs["units"]
 
     def value(name: str) -> Callable[[xr.Dataset], str]:
@@ -53,11 +52,9 @@ def overfitting_table(results: xr.Dataset) -> str:
     if "test" in figures:
         columns["test"] = value("test")
     columns |= {
-        "gap": lambda row: (
-            "not finite" if row.no_gap else difference(float(row.gap), metric, units).removesuffix(" points")
-        ),
+        "gap": lambda row: difference(float(row.gap), metric, units).removesuffix(" points"),
         "best": value("best_validation"),
-        "best epoch": lambda row: f"{float(row.best_epoch):.1f}",
+        "best epoch": lambda row: "-" if np.isnan(row.best_epoch) else f"{float(row.best_epoch):.1f}",
         "rise": _number("rise"),
         "GL": lambda row: percent(float(row.generalization_loss) / 100),
     }

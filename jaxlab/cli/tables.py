@@ -11,7 +11,9 @@ import xarray as xr
 from rich.table import Table
 
 from jaxlab.analysis import limits_table, summary
+from jaxlab.analysis.words import counted
 from jaxlab.cli.terminal import Terminal
+from jaxlab.store import texts
 from jaxlab.study import Plan, Verification
 
 _OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
@@ -20,12 +22,15 @@ _OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
 def print_plan(plan: Plan, name: str) -> None:
     """Groups, packs, compilations, memory and time of a study that was not trained."""
     console = Terminal()
-    table = Table(title=f"{name}: {plan.trials} trials × {plan.epochs} epochs", title_justify="left")
+    table = Table(
+        title=f"{name}: {counted(plan.trials, 'trial')} × {counted(plan.epochs, 'epoch')}",
+        title_justify="left",
+    )
     for column in ("group", "trials", "width", "packs", "compile", "memory", "training"):
         table.add_column(column, justify="left" if column == "group" else "right")
-    for group in plan.groups:
+    for group, words in zip(plan.groups, _groups(plan), strict=True):
         table.add_row(
-            " ".join(f"{key}={value}" for key, value in group.configuration.items()) or "all",
+            words,
             str(group.trials),
             str(group.width),
             str(group.packs),
@@ -46,6 +51,17 @@ def print_plan(plan: Plan, name: str) -> None:
     )
 
 
+def _groups(plan: Plan) -> list[str]:
+    """What tells each group from the others: values of different types are not written alike."""
+    words: list[list[str]] = [[] for _ in plan.groups]
+    for name in dict.fromkeys(name for group in plan.groups for name in group.configuration):
+        those = [index for index, group in enumerate(plan.groups) if name in group.configuration]
+        shown = texts([plan.groups[index].configuration[name] for index in those])
+        for index, text in zip(those, shown, strict=True):
+            words[index].append(f"{name}={text}")
+    return [" ".join(each) or "all" for each in words]
+
+
 def print_run(results: xr.Dataset, folder: Path) -> None:
     """The answers that a study is run for."""
     console = Terminal()
@@ -57,7 +73,8 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
     table = Table(
-        title=f"{attributes['title']}: {results.sizes['trial']} trials, {ended}", title_justify="left"
+        title=f"{attributes['title']}: {counted(results.sizes['trial'], 'trial')}, {ended}",
+        title_justify="left",
     )
     table.add_column("question")
     table.add_column("answer")
@@ -80,7 +97,9 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
 def print_verification(found: Verification, folder: Path) -> None:
     """Trial by trial whether it was reproduced, and what is not as it was."""
     console = Terminal()
-    table = Table(title=f"{folder}: {len(found.trials)} trials trained again", title_justify="left")
+    table = Table(
+        title=f"{folder}: {counted(len(found.trials), 'trial')} trained again", title_justify="left"
+    )
     for column in ("trial", "id", "bitwise equal"):
         table.add_column(column)
     for verdict in found.trials:

@@ -73,8 +73,6 @@ _OF_TEXT = {"inputs": "encode text first", "targets": "labels: np.unique(array, 
 def _real(field: str, values: Any) -> np.ndarray:
     """As a NumPy array of booleans, integers or float; bfloat16 and the like become float32."""
     check_unmasked(field, values)
-    for each in values if isinstance(values, list | tuple) else ():
-        check_unmasked(field, each)
     try:
         array = np.asarray(values)
     except ValueError:

@@ -165,11 +165,13 @@ def _check_array(field: str, array: Any) -> None:
     check_unmasked(field, array)
 
 
-def check_unmasked(field: str, array: Any) -> None:
-    """`InputError` for an array with a mask, which a network cannot see."""
-    if isinstance(array, np.ma.MaskedArray):
+def check_unmasked(field: str, values: Any, depth: int = 64) -> None:
+    """`InputError` for an array with a mask, which a network cannot see, also in lists of lists ``depth`` deep."""
+    if isinstance(values, np.ma.MaskedArray):
         remedy = "a mask would be lost: drop the masked examples, or fill them with array.filled(value)"
-        raise InputError(field, type(array).__name__, remedy)
+        raise InputError(field, type(values).__name__, remedy)
+    for each in values if depth and isinstance(values, (list, tuple)) else ():
+        check_unmasked(field, each, depth - 1)
 
 
 def _check_inputs(field: str, inputs: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxlab.errors import InputError
@@ -40,16 +41,18 @@ def final(curve_E: ArrayLike, last: ArrayLike | None = None) -> jax.Array:
     return jnp.where(reached > 0, curve_E[jnp.maximum(reached - 1, 0)], jnp.nan)
 
 
-def or_worst(values: ArrayLike, better: str) -> jax.Array:
+def or_worst(values: ArrayLike, better: str) -> jax.Array | np.ndarray:
     """The values, those that are not finite as the worst there is: -inf if higher is better, +inf if lower.
 
-    Neither NaN nor an infinity of either sign ever wins a comparison thereby.
+    Neither NaN nor an infinity of either sign ever wins a comparison thereby. NumPy's arrays stay such, and keep their
+    precision.
 
     Raises:
         InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
     """
-    values = jnp.asarray(values)
-    return jnp.where(jnp.isfinite(values), values, -sign_of(better) * jnp.inf)
+    xp = jnp if isinstance(values, jax.Array) else np
+    values = xp.asarray(values)
+    return xp.where(xp.isfinite(values), values, -sign_of(better) * np.inf)
 
 
 def sign_of(better: str) -> int:

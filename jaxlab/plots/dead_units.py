@@ -111,16 +111,9 @@ def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
 
 def _share_axis(ax: Axes) -> None:
     ax.set_ylim(-0.03, 1.03)
+    ticks = sorted({0, 0.2, 0.4, 0.6, 0.8, 1, *SHARES})
+    ax.set_yticks(ticks)
     percent_axis(ax.yaxis)
     for share in SHARES:
         ax.axhline(share, color=WARNING, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        ax.annotate(
-            percent(share),
-            (0.01, share),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 1),
-            textcoords="offset points",
-            fontsize=8,
-            color=WARNING,
-            va="bottom",
-        )
+        ax.get_yticklabels()[ticks.index(share)].set_color(WARNING)

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from jaxlab.analysis import divergence, largest_stable
-from jaxlab.analysis.words import counted, joined, number, percent
+from jaxlab.analysis.words import counted, joined, number, numbers, percent
 from jaxlab.plots.frame import (
     FAINT,
     averaged,
@@ -41,6 +41,8 @@ def divergence_figure(results: xr.Dataset) -> Figure:
     limits = largest_stable(results, view.over, view.by)
     titles = ("final training loss / initial", "oscillation of the training loss", "training loss / initial")
     note = f"{averaged(view)}{marks(figures)}"
+    if view.joined and bool(figures.diverged.any()):
+        note += " Diverged trials have no final loss and enter no mean of it."
     figure, (loss, turns, curves) = panels(results, finding(figures, limits, view), note, titles)
 
     handles = draw_lines(loss, results, figures, "loss_ratio", view)
@@ -87,4 +89,5 @@ def _stability(figures: xr.Dataset, limits: xr.Dataset, view: View) -> str:
         return f"Training becomes unstable at {over} {low} to {high}, depending on {joined(view.by)}"
     if np.isnan(stable).any():
         return f"Training is unstable already at the smallest {over} tried, {low}"
-    return f"Training is stable up to {over} {number(float(stable.min()))} and becomes unstable at {low}"
+    largest, smallest = numbers([float(stable.min()), float(bad.min())])
+    return f"Training is stable up to {over} {largest} and becomes unstable at {smallest}"

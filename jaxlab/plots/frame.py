@@ -38,7 +38,8 @@ def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) 
     figure.text(0.012, 0.905 - extra, note, fontsize=9.5, color="#555555", va="top")
     axes = list(figure.subplots(1, len(titles)))
     for letter, ax, title in zip("abc", axes, titles, strict=False):
-        ax.set_title(f"{letter}   {title}", loc="left", fontsize=10.5, color=INK)
+        # Above the word that `shade_unstable` puts there.
+        ax.set_title(f"{letter}   {title}", loc="left", fontsize=10.5, color=INK, pad=17)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#e6e6e6", linewidth=0.7)
         ax.set_axisbelow(True)
@@ -93,6 +94,8 @@ def draw_lines(
         if view.joined:
             ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=width + 1.7)
         _draw_trials(ax, figures.isel(trial=matching(figures, line.values)), name, view, colour)
+        if "can_die" in figures and not figures.can_die.values[matching(figures, line.values)].any():
+            continue  # nothing is drawn of it
         entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text or "mean"}
         handles.append(Line2D([], [], color=colour, **entry))
     return handles
@@ -107,8 +110,8 @@ def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
     near = 0.01 * np.ptp(everything) if everything.size else 0.0
 
     def covers(upper: np.ndarray, lower: np.ndarray) -> bool:
-        same = np.abs(upper - lower)[np.isfinite(upper) & np.isfinite(lower)] <= near
-        return same.size > 0 and bool(same.mean() >= 0.5)
+        hidden = np.abs(upper - lower)[np.isfinite(lower)] <= near  # a curve that ends early hides little
+        return hidden.size > 0 and bool(hidden.mean() >= 0.5)
 
     def width(index: int) -> float:
         lower, above = curves[index], curves[index + 1 :]
@@ -270,7 +273,7 @@ def averaged(view: View) -> str:
 
 def marks(figures: xr.Dataset) -> str:
     """What the marks of trials that failed are, in words."""
-    words = " ×: unstable trial." if "unstable" in figures else ""
+    words = " ×: unstable trial." if "unstable" in figures and bool(figures.unstable.any()) else ""
     if "did_not_learn" in figures and bool(figures.did_not_learn.any()):
         words += " □: did not learn (no better than before training or than a constant answer)."
     return words

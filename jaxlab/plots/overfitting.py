@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from jaxlab.analysis import best_setting, largest_gap, matching, overfitting
 from jaxlab.analysis.words import amount, difference, label, setting
+from jaxlab.diagnostics import or_worst
 from jaxlab.plots.frame import (
     FAINT,
     INK,
@@ -69,7 +70,8 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     _two_curves(curves, study, figures)
     _metric_axes(values, gaps, metric, units, figures.attrs["better"])
     _draw_chance(values, figures)
-    mark_lost(values, figures, np.isinf(figures.validation), "not finite", view)
+    for ax in (values, gaps):
+        mark_lost(ax, figures, np.isinf(figures.gap), "not finite", view)
     return literal(figure)
 
 
@@ -110,8 +112,8 @@ def _draw_chance(ax: Axes, figures: xr.Dataset) -> None:
     if level is None or not 2 * low - high <= level <= 2 * high - low:
         return
     ax.axhline(level, color=FAINT, linewidth=1.1, linestyle="-.", zorder=1)
-    place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "bottom"}
-    ax.annotate("chance", (0.01, level), fontsize=8, color="#666666", **place)
+    place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+    ax.annotate("chance", (1.01, level), fontsize=8, color="#666666", **place)
 
 
 def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
@@ -144,7 +146,7 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
 def _mark_lowest(ax: Axes, own: xr.Dataset, colour: str) -> None:
     loss = own.validation_loss.values
     if np.isfinite(loss).any():
-        at = int(np.argmin(np.where(np.isfinite(loss), loss, np.inf)))
+        at = int(np.argmin(or_worst(loss, "lower")))
         ax.plot(own.epoch[at], loss[at], color=colour, **_RING)
 
 

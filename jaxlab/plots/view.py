@@ -1,6 +1,7 @@
 """What a figure puts along its x axis, and what it tells apart by colour."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
 from jaxlab.analysis import default_by, default_over, values_of, varied
-from jaxlab.analysis.words import label, numbers
+from jaxlab.analysis.words import counted, label, numbers
 
 _MOST_LINES, _MOST_TICKS, _LONGEST_TICK = 6, 40, 40
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -65,13 +66,20 @@ def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
     rows = rows or [()] * results.sizes["trial"]
     places = {row: place for place, row in enumerate(dict.fromkeys(rows))}
     columns = [numbers([row[index] for row in places]) for index in range(len(names))]
-    ticks = tuple(_short(", ".join(row)) for row in zip(*columns, strict=True)) if names else ("all trials",)
+    ticks = (
+        _short([", ".join(row) for row in zip(*columns, strict=True)])
+        if names
+        else (counted(len(rows), "trial"),)
+    )
     results = results.assign_coords({_PLACE: ("trial", np.array([places[row] for row in rows]))})
     return results, View(_PLACE, (), names, False, "words", ticks)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TICK else f"{text[: _LONGEST_TICK - 1]}\u2026"
+def _short(texts: Sequence[str]) -> tuple[str, ...]:
+    """Texts cut in the middle where they are long, unless that makes two of them one."""
+    half = _LONGEST_TICK // 2
+    cut = [text if len(text) <= _LONGEST_TICK else f"{text[:half]}\u2026{text[1 - half :]}" for text in texts]
+    return tuple(cut if len(set(cut)) == len(set(texts)) else texts)
 
 
 def _few(results: xr.Dataset, by: tuple[str, ...]) -> tuple[str, ...]:

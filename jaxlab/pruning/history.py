@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.diagnostics import or_worst
 from jaxlab.errors import InputError, did_you_mean
 
 
@@ -60,8 +61,9 @@ class History(NamedTuple):
         if name not in self.better:
             remedy = f"is better neither high nor low; give one of {', '.join(sorted(self.better)) or 'none'}"
             raise InputError(field, name, remedy)
-        signed = -values if self.better[name] == "higher" else values
-        return name, np.where(np.isfinite(signed), signed, np.inf)
+        better = self.better[name]
+        known = or_worst(values, better)
+        return name, -known if better == "higher" else known
 
     def last_epochs(self) -> np.ndarray:
         """The last epoch that each trial reached, ``[T]``: a trial that stopped has records of some curve up to it."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from jaxlab.diagnostics import generalization_loss, productivity_quotient, up
+from jaxlab.diagnostics import generalization_loss, or_worst, productivity_quotient, up
 from jaxlab.pruning.history import History, flag, metric_name, real, whole
 
 
@@ -177,7 +177,7 @@ def _loss(history: History, split: str, rule: _Alone) -> np.ndarray:
     """The losses of running trials up to now, what is not finite as infinite, and NaN beyond."""
     values = history.curve(f"{split}_loss", f"pruning.{rule.name}")
     reached = np.arange(values.shape[1]) <= history.epoch
-    return np.where(reached & ~np.isfinite(values), np.inf, values).astype(values.dtype)
+    return np.where(reached, or_worst(values, "lower"), values)
 
 
 _MEASURES = {

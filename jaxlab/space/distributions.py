@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from random import Random
 from typing import Any
 
@@ -24,9 +22,9 @@ class uniform:
     def __post_init__(self):
         _set_ends(self, lambda field, value: float(number(field, value)))
 
-    def at(self, share: Fraction) -> float:
-        """The value below which a share in [0, 1) of the distribution lies."""
-        return linear_between(self.low, self.high, share)
+    def at(self, parts: Sequence[int], whole: int) -> list[float]:
+        """The values below which these parts of a whole lie, each in [0, whole)."""
+        return linear_between(self.low, self.high, parts, whole)
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ class log_uniform:
         if self.low <= 0:
             raise InputError("log_uniform.low", self.low, "give positive ends for a logarithmic distribution")
 
-    def at(self, share: Fraction) -> float:
-        """The value below which a share in [0, 1) of the distribution lies."""
-        return log_between(self.low, self.high, share)
+    def at(self, parts: Sequence[int], whole: int) -> list[float]:
+        """The values below which these parts of a whole lie, each in [0, whole)."""
+        return log_between(self.low, self.high, parts, whole)
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ class integers:
     def __post_init__(self):
         _set_ends(self, whole)
 
-    def at(self, share: Fraction) -> int:
-        """The value below which a share in [0, 1) of the distribution lies."""
-        return self.low + math.floor(share * (self.high - self.low))
+    def at(self, parts: Sequence[int], whole: int) -> list[int]:
+        """The values below which these parts of a whole lie, each in [0, whole)."""
+        return [self.low + part * (self.high - self.low) // whole for part in parts]
 
 
 @dataclass(frozen=True, init=False)
@@ -70,9 +68,9 @@ class choice:
     def __init__(self, *values: Any):
         object.__setattr__(self, "values", axis("choice", values))
 
-    def at(self, share: Fraction) -> Any:
-        """The value below which a share in [0, 1) of the distribution lies, in the order given."""
-        return self.values[math.floor(share * len(self.values))]
+    def at(self, parts: Sequence[int], whole: int) -> list[Any]:
+        """The values below which these parts of a whole lie, each in [0, whole), in the order given."""
+        return [self.values[part * len(self.values) // whole] for part in parts]
 
 
 def _set_ends(distribution: Any, convert: Callable) -> None:
@@ -114,9 +112,9 @@ def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
         if not isinstance(distribution, uniform | log_uniform | integers | choice):
             remedy = "give uniform(low, high), log_uniform(low, high), integers(low, high) or choice(*values)"
             raise InputError(f"random.{name}", distribution, remedy)
-        # Python documents that this stream stays the same; it hashes the text with SHA-512.
+        # Python documents that this stream of multiples of 2**-53 stays the same; it hashes the text with SHA-512.
         stream = Random(f"{seed}/{name}")
-        columns[name] = [distribution.at(Fraction(stream.random())) for _ in range(samples)]
+        columns[name] = distribution.at([int(stream.random() * 2**53) for _ in range(samples)], 2**53)
     rows: dict[Any, tuple] = {}
     for key, row in zip(row_tokens(columns), zip(*columns.values(), strict=True), strict=True):
         rows.setdefault(key, row)

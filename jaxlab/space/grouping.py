@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,10 +143,37 @@ def trial_id(hyperparameters_row: Mapping[str, Any], configuration: Mapping[str,
     Raises:
         InputError: for a hyperparameter that is not a finite number, or a callable object without a name.
     """
-    fields = {f"hyperparameters.{name}": value for name, value in hyperparameters_row.items()}
-    numbers = {field: number(field, value) for field, value in fields.items()}
-    complete = numbers | {f"configuration.{name}": value for name, value in configuration.items()}
-    return hashlib.sha256(_text(complete).encode()).hexdigest()[:12]
+    (only,) = _ids({name: [value] for name, value in hyperparameters_row.items()}, configuration, 1)
+    return only
+
+
+def trial_ids(group: Group) -> list[str]:
+    """`trial_id` of every trial of a group, in its order."""
+    columns = {name: column.tolist() for name, column in group.hyperparameters.items()}
+    return _ids(columns, group.configuration, len(group.trials))
+
+
+def _ids(columns: Mapping[str, Sequence], configuration: Mapping[str, Any], count: int) -> list[str]:
+    """Hashes of the JSON text of each row with the configuration, whose names come first in sorted order."""
+    static = _text({f"configuration.{name}": value for name, value in configuration.items()})
+    start = hashlib.sha256(static[:-1].encode())
+    pairs = [map(_pair(f"hyperparameters.{name}"), columns[name]) for name in sorted(columns)]
+    separator, ids = ", " if configuration and columns else "", []
+    for row in zip(*pairs, strict=True) if pairs else [()] * count:
+        hashed = start.copy()
+        hashed.update(f"{separator}{', '.join(row)}}}".encode())
+        ids.append(hashed.hexdigest()[:12])
+    return ids
+
+
+def _pair(field: str) -> Callable[[Any], str]:
+    """From a number to what the JSON text of a setting says of it; the numbers of a grid come many times."""
+
+    @functools.lru_cache(maxsize=4096)
+    def pair(value: float | int) -> str:
+        return _text({field: value})[1:-1]
+
+    return lambda value: pair(number(field, value))
 
 
 def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
@@ -164,6 +192,8 @@ def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration
 
 
 def _number(field: str, name: str, value: Any) -> float | int:
+    if type(value) is float and name != "seed" and math.isfinite(value):  # most of the values of a long space
+        return value
     value = number(field, value, "give a finite number, or declare it under configuration")
     if name != "seed":
         return float(value)

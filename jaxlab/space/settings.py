@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlab.errors import InputError
-from jaxlab.space.values import MOST, axis, check_settings, first_repeat, plain, token
+from jaxlab.space.values import MOST, axis, check_settings, exact, first_repeat, plain, token
 
 
 def setting_key(setting: Mapping[str, Any]) -> Hashable:
@@ -81,6 +81,23 @@ class Space(Sequence):
         """Every name that some setting has, in order of first appearance."""
         return tuple(dict.fromkeys(itertools.chain.from_iterable(self._settings)))
 
+    def values(self, name: str) -> list[Any]:
+        """The different values of a name in the settings that have it, in order of first appearance.
+
+        Values of different types are different here: 1, 1.0 and True are three.
+        """
+        return list({exact(each[name]): each[name] for each in self._settings if name in each}.values())
+
+    def replaced(self, name: str, function: Callable[[Any], Any]) -> Space:
+        """The space with each value of a name replaced; ``function`` is called once for each different one."""
+        new = {exact(value): plain(f"space.{name}", function(value)) for value in self.values(name)}
+        if all(exact(value) == key for key, value in new.items()):
+            return self
+        settings = (
+            {**each, name: new[exact(each[name])]} if name in each else each for each in self._settings
+        )
+        return of_plain(settings, distinct=False)
+
     def with_defaults(self, defaults: Mapping[str, Any]) -> Space:
         """The space with every setting complete; settings that thereby become the same are kept once.
 
@@ -93,6 +110,9 @@ class Space(Sequence):
         plains = {name: plain(f"space.{name}", value) for name, value in defaults.items()}
         # The second `setting` overrides the defaults; the first keeps the order of its names.
         return of_plain(({**setting, **plains, **setting} for setting in self._settings), distinct=False)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(dict, self._settings)
 
     def __len__(self) -> int:
         return len(self._settings)

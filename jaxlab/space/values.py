@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -19,13 +19,20 @@ Number = Any
 Whole = Any
 
 
+_LARGEST = sys.float_info.max
+
 #: Settings of a space, and values of an axis: more are a slip of the pen, and would take minutes to lay out.
 MOST = 1_000_000
 
 
 def _python(value: Any) -> Any:
-    """Python numbers and (nested) lists for NumPy's and JAX's scalars and arrays; anything else unchanged."""
-    return np.asarray(value).tolist() if hasattr(value, "__array__") else value
+    """Python numbers and (nested) lists for NumPy's and JAX's scalars and arrays; anything else unchanged.
+
+    Masked arrays are left alone, so that every check refuses them: their mask would be lost.
+    """
+    if type(value) in (float, int, str) or not hasattr(value, "__array__"):
+        return value
+    return value if isinstance(value, np.ma.MaskedArray) else np.asarray(value).tolist()
 
 
 def plain(field: str, value: Any) -> Any:
@@ -51,8 +58,7 @@ def plain(field: str, value: Any) -> Any:
 def number(field: str, value: Number, remedy: str = "give a finite number") -> float | int:
     """A real number that float64 can hold; a bool is none."""
     value = _python(value)
-    largest = sys.float_info.max
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -largest <= value <= largest:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
         raise InputError(field, value, remedy)
     return value
 
@@ -92,6 +98,11 @@ def token(value: Any) -> Hashable:
     return tuple(map(token, value)) if isinstance(value, tuple) else (isinstance(value, bool), value)
 
 
+def exact(value: Any) -> Hashable:
+    """What decides whether two plain values are the same and of the same type: 1, 1.0 and True all differ."""
+    return tuple(map(exact, value)) if isinstance(value, tuple) else (type(value), value)
+
+
 def first_repeat(tokens: Iterable[Hashable]) -> int | None:
     """Index of the first item that came before, or None."""
     seen = set()
@@ -120,33 +131,43 @@ def _line(low: float, high: float) -> tuple[int, int, int]:
     return int(start * below), int(change * below), below
 
 
-def linear_between(low: float, high: float, share: Fraction) -> float:
-    """``low + (high - low) * share``, computed exactly on the decimals as written, then rounded once."""
+def linear_between(low: float, high: float, parts: Iterable[int], whole: int) -> list[float]:
+    """``low + (high - low) * part / whole``, computed exactly on the decimals as written, then rounded once."""
     start, change, below = _line(low, high)
-    return (start * share.denominator + change * share.numerator) / (below * share.denominator)
+    start, below = start * whole, below * whole
+    return [(start + change * part) / below for part in parts]
 
 
-_DIGITS, _FEWER_DIGITS = Context(prec=40), Context(prec=22)
+_EXACT, _NEARLY = Context(prec=40), Context(prec=30)
 _AROUND = Decimal("0.99999999999999999999"), Decimal("1.00000000000000000001")
+_BITS = 11
 
 
-@functools.lru_cache(maxsize=64)
-def _logarithm(value: float) -> Decimal:
-    return _DIGITS.ln(Decimal(repr(value)))
-
-
-def log_between(low: float, high: float, share: Fraction) -> float:
-    """``low * (high / low) ** share`` to 40 digits, then rounded once: the same float on every platform."""
-    start, digits = _logarithm(low), _DIGITS
-    change = digits.multiply(digits.subtract(_logarithm(high), start), share.numerator)
-    power = digits.add(start, digits.divide(change, share.denominator))
-    # 22 digits, a quarter of the work, tell the nearest float unless they lie halfway between two.
-    nearly = _FEWER_DIGITS.exp(power)
-    value, other = (float(digits.multiply(nearly, each)) for each in _AROUND)
-    if value != other:
-        value = float(digits.exp(power))
+def log_between(low: float, high: float, parts: Iterable[int], whole: int) -> list[float]:
+    """``low * (high / low) ** (part / whole)`` to 40 digits, then rounded once: the same floats on every platform."""
+    first, last = (Decimal(repr(value)) for value in (low, high))
+    start, change = _EXACT.ln(first), _EXACT.subtract(_EXACT.ln(last), _EXACT.ln(first))
     smallest, largest = sorted((low, high))
-    return min(max(value, smallest), largest)
+    masks = [(2**_BITS - 1) << place for place in range(0, whole.bit_length(), _BITS)]
+
+    def exponent(part: int) -> Decimal:
+        return _EXACT.divide(_EXACT.multiply(change, part), whole)
+
+    @functools.cache
+    def power(part: int) -> Decimal:
+        return _NEARLY.exp(exponent(part))
+
+    def between(part: int) -> float:
+        nearly = first
+        for mask in masks:  # a few powers, which the parts share, in place of one for each part
+            nearly *= power(part & mask)
+        value, other = (float(nearly * each) for each in _AROUND)
+        if value != other:  # too close to halfway between two floats
+            value = float(_EXACT.exp(_EXACT.add(start, exponent(part))))
+        return min(max(value, smallest), largest)
+
+    with localcontext(_NEARLY):
+        return [between(part) for part in parts]
 
 
 def log_range(low: Number, high: Number, num: Whole) -> tuple[float, ...]:
@@ -193,4 +214,4 @@ def _spread(name: str, low: Number, high: Number, num: Whole, between: Callable)
         return (low,)
     if low == high:
         raise InputError(name, (low, high), "give two different ends, or num = 1")
-    return (low, *(between(low, high, Fraction(i, num - 1)) for i in range(1, num - 1)), high)
+    return (low, *between(low, high, range(1, num - 1), num - 1), high)

@@ -1,6 +1,6 @@
 """Runs on disk and the labelled results read from them."""
 
-from jaxlab.store.dataset import check_epochs, not_reached
+from jaxlab.store.dataset import check_epochs, not_reached, texts
 from jaxlab.store.description import FORMAT, Description, digest_of, too_deep
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
@@ -31,6 +31,7 @@ __all__ = [
     "read_log",
     "read_results",
     "read_weights",
+    "texts",
     "too_deep",
     "validation_metric",
     "write_weights",

@@ -177,7 +177,7 @@ def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labe
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:
-    """Numbers or flags as they are; anything else as text, in which different values differ: 1 and "1".
+    """Numbers or flags as they are; anything else as `texts`.
 
     None stands for what a trial does not use: NaN among numbers, else an empty text.
     """
@@ -189,12 +189,18 @@ def _column(values: Sequence[Any]) -> np.ndarray:
         flags = sum(isinstance(value, (bool, np.bool_)) for value in given)
         if flags in (0, len(values)) and column.dtype != object and _same(column.tolist(), filled):
             return column
-    texts = [value if isinstance(value, str) else _shown(value) for value in values]
-    others = {text for text, value in zip(texts, values, strict=True) if not isinstance(value, str)}
-    if others.isdisjoint(value for value in values if isinstance(value, str)):
-        return _text(texts)
-    quoted = zip(texts, values, strict=True)
-    return _text([repr(value) if isinstance(value, str) else text for text, value in quoted])
+    return _text(texts(values, ""))
+
+
+def texts(values: Sequence[Any], nothing: str = "None") -> list[str]:
+    """Values as text in which different ones differ: words are as they are, but in quotes beside 1 and "1"."""
+    shown = [value if isinstance(value, str) else _shown(value, nothing) for value in values]
+    words = [isinstance(value, str) for value in values]
+    if {text for text, word in zip(shown, words, strict=True) if not word}.isdisjoint(
+        text for text, word in zip(shown, words, strict=True) if word
+    ):
+        return shown
+    return [repr(text) if word else text for text, word in zip(shown, words, strict=True)]
 
 
 def _same(column: Sequence[Any], values: Sequence[Any]) -> bool:
@@ -203,8 +209,8 @@ def _same(column: Sequence[Any], values: Sequence[Any]) -> bool:
     return all(each == value or (each != each and value != value) for each, value in pairs)
 
 
-def _shown(value: Any) -> str:
-    return "" if value is None else getattr(value, "__name__", None) or str(value)
+def _shown(value: Any, nothing: str) -> str:
+    return nothing if value is None else getattr(value, "__name__", None) or str(value)
 
 
 def _text(names: Iterable[str]) -> np.ndarray:

@@ -61,7 +61,7 @@ def make_plan(
         groups = [_group_plan(study, group, width, devices, width_cache, names) for group in study.groups]
     return Plan(
         tuple(groups),
-        len(study.trial_ids),
+        sum(len(group.trials) for group in study.groups),
         study.epochs,
         len(devices),
         devices[0].device_kind,

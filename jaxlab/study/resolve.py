@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
@@ -50,10 +51,8 @@ def resolve_supervised(
     swept = [name for name in space.names if name not in statics]
     for name in swept:
         _check_known(f"space.{name}", name, _first(space, name), known | given, own=False)
-    for setting in space:
-        for name in swept:
-            if name in setting:
-                checked_hyperparameter(name, setting[name], "space")
+        for value in space.values(name):
+            checked_hyperparameter(name, value, "space")
     numbers = {name: field.default for name, field in known.items()} | given
     offered = {name: numbers[name] for name in (*given, *swept)}
     used = _Used(data, numbers, offered)
@@ -115,9 +114,9 @@ def resolve_custom(
     fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
     given = {name: _number_or_seed("hyperparameters", name, value) for name, value in hyperparameters.items()}
     declared = {"seed": 0} | given
-    for setting in space:
-        for name in set(setting) & set(declared):
-            _number_or_seed("space", name, setting[name])
+    for name in declared:
+        for value in space.values(name):
+            _number_or_seed("space", name, value)
     return groups(_completed(space, declared | fields), declared, fields)
 
 
@@ -145,7 +144,9 @@ def example_in(group: Group) -> Hyperparameters:
 
 def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
     """Whether a model or an optimizer of the user's own could read names of the user's own."""
-    given = [fields.get(name) for fields in (configuration, *space) for name in ("model", "optimizer")]
+    given = [
+        value for name in ("model", "optimizer") for value in (configuration.get(name), *space.values(name))
+    ]
     return any(callable(each) for each in given)
 
 
@@ -178,15 +179,10 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     """The space with its configuration values in canonical form."""
     if not len(space):
         raise InputError("space", space, "give one setting or more")
-    if not set(space.names) & set(static_fields):
-        return space
-    return Space(
-        {
-            name: checked_configuration(name, value, "space") if name in static_fields else value
-            for name, value in setting.items()
-        }
-        for setting in space
-    )
+    for name in space.names:
+        if name in static_fields:
+            space = space.replaced(name, functools.partial(checked_configuration, name, where="space"))
+    return space
 
 
 def _check_known(field: str, name: str, value: Any, known: Collection[str], own: bool) -> None:

@@ -16,7 +16,7 @@ from jaxlab.devices import hint_at_cores
 from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
-from jaxlab.space import Group, Space, grid, trial_id
+from jaxlab.space import Group, Space, grid, trial_ids
 from jaxlab.study.build import supervised_trial
 from jaxlab.study.checks import number, one_of, positive_int
 from jaxlab.study.checks import seed as check_seed
@@ -110,9 +110,7 @@ class Study:
         """A hash of each trial's setting, in the order of the space."""
         ids: dict[int, str] = {}
         for group in self.groups:
-            for row, index in enumerate(group.trials):
-                values = {name: column[row] for name, column in group.hyperparameters.items()}
-                ids[index] = trial_id(values, group.configuration)
+            ids.update(zip(group.trials, trial_ids(group), strict=True))
         return tuple(ids[index] for index in sorted(ids))
 
     def steps_per_epoch(self, group: Group) -> int:
