@@ -49,7 +49,7 @@ class _Noting:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
-            likely = get_close_matches(str(name), set(self._values) - self._read, n=1, cutoff=0.85)
+            likely = get_close_matches(str(name), set(self._values) - self._read, n=1, cutoff=0.8)
             raise Undeclared(self._kind, name, *(likely or [None]), self._read.intersection(self._values))
         self._read.add(name)
         return self._values[name]
