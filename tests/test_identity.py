@@ -153,6 +153,8 @@ def test_a_rule_is_known_by_its_code_and_all_that_it_reads():
         .replace("history", "h")
         .replace("scaled", "timed")
         .replace("of all", "")
+        .replace("Stops none", "Stops no trial")
+        .replace("(value):", "(value: float) -> float:")
     )
     digests = [
         code_digest(defined(each)["rule"])
