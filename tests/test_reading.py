@@ -145,17 +145,16 @@ def test_fields_of_one_model_are_not_swept_in_another():
     assert coordinates(make_roster(mixed, None))["pooling"] == ["max", "average", None]
 
 
-def frozen(configuration, hyperparameters):
-    """Steps of the last layer alone, by the names of its parameters."""
-
-    def labels(parameters):
-        def label(path, leaf):
-            return "free" if "last" in jax.tree_util.keystr(path) else "fixed"
-
-        return jax.tree_util.tree_map_with_path(label, parameters)
-
+def labelled(configuration, hyperparameters):
+    """Steps of the last layer alone, by a label for each of the model's names."""
+    labels = {"first": "fixed", "norm": "fixed", "last": "free"}
     parts = {"free": optax.sgd(hyperparameters.learning_rate), "fixed": optax.set_to_zero()}
-    return optax.multi_transform(parts, labels)
+    return optax.multi_transform(
+        parts,
+        lambda parameters: jax.tree_util.tree_map_with_path(
+            lambda path, leaf: labels[path[0].key], parameters
+        ),
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -174,8 +173,16 @@ def test_an_optimizer_may_begin_with_an_infinite_value(steps):
     assert results.train_loss[0, 2] < results.train_loss[0, 0]
 
 
-def test_an_optimizer_may_look_at_the_parameters_names(tmp_path):
-    static = {"batch_size": 32, "model": plain_model, "optimizer": frozen}
+def masked(configuration, hyperparameters):
+    """The same by a mask in the shape of the model's parameters."""
+    parameters = nnx.state(nnx.eval_shape(lambda: Plain(nnx.Rngs(0))), nnx.Param)
+    others = jax.tree_util.tree_map_with_path(lambda path, leaf: path[0].key != "last", parameters)
+    return optax.chain(optax.sgd(hyperparameters.learning_rate), optax.masked(optax.set_to_zero(), others))
+
+
+@pytest.mark.parametrize("optimizer", [labelled, masked])
+def test_an_optimizer_may_look_at_the_parameters_names(optimizer, tmp_path):
+    static = {"batch_size": 32, "model": plain_model, "optimizer": optimizer}
     Study(SMALL, grid(learning_rate=[0.1]), 1, static, keep="last").run(tmp_path / "run")
     model = load_model(tmp_path / "run", 0, functions={"model": plain_model})
     before = Plain(nnx.Rngs(jax.random.key(0)))

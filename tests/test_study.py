@@ -167,6 +167,7 @@ def bad(**fields):
         ({"configuration": {"pool_sizes": 4}}, "nothing is left"),
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
+        ({"configuration": {"loss": "msle"}}, "known losses: cross_entropy, huber, mae, mse"),
         ({"configuration": {"l1_type": "proximal", "momentum_type": "classical"}}, "not with proximal L1"),
         ({"configuration": {"centered": True, "optimizer": "sgd"}}, "only rmsprop has a centred form"),
         (
