@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -46,7 +47,7 @@ def name_of(function: Callable) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as text: as ``repr`` writes it, but functions by `name_of`, which holds no address in memory."""
+    """A value as text: as ``repr`` writes it without addresses in memory, functions by `name_of`."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{shown(name)}: {shown(each)}' for name, each in value.items())}}}"
     if isinstance(value, list):
@@ -58,7 +59,9 @@ def shown(value: Any) -> str:
         return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
     if type(value) is int and value.bit_length() > 10_000:  # more digits than Python writes
         return hex(value)
-    return name_of(value) if callable(value) and not isinstance(value, type) else repr(value)
+    if callable(value) and not isinstance(value, type):
+        return name_of(value)
+    return repr(value) if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def visible(text: object) -> str:

@@ -183,7 +183,6 @@ def test_rules_that_want_a_validation_loss_say_so_at_once(tmp_path, rule):
         return state, {"last" if final else "reward": state}
 
     study = Study(
-        space=grid(seed=[0]),
         trial=lambda configuration: Trial(init, train, evaluate),
         shared=np.zeros(1),
         rules=[rule],

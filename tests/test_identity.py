@@ -3,11 +3,14 @@
 import copy
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import linecache
 import re
 import sys
+import sysconfig
 import textwrap
+import types
 from fractions import Fraction
 
 import jax
@@ -153,6 +156,8 @@ def test_a_rule_is_known_by_its_code_and_all_that_it_reads():
         .replace("history", "h")
         .replace("scaled", "timed")
         .replace("of all", "")
+        .replace("Stops none", "Stops no trial")
+        .replace("(value):", "(value: float) -> float:")
     )
     digests = [
         code_digest(defined(each)["rule"])
@@ -166,14 +171,14 @@ def test_a_rule_is_known_by_its_code_and_all_that_it_reads():
     assert both[0] == both[1]
 
 
-def defined(text):
+def defined(text, module="a_users_module"):
     """A module of some source text, as `inspect` finds it."""
     text = textwrap.dedent(text)
     name = f"<{len(linecache.cache)} {text[:9]}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    module = {"__name__": "a_users_module"}
-    exec(compile(text, name, "exec"), module)
-    return module
+    names = {"__name__": module}
+    exec(compile(text, name, "exec"), names)
+    return names
 
 
 class Above:
@@ -247,6 +252,35 @@ def test_a_constant_is_read_though_a_function_inside_has_a_name_like_it():
     assert digests[0] != digests[1]
 
 
+@pytest.mark.parametrize("package", ["xarray", "iniconfig", "py"])
+@pytest.mark.parametrize("of", ["module", "function", "class"])
+def test_what_a_rule_reads_of_an_installed_package_is_known_by_its_version(package, of, monkeypatch):
+    """The module's, or that of its distribution; ``py`` comes with pytest."""
+    module = importlib.import_module(package)
+    read = {
+        "module": module,
+        "function": types.FunctionType(reads.__code__, {"__name__": package}),
+        "class": type("Read", (), {"__module__": package}),
+    }[of]
+    before = code_digest(reads(read))
+    assert before == code_digest(reads(read))
+    if hasattr(module, "__version__"):
+        monkeypatch.setattr(module, "__version__", "0.0")
+    else:
+        version = importlib.metadata.version
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{version(name)}.1")
+    assert before != code_digest(reads(read))
+
+
+def test_a_folder_beside_the_installed_packages_is_not_installed(monkeypatch):
+    beside = types.ModuleType("beside")
+    beside.__file__ = f"{sysconfig.get_paths()['platstdlib']}_of_mine/beside.py"
+    monkeypatch.setitem(sys.modules, "beside", beside)
+    texts = ["def helper(x): return x + 1", "def helper(x): return x + 2"]
+    helpers = [defined(text, "beside")["helper"] for text in texts]
+    assert code_digest(reads(helpers[0])) != code_digest(reads(helpers[1]))
+
+
 def test_callables_are_shown_by_name():
     def mine(x):
         return x
@@ -258,14 +292,18 @@ def test_callables_are_shown_by_name():
         == f"{{'a': [{name}, 1], 'b': ({name}(x=2),)}}"
     )
     assert "0x" not in shown(optax.adamw(1e-3))
+    assert shown([object()]) == "[<object object>]"
+    assert shown("at 0x7f") == "'at 0x7f'"
     roster = make_roster(study(grid(activation=[mine, "relu"])), None)
     assert coordinates(roster)["activation"] == [name, "relu"]
 
 
 def test_flags_that_change_arithmetic_are_compared(monkeypatch):
+    devices = jax.devices()  # XLA reads its flags here, so that those below are only compared
+
     def now(flags):
         monkeypatch.setenv("XLA_FLAGS", flags)
-        return environment(jax.devices())
+        return environment(devices)
 
     before = now("--xla_cpu_enable_fast_math=true --xla_dump_to=here")
     assert environment_changes(before, now(" --xla_cpu_enable_fast_math=true")) == []

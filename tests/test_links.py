@@ -80,6 +80,16 @@ def test_links_under_names_that_were_once_foreseen_are_nothing_to_a_run(interrup
     )  # what a dead process may have left is removed
 
 
+@pytest.mark.parametrize("target", ["thesis", "not there yet"])
+def test_a_temporary_file_is_never_written_through_a_link(tmp_path, mine, monkeypatch, target):
+    """Even if its name is guessed."""
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
+    (tmp_path / f"run.json.{'0' * 16}.partial").symlink_to(mine / target)
+    with pytest.raises(FileExistsError):
+        files.write_whole(tmp_path / "run.json", b"{}")
+    assert not (tmp_path / "run.json").exists()
+
+
 def test_links_among_the_checkpoints_and_the_results_lead_nowhere(tmp_path, mine):
     with States(tmp_path / "states") as writer:
         for number in range(2):

@@ -279,6 +279,7 @@ def test_trials_that_did_not_learn_are_squares_and_the_chance_level_is_drawn():
         if len(points.get_offsets()) and not len(points.get_facecolor())
     ]
     np.testing.assert_allclose(squares.get_offsets()[:, 0], RATES[1:])
+    assert len(squares.get_paths()[0].vertices) == 5  # four corners, closed
 
 
 def test_trials_that_end_without_a_finite_value_are_marked_at_the_edge():

@@ -1,6 +1,8 @@
 """What of a study has an effect: names that its functions read, and functions that cannot be used."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from jaxlab.analysis import unstack, varied
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.fields import CONFIGURATION, fields_of, hyperparameters_of
 from jaxlab.study.reading import names_read
-from jaxlab.trial import Trial
+from jaxlab.trial import Trial, Weights
 
 SMALL = digits(train=64, other=40)
 
@@ -144,21 +146,44 @@ def test_fields_of_one_model_are_not_swept_in_another():
     assert coordinates(make_roster(mixed, None))["pooling"] == ["max", "average", None]
 
 
-def frozen(configuration, hyperparameters):
-    """Steps of the last layer alone, by the names of its parameters."""
-
-    def labels(parameters):
-        def label(path, leaf):
-            return "free" if "last" in jax.tree_util.keystr(path) else "fixed"
-
-        return jax.tree_util.tree_map_with_path(label, parameters)
-
+def labelled(configuration, hyperparameters):
+    """Steps of the last layer alone, by a label for each of the model's names."""
+    labels = {"first": "fixed", "norm": "fixed", "last": "free"}
     parts = {"free": optax.sgd(hyperparameters.learning_rate), "fixed": optax.set_to_zero()}
-    return optax.multi_transform(parts, labels)
+    return optax.multi_transform(
+        parts,
+        lambda parameters: jax.tree_util.tree_map_with_path(
+            lambda path, leaf: labels[path[0].key], parameters
+        ),
+    )
 
 
-def test_an_optimizer_may_look_at_the_parameters_names(tmp_path):
-    static = {"batch_size": 32, "model": plain_model, "optimizer": frozen}
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_optimizer_may_begin_with_an_infinite_value(steps):
+    """As the best loss so far does, for the first steps or several epochs; an overflow later is divergence."""
+
+    def plateau(configuration, hyperparameters):
+        reduce = optax.contrib.reduce_on_plateau(accumulation_size=steps)
+        return optax.chain(optax.scale(hyperparameters.size), optax.scale_by_adam(), optax.sgd(0.1), reduce)
+
+    results = its(
+        grid(size=[1.0, 1e30]), 2, {"size": 1.0}, model="mlp", features=[4], optimizer=plateau
+    ).run()
+    assert results.outcome.values.tolist() == ["completed", "diverged"]
+    assert results.first_bad_step.values.tolist() == [-1, 1]
+    assert results.train_loss[0, 2] < results.train_loss[0, 0]
+
+
+def masked(configuration, hyperparameters):
+    """The same by a mask in the shape of the model's parameters."""
+    parameters = nnx.state(nnx.eval_shape(lambda: Plain(nnx.Rngs(0))), nnx.Param)
+    others = jax.tree_util.tree_map_with_path(lambda path, leaf: path[0].key != "last", parameters)
+    return optax.chain(optax.sgd(hyperparameters.learning_rate), optax.masked(optax.set_to_zero(), others))
+
+
+@pytest.mark.parametrize("optimizer", [labelled, masked])
+def test_an_optimizer_may_look_at_the_parameters_names(optimizer, tmp_path):
+    static = {"batch_size": 32, "model": plain_model, "optimizer": optimizer}
     Study(SMALL, grid(learning_rate=[0.1]), 1, static, keep="last").run(tmp_path / "run")
     model = load_model(tmp_path / "run", 0, functions={"model": plain_model})
     before = Plain(nnx.Rngs(jax.random.key(0)))
@@ -210,6 +235,10 @@ def of_one(x):
     return x
 
 
+def by_name(c, h, *, rngs):
+    return Plain(rngs)
+
+
 class Silent(Plain):
     def __call__(self, x):
         super().__call__(x)
@@ -244,10 +273,49 @@ class Silent(Plain):
             optax.adamw(1e-3),
             "is built already: give a function of (configuration, hyperparameters)",
         ),
+        *(
+            (
+                "optimizer",
+                each,
+                "is L-BFGS or a line search, which compare losses or gradients of one function",
+            )
+            for each in (
+                lambda c, h: optax.lbfgs(),
+                lambda c, h: optax.chain(optax.trace(0.9), optax.lbfgs(0.1, linesearch=None)),
+                lambda c, h: optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(3)),
+            )
+        ),
+        (
+            "model",
+            by_name,
+            "is a function of (c, h, *, rngs): give a function of (configuration, hyperparameters, rngs), p",
+        ),
         (
             "optimizer",
-            lambda c, h: optax.lbfgs(),
-            "needs the loss as a function (value_fn), for L-BFGS or a line search",
+            lambda c, h: optax.adamw,
+            "returns optax._src.alias.adamw: return an optax.GradientTransformation",
+        ),
+        ("activation", nothing, "test_reading.nothing: returns None: return an array of the shape of x"),
+        ("activation", broken, "raises ValueError: two lines"),
+        ("activation", looking, "looks at the value of a traced array in Python"),
+        ("activation", jnp.sum, "returns shape [] for [2, 8, 8, 16]: return an array of the shape of x"),
+        ("activation", lambda x, y: x, "is a function of (x, y): give a function of (x), passed by position"),
+        ("activation", Silent, "is a class: give a function of (x)"),
+        ("activation", object(), "<object object>: known activations"),
+        *(
+            (field, given, message)
+            for field in ("kernel_init", "bias_init")
+            for given, message in (
+                (nothing, "test_reading.nothing: returns None: return an array of that shape"),
+                (broken, "raises ValueError: two lines"),
+                (of_one, "is a function of (x): give a function of (key, shape, dtype)"),
+                (Plain, "is a class: give a function of (key, shape, dtype)"),
+                (lambda key, shape, dtype: jnp.zeros(3), "returns shape [3] for ["),
+                (
+                    lambda key, shape, dtype: of_one,
+                    "returns test_reading.of_one: return an array of that shape",
+                ),
+            )
         ),
         ("loss", nothing, "returns None: return one value per example [B]"),
         ("loss", broken, "raises ValueError: two lines"),
@@ -326,6 +394,9 @@ def triple(**functions):
     return lambda configuration: Trial(**parts | functions)
 
 
+SHARED = {"start": np.float32(3), "end": np.float32(0)}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -338,12 +409,134 @@ def triple(**functions):
             r"trial.init = .*is a function of \(x\): give a function of \(hyperparameters, shared\)",
         ),
         (triple(train_segment=nothing), r"trial.train_segment = .*returns None: return \(state, record\)"),
+        (
+            triple(evaluate=lambda h, s, shared, f: {"a": s, "b": s}),
+            "trial.evaluate = .*returns dict: return",
+        ),
+        (triple(evaluate=lambda h, s, shared, f: (s, {"a": {"b": s}})), "trial.evaluate = .*: return"),
+        (triple(train_segment=lambda h, s, shared, e: ((s, s), {})), "state of another structure"),
+        (
+            triple(train_segment=lambda h, s, shared, e: (jnp.stack([s]), {})),
+            r"state with float32 \[1\] where",
+        ),
+        (
+            triple(init=lambda h, shared: 3, train_segment=lambda h, s, shared, e: (s + 0.5, {})),
+            r"trial.train_segment = .*state with float32 \[\] where it was given int32 \[\]",
+        ),
+        (
+            triple(init=lambda h, shared: h.rate),
+            "trial.init = .*reads rate, which is not declared: declare it under hyp",
+        ),
+        (
+            lambda c: triple()(c.rate),
+            "trial = .*reads rate, which is not declared: declare it under configuration",
+        ),
+        (
+            triple(init=lambda h, shared: shared["start"] if h.seed > 0 else shared["end"]),
+            "trial.init = .*looks at the value of seed in Python",
+        ),
+        (lambda c: triple()(c)._replace(sample=broken), "trial.sample = .*raises ValueError: two lines"),
+        (
+            lambda c: triple()(c)._replace(weights=Weights(broken, broken)),
+            "trial.weights.kept = .*raises ValueError",
+        ),
         (nothing, r"trial = .*returns None: return a jaxlab.Trial"),
         (broken, "trial = .*raises ValueError: two lines"),
     ],
 )
 def test_a_triple_that_cannot_be_used_is_one_line(given, message):
-    shared = {"start": np.float32(3), "end": np.float32(0)}
-    with pytest.raises(InputError, match=f"^{message}") as error:
-        Study(trial=given, shared=shared, epochs=1).run()
+    with pytest.raises(InputError, match=message) as error:
+        Study(trial=given, shared=SHARED, epochs=1)
+    assert str(error.value).startswith("trial")
     assert "\n" not in str(error.value)
+    assert "0x" not in str(error.value)
+
+
+@pytest.mark.parametrize("shared", ["text", SHARED | {"more": "text"}, SHARED | {"more": object()}])
+def test_what_a_triple_shares_is_arrays(shared):
+    with pytest.raises(InputError, match=r"^shared = .*give a tree of arrays of numbers"):
+        Study(trial=triple(), shared=shared)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"hyperparameters": {"rate": 1.0}},
+            "hyperparameters.rate = 1.0: has no effect under this configuration",
+        ),
+        ({"configuration": {"width": 3}}, "configuration.width = 3: has no effect under this configuration"),
+        (
+            {
+                "hyperparameters": {"rate": 1.0, "learning_rte": 1.0},
+                "trial": triple(init=lambda h, s: h.rate),
+            },
+            "hyperparameters.learning_rte = 1.0: has no effect",
+        ),
+        (
+            {"hyperparameters": {"learning_rte": 1.0}, "trial": triple(init=lambda h, s: h.learning_rate)},
+            "hyperparameters = 'learning_rte': did you mean 'learning_rate'?",
+        ),
+        ({"space": grid(seed=[0, 1])}, "space.seed = 0: has no effect under this configuration"),
+    ],
+)
+def test_a_name_that_a_triple_does_not_read_is_refused(fields, message):
+    with pytest.raises(InputError) as error:
+        Study(**{"trial": triple(), "shared": SHARED} | fields)
+    assert str(error.value).startswith(message)
+
+
+def test_what_a_triple_reads_in_some_configuration_is_swept_there_alone():
+    def scaled(configuration):
+        if configuration.kind == "plain":
+            return triple()(configuration)
+        kept = Weights(
+            lambda state: state, lambda state, kept: kept, lambda record: record[configuration.metric]
+        )
+        init = triple(init=lambda h, shared: h.factor * shared["start"])(configuration).init
+        return triple()(configuration)._replace(init=init, weights=kept)
+
+    swept = Study(
+        trial=scaled,
+        shared=SHARED,
+        space=grid(kind=["plain", "scaled"], factor=[1.0, 2.0]),
+        configuration={"kind": "plain", "metric": "value"},
+        hyperparameters={"factor": 1.0},
+        epochs=1,
+    )
+    assert [sorted(group.hyperparameters) for group in swept.groups] == [["seed"], ["factor", "seed"]]
+    assert ["metric" in group.configuration for group in swept.groups] == [False, True]
+    assert swept.run()["value"].values.tolist() == [[3, 2], [3, 2], [6, 5]]
+
+
+WRONG = """
+from jaxlab import InputError, Study, datasets
+from jaxlab.trial import Trial
+wrong = {
+    "data": "digits", "space": {"seed": [1]}, "configuration": "mlp", "hyperparameters": [0.1], "name": 3,
+    "trial": Trial(None, None, None),
+}
+for name, value in wrong.items():
+    try:
+        Study(**({} if name == "trial" else {"data": datasets.load("digits")}) | {name: value})
+    except InputError as error:
+        print(error.remedy)
+try:
+    Study(trial=lambda configuration: wrong["trial"])
+except InputError as error:
+    print(error)
+"""
+
+
+def test_what_a_study_is_made_of_has_the_right_type():
+    """In a process that does not check type hints."""
+    said = subprocess.run([sys.executable, "-c", WRONG], check=True, capture_output=True, text=True).stdout
+    assert said.splitlines() == [
+        'give a data set, such as jaxlab.datasets.load("digits")',
+        "give settings, such as jaxlab.space.grid(learning_rate=[1e-3, 1e-2])",
+        "give a dict from names to values",
+        "give a dict from names to numbers",
+        "give text",
+        "give a function (configuration)",
+        "trial.init = None: give a function (hyperparameters, shared)",
+    ]

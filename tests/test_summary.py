@@ -139,6 +139,15 @@ def test_settings_that_agree_to_three_digits_are_told_apart():
     assert [line.split()[0] for line in lines[2:5]] == ["0.0012341", "0.0012342", "0.5"]
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(123.4, "123 K"), (12345.6, "12346 K"), (100000.0, "100000 K"), (1234567.0, "1.23e6 K")],
+)
+def test_large_values_are_written_out_with_their_units(value, words):
+    results = synthetic.results({"seed": [0]}, validation=[value], metric="mae", better="lower", units="K")
+    assert analysis.summary(results)[0].answer == f"validation MAE {words}"
+
+
 def test_events_of_units_that_die_again_are_no_percentages():
     results = synthetic.results({"seed": [0]}, dead=[[0.5, 0.5]])
     results["died_fraction"] = xr.full_like(results.dead_fraction, 0.265)

@@ -124,6 +124,22 @@ def test_agrees_with_keras(x64):
         np.testing.assert_allclose(ours, theirs, rtol=3e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}, {"centered": True}], ids=str)
+def test_agrees_with_pytorch_without_eps(x64, options):
+    """PyTorch adds eps outside the root; its weight decay λ is an L2 penalty of λ/2."""
+    torch = pytest.importorskip("torch")
+    gradients = np.random.default_rng(0).normal(size=(20, 3)) + 2
+    theirs, weight = [], torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))
+    optimizer = torch.optim.RMSprop([weight], 0.1, alpha=0.9, eps=0.0, weight_decay=0.3, **options)
+    for g in gradients:
+        weight.grad = torch.tensor(g)
+        optimizer.step()
+        theirs.append(weight.detach().numpy().copy())
+    ours = optax.chain(add_l2(0.15, mask=True), rmsprop(0.1, 0.9, 0.0, **options))
+    path = run(ours, jnp.asarray(gradients), jnp.asarray([1.0, -2.0, 3.0]))
+    np.testing.assert_allclose(path, theirs, rtol=1e-10)
+
+
 def test_one_step_of_keras_example():
     path = run(rmsprop(0.1), jnp.asarray([10.0]), jnp.asarray(10.0))
     np.testing.assert_allclose(path[0], 9.683772, atol=5e-7)

@@ -7,10 +7,13 @@ import copyreg
 import functools
 import hashlib
 import inspect
+import os
+import sys
 import sysconfig
 import textwrap
 import types
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -18,7 +21,11 @@ import numpy as np
 
 from jaxlab.errors import name_of
 
-_ROOTS = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_ROOTS = tuple(
+    {os.path.join(sysconfig.get_paths()[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+#: Packages whose versions a run records and compares by itself.
+_COMPARED = {"jaxlab", "jax", "jaxlib", "flax", "optax", "numpy"}
 _METADATA = {"__annotations__", "__dict__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
 _METADATA |= {
     "__static_attributes__",
@@ -36,9 +43,9 @@ _NOT_LOCAL = {(ast.keyword, "arg"), (ast.alias, "name"), (ast.Attribute, "attr")
 def code_digest(function: Callable) -> str:
     """A short hash of a callable's code and of all values that it reads: defaults, closures, globals, attributes.
 
-    Functions, methods, base classes and constants of any module are followed, those of installed packages excepted:
-    their versions say what they do. Comments, docstrings, formatting, annotations and the names of local variables,
-    functions and modules are no part of it.
+    Functions, methods, base classes and constants of any module are followed, except those of installed packages, which
+    are known by name and the package's version. Comments, docstrings, formatting, annotations and the names of local
+    variables, functions and modules are no part of it.
     """
     return hashlib.sha256(repr(_Code().value(function)).encode()).hexdigest()[:16]
 
@@ -47,11 +54,32 @@ def installed(module: str | None) -> bool:
     """Whether a module belongs to Python, to jaxlab or to an installed package."""
     if module is None or module.partition(".")[0] in ("builtins", "jaxlab"):
         return True
-    found = inspect.sys.modules.get(module)
+    found = sys.modules.get(module)
     file = getattr(found, "__file__", None)
     if found is None:  # run from a file that is not imported by name
         return False
     return module != "__main__" if file is None else file.startswith(_ROOTS)
+
+
+def _by_name(name: str, module: str | None) -> list[str]:
+    """What stands for something of an installed module: its name, and the package's version."""
+    package = (module or "").partition(".")[0]
+    compared = package in _COMPARED or package in sys.stdlib_module_names
+    return [name, _version(package)] if package and installed(module) and not compared else [name]
+
+
+def _version(package: str) -> str:
+    version = getattr(sys.modules.get(package), "__version__", None)
+    if isinstance(version, str):
+        return version
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # the distribution has another name
+        names = sorted(set(_distributions().get(package, [])))
+        return " ".join(f"{name} {metadata.version(name)}" for name in names)
+
+
+_distributions = functools.cache(metadata.packages_distributions)  # slow: it reads what each has installed
 
 
 class _Code:
@@ -91,14 +119,16 @@ class _Code:
         if isinstance(function, types.FunctionType):
             return self.function(function)
         if inspect.isclass(function):
-            return name_of(function) if installed(function.__module__) else self.klass(function)
+            if not installed(function.__module__):
+                return self.klass(function)
+            return _by_name(name_of(function), function.__module__)
         if hasattr(function, "__qualname__"):  # of C, or of NumPy or JAX
-            return name_of(function)
+            return _by_name(name_of(function), getattr(function, "__module__", None))
         return self.object(function)
 
     def object(self, value: Any) -> Any:
         if isinstance(value, types.ModuleType):
-            return ["module", value.__name__]
+            return ["module", *_by_name(value.__name__, value.__name__)]
         if isinstance(value, property):
             return ["property", *map(self.value, (value.fget, value.fset, value.fdel))]
         if isinstance(value, (staticmethod, classmethod)):
@@ -114,7 +144,8 @@ class _Code:
         cells = [_content(cell) for cell in function.__closure__ or ()]
         bound = [self.value(each) for each in (function.__defaults__, function.__kwdefaults__)]
         if installed(function.__module__):
-            return [name_of(function), bound, [self.value(each) for each in cells]]
+            by_name = _by_name(name_of(function), function.__module__)
+            return [*by_name, bound, [self.value(each) for each in cells]]
         free = dict(zip(function.__code__.co_freevars, cells, strict=True))
         tree = _tree(function)
         if tree is None:

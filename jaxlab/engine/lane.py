@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.diagnostics import all_finite
 from jaxlab.trial import Record, Trial, select
 
 
@@ -37,7 +36,7 @@ def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
     best = None
     if trial.weights is not None and trial.weights.score is not None:
         best = Best(jnp.array(-jnp.inf, jnp.float32), jnp.array(-1, jnp.int32), trial.weights.kept(state))
-    return Lane(state, jnp.where(all_finite(state), -1, 0).astype(jnp.int32), best)
+    return Lane(state, jnp.where(trial.finite(state), -1, 0).astype(jnp.int32), best)
 
 
 def measure(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> tuple[Lane, Record]:
@@ -80,7 +79,7 @@ def one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch
     state, trained = trial.train_segment(hyperparameters, lane.state, shared, epoch)
     trained, bad = _without_bad_step(trained)
     # A trial that guards its own steps is finite here; one that does not falls back to the epoch's start.
-    finite = all_finite(state)
+    finite = trial.finite(state)
     bad = jnp.where((bad < 0) & ~finite, epoch, bad).astype(jnp.int32)
     state = select(finite & alive, state, lane.state)
     evaluated, measured = trial.evaluate(hyperparameters, state, shared, False)

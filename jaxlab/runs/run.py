@@ -341,7 +341,9 @@ class Run:
         gap = self.recorder.missing(numbers, epochs)
         if gap is not None:
             folder = self.folder.checkpoints(stage.name).folder
-            remedy = f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove {folder}, and the run "
+            remedy = (
+                f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove {folder}, and the run "
+            )
             raise InputError("records", str(self.folder.records_path), f"{remedy}trains it again")
 
     # Train and decide.

@@ -1,8 +1,8 @@
 """Files of named arrays with a note: the one format of records, checkpoints and weights.
 
 Such a file is called ``STEM-DIGEST.safetensors``, where the digest is the first 16 hexadecimal digits of its SHA-256,
-so that any change of its bytes shows. Its metadata hold the note as JSON under ``note``. Other programs open it with the
-library ``safetensors``. Nothing in it is executed.
+so that any change of its bytes shows. Its metadata hold the note as JSON under ``note``. Other programs open it with
+the library ``safetensors``. Nothing in it is executed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError, name_of
 from jaxlab.losses import LOSSES, METRICS, Metric
-from jaxlab.models import CNN, MLP, has_flat_zero
+from jaxlab.models import ACTIVATIONS, CNN, MLP, has_flat_zero
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.optimizers import build_optimizer
 from jaxlab.study.own import guarded
@@ -137,14 +137,28 @@ _MODELS: dict[str, Callable[..., nnx.Module]] = {"cnn": _cnn, "mlp": _mlp}
 def _common(configuration: Configuration, hyperparameters: Hyperparameters) -> dict[str, Any]:
     c, h = configuration, hyperparameters
     return {
-        "activation": c.activation,
-        "kernel_init": c.kernel_init,
-        "bias_init": c.bias_init,
+        "activation": _activation(c.activation),
+        "kernel_init": _initializer("kernel_init", c.kernel_init),
+        "bias_init": _initializer("bias_init", c.bias_init),
         "init_scale": h.init_scale,
         "batch_norm": c.batch_norm,
         "dropout_rate": h.dropout_rate if c.dropout else None,
         "dtype": jnp.bfloat16 if c.dtype == "bfloat16" else None,
     }
+
+
+def _activation(given: str | Callable) -> str | Callable:
+    if isinstance(given, str) or any(given is known for known in ACTIVATIONS.values()):
+        return given
+    returns = "an array of the shape of x"
+    return guarded("configuration.activation", given, ("x",), returns, lambda x: x.shape)
+
+
+def _initializer(field: str, given: str | Callable | None) -> str | Callable | None:
+    if not callable(given):
+        return given
+    arguments, returns = ("key", "shape", "dtype"), "an array of that shape"
+    return guarded(f"configuration.{field}", given, arguments, returns, lambda key, shape, dtype: shape)
 
 
 def _flat_zero(configuration: Configuration) -> bool:

@@ -24,20 +24,21 @@ LOOKS = "looks at the value of a traced array in Python (if, float(), range(), .
 
 
 @contextmanager
-def traced(field: str, given: Any, function: Callable[[Hyperparameters], Any], example: Hyperparameters):
+def traced(field: str, given: Any, function: Callable[..., Any], example: Hyperparameters, *more: Any):
     """Turn JAX's error about a traced value that Python wanted to look at into one line that names it.
 
     Args:
         field: the study's field that holds the function, e.g. ``"configuration.model"``.
         given: the field's value, for the message.
-        function: the same work as inside the ``with``, of the hyperparameters alone; traced again with each of them
-            concrete in turn, to find out which one the code looks at.
+        function: the same work as inside the ``with``, of the hyperparameters and ``more``; traced again with each
+            hyperparameter concrete in turn, to find out which one the code looks at.
         example: hyperparameters with concrete values.
+        more: shapes of further arguments.
     """
     try:
         yield
     except NEEDS_VALUE as error:
-        names = _looked_at(function, example)
+        names = _looked_at(function, example, *more)
         if not names:
             raise InputError(field, given, LOOKS) from error
         which = " and ".join(names)
@@ -48,23 +49,22 @@ def traced(field: str, given: Any, function: Callable[[Hyperparameters], Any], e
         raise InputError(field, given, remedy) from error
 
 
-def _looked_at(function: Callable[[Hyperparameters], Any], example: Hyperparameters) -> list[str]:
+def _looked_at(function: Callable[..., Any], example: Hyperparameters, *more: Any) -> list[str]:
     """The one name, or else all those without whose values the function is not traceable; none if others matter."""
-    if not _traces(function, example, tuple(example)):
+    if not _traces(function, example, tuple(example), *more):
         return []
     for name in example:
-        if _traces(function, example, (name,)):
+        if _traces(function, example, (name,), *more):
             return [name]
-    return [
-        name for name in example if not _traces(function, example, tuple(n for n in example if n != name))
-    ]
+    others = {name: tuple(each for each in example if each != name) for name in example}
+    return [name for name, rest in others.items() if not _traces(function, example, rest, *more)]
 
 
-def _traces(function: Callable, example: Hyperparameters, concrete: tuple[str, ...]) -> bool:
+def _traces(function: Callable, example: Hyperparameters, concrete: tuple[str, ...], *more: Any) -> bool:
     known = {name: np.asarray(example[name]).item() for name in concrete}
     others = {name: value for name, value in example.items() if name not in known}
     try:
-        jax.eval_shape(lambda rest: function(Hyperparameters(rest | known)), others)
+        jax.eval_shape(lambda rest, *more: function(Hyperparameters(rest | known), *more), others, *more)
     except NEEDS_VALUE:
         return False
     return True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -15,13 +16,14 @@ from flax import nnx
 from jaxlab.errors import InputError, shown
 from jaxlab.settings import Configuration
 from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
+from jaxlab.study.noting import Undeclared
 from jaxlab.trial import Trial
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
-def check_arguments(field: str, given: Callable, arguments: Sequence[str]) -> None:
-    """Raise unless a function can be called with so many arguments.
+def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
+    """Raise unless ``given`` can be called with so many arguments.
 
     Raises:
         InputError: it cannot; or it is an optimizer of Optax itself or a model that is built already.
@@ -29,10 +31,14 @@ def check_arguments(field: str, given: Callable, arguments: Sequence[str]) -> No
     call = f"({', '.join(arguments)})"
     if isinstance(given, nnx.Module):
         raise InputError(field, given, f"is a model that is built: give a function {call} that builds it")
+    if not callable(given):
+        raise InputError(field, given, f"give a function {call}")
     if arguments[0] == "configuration" and _of_optax(given):
         remedy = f"is Optax's own: give a function {call} that calls it, such as "
         raise InputError(field, given, f"{remedy}lambda c, h: optax.adamw(h.learning_rate)")
     built = inspect.isclass(given)
+    if built and arguments[0] != "configuration":
+        raise InputError(field, given, f"is a class: give a function of {call}")
     try:  # a class of Flax has a metaclass that takes anything
         signature = inspect.signature(given.__init__ if built else given)
     except (TypeError, ValueError):  # of C: calling it tells
@@ -40,16 +46,26 @@ def check_arguments(field: str, given: Callable, arguments: Sequence[str]) -> No
     try:
         signature.bind(*["self"] * built, *arguments)
     except TypeError:
-        takes = f"({', '.join(list(signature.parameters)[built:])})"
+        takes = _arguments(list(signature.parameters.values())[built:])
         if built:
             remedy = f"is a class that is built from {takes}: give a function {call} that returns one"
         else:
-            remedy = f"is a function of {takes}: give a function of {call}"
+            remedy = f"is a function of {takes}: give a function of {call}, passed by position"
         raise InputError(field, given, remedy) from None
 
 
+def _arguments(parameters: Sequence[inspect.Parameter]) -> str:
+    """Their names, with the marks of those that are passed by position or by name alone."""
+    empty = inspect.Parameter.empty
+    return str(inspect.Signature([each.replace(annotation=empty, default=empty) for each in parameters]))
+
+
 def guarded(
-    field: str, given: Callable, arguments: Sequence[str], returns: str = "an array", has: str = ""
+    field: str,
+    given: Callable,
+    arguments: Sequence[str],
+    returns: str = "an array",
+    shape: Callable[..., Sequence[int]] | None = None,
 ) -> Callable:
     """``given`` with its errors as `InputError`, those of `check_arguments` at once.
 
@@ -58,7 +74,7 @@ def guarded(
         given: the user's function.
         arguments: what it is called with, by name.
         returns: what it should return, for the error where it returns nothing, or what is no array.
-        has: what is added where it asks for a key that is not there.
+        shape: of the same arguments, the shape of the array that it should return; by default any.
     """
     check_arguments(field, given, arguments)
 
@@ -69,17 +85,18 @@ def guarded(
         except InputError:
             raise
         except Exception as error:  # whatever the user's code raises
-            raise failed(field, given, error, has) from error
-        leaves = [None] if result is None else jax.tree.leaves(result)
-        if not all(isinstance(leaf, _ARRAYS) for leaf in leaves):
-            raise InputError(field, given, f"returns {_kind(result)}: return {returns}")
+            raise failed(field, given, error) from error
+        check_arrays(field, given, result, returns)
+        if shape is not None and jnp.shape(result) != tuple(shape(*values)):
+            found, wanted = list(jnp.shape(result)), list(shape(*values))
+            raise InputError(field, given, f"returns shape {found} for {wanted}: return {returns}")
         return result
 
     return call
 
 
-def guarded_trial(given: Callable, configuration: Configuration, shared: Any) -> Trial:
-    """What ``given`` makes of a configuration, its functions and itself with their errors as `InputError`."""
+def built_trial(given: Any, configuration: Configuration) -> Trial:
+    """What ``given`` makes of a configuration; `InputError` if it raises, or makes no triple."""
     check_arguments("trial", given, ("configuration",))
     try:
         trial = given(configuration)
@@ -88,30 +105,29 @@ def guarded_trial(given: Callable, configuration: Configuration, shared: Any) ->
     except Exception as error:  # whatever the user's code raises
         raise failed("trial", given, error) from error
     if not isinstance(trial, Trial):
-        raise InputError("trial", given, f"returns {_kind(trial)}: return a jaxlab.Trial")
-    has = f"; shared has {', '.join(map(str, shared))}" if isinstance(shared, Mapping) else ""
-    functions = {}
-    for name, (arguments, returns) in _TRIPLE.items():
-        functions[name] = guarded(f"trial.{name}", getattr(trial, name), arguments, returns, has)
-    return trial._replace(**functions)
+        raise wrong_result("trial", given, trial, "a jaxlab.Trial")
+    return trial
 
 
-_TRIPLE = {
-    "init": (("hyperparameters", "shared"), "the state, a tree of arrays"),
-    "train_segment": (("hyperparameters", "state", "shared", "epoch"), "(state, record)"),
-    "evaluate": (("hyperparameters", "state", "shared", "final"), "(state, record)"),
-}
+def check_arrays(field: str, given: Callable, result: Any, returns: str) -> None:
+    """Raise unless what a function returned is a tree of arrays; ``returns`` says what it should be."""
+    leaves = [None] if result is None else jax.tree.leaves(result)
+    if not all(isinstance(leaf, _ARRAYS) for leaf in leaves):
+        raise wrong_result(field, given, result, returns)
+
+
+def wrong_result(field: str, given: Callable, result: Any, returns: str) -> InputError:
+    """A function returned ``result``; ``returns`` says what it should return."""
+    found = "None" if result is None else shown(result) if callable(result) else type(result).__name__
+    return InputError(field, given, f"returns {found}: return {returns}")
 
 
 def failed(field: str, given: Callable, error: Exception, of_missing_keys: str = "") -> InputError:
     """One line for what a user's function raised; ``of_missing_keys`` is added where a key was missing."""
+    if isinstance(error, Undeclared):
+        return error.error(field, given)
     if isinstance(error, NEEDS_VALUE):
         return InputError(field, given, LOOKS)
-    if "value_fn" in str(error):
-        remedy = "needs the loss as a function (value_fn), for L-BFGS or a line search, which a step on minibatches "
-        return InputError(
-            field, given, f"{remedy}does not offer: take an optimizer that needs at most its value"
-        )
     text = " ".join(str(error).split())
     if len(text) > 200:
         text = f"{text[:197]}..."
@@ -124,7 +140,3 @@ def _of_optax(given: Callable) -> bool:
         return _of_optax(given.func)
     module = getattr(given, "__module__", None) or ""
     return module.partition(".")[0] == optax.__name__
-
-
-def _kind(result: Any) -> str:
-    return "None" if result is None else shown(result) if callable(result) else type(result).__name__

@@ -1,9 +1,8 @@
-"""A user's model and optimizer, traced once on abstract arrays: which names they read, and what is wrong with them."""
+"""Custom functions, traced once on abstract arrays: which names they read, and what is wrong with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,94 +12,29 @@ import optax
 from flax import nnx
 
 from jaxlab.datasets import Dataset
+from jaxlab.engine.traced import shape_of
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.build import model_of
-from jaxlab.study.checks import unknown
 from jaxlab.study.concrete import traced
-from jaxlab.study.own import check_arguments, failed
-from jaxlab.trial import build_model, update_with
+from jaxlab.study.noting import NotingConfiguration, NotingHyperparameters
+from jaxlab.study.own import built_trial, check_arguments, check_arrays, failed, wrong_result
+from jaxlab.trial import Trial, build_model, update_with
 from jaxlab.trial.checks import check_batch, outputs_and_activations
 
 _ARGUMENTS = {
     "model": ("configuration", "hyperparameters", "rngs"),
     "optimizer": ("configuration", "hyperparameters"),
 }
-_KINDS = {"model": nnx.Module, "optimizer": optax.GradientTransformation}
-_WORDS = {"model": "a flax.nnx.Module", "optimizer": "an optax.GradientTransformation"}
-
-
-class _Notes:
-    """Names that were read, by kind, and the last one that was asked for and is not declared."""
-
-    def __init__(self) -> None:
-        self.read: set[str] = set()
-        self.missed: tuple[str, str] | None = None
-
-
-class _Noting:
-    """Of a mapping: note in ``notes`` what is read of it. Whatever reads it whole reads every name."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], notes: _Notes) -> Any:
-        noting = cls(values)
-        object.__setattr__(noting, "notes", notes)
-        return noting
-
-    def __getitem__(self, name: str) -> Any:
-        self._note(name)
-        return super().__getitem__(name)
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_"):
-            self._note(name)
-        return super().__getattr__(name)
-
-    def replace(self, **changes: Any) -> Any:
-        return type(self).of({**self._values, **changes}, self.notes)
-
-    def _note(self, name: str) -> None:
-        if name in self._values:
-            self.notes.read.add(name)
-        else:
-            self.notes.missed = (self._kind, name)
-
-    def _all(self) -> None:
-        self.notes.read.update(self._values)
-
-
-class _NotingConfiguration(_Noting, Configuration):
-    __slots__ = ("notes",)
-    _kind = "configuration"
-
-    def __hash__(self) -> int:
-        self._all()
-        return super().__hash__()
-
-    def __eq__(self, other: object) -> bool:
-        self._all()
-        return super().__eq__(other)
-
-
-@jax.tree_util.register_pytree_with_keys_class
-class _NotingHyperparameters(_Noting, Hyperparameters):
-    __slots__ = ("notes",)
-    __hash__ = None
-    _kind = "hyperparameters"
-
-    def tree_flatten_with_keys(self):
-        self._all()
-        return super().tree_flatten_with_keys()
-
-    @classmethod
-    def tree_unflatten(cls, names, leaves):
-        return Hyperparameters(dict(zip(names, leaves, strict=True)))
+_SEARCHING = (
+    optax.ScaleByLBFGSState,
+    optax.ScaleByBacktrackingLinesearchState,
+    optax.ScaleByZoomLinesearchState,
+)
 
 
 def names_read(configuration: Configuration, example: Hyperparameters, data: Dataset) -> frozenset[str]:
-    """The names of both kinds that a user's model and optimizer read under one configuration.
+    """The names of both kinds that a custom model and a custom optimizer read under one configuration.
 
     The model is built and called, in training and in evaluation, and the optimizer takes a step on the model's own
     parameters; nothing is computed.
@@ -114,70 +48,130 @@ def names_read(configuration: Configuration, example: Hyperparameters, data: Dat
         InputError: a function cannot be called, raises, gives something else than a model or an optimizer, looks at a
             traced value, or reads a name that is not declared.
     """
-    notes = _Notes()
+    read: set[str] = set()
     own = [field for field in _ARGUMENTS if callable(configuration[field])]
     for field in own:
         check_arguments(f"configuration.{field}", configuration[field], _ARGUMENTS[field])
-    noting = _NotingConfiguration.of(configuration, notes)
+    noting = NotingConfiguration.of(configuration, read)
 
     def noted(field: str, function: Callable) -> Callable:
         if field not in own:
             return function
-        return lambda _, h, *more: _built(
-            field, function, function(noting, _NotingHyperparameters.of(h, notes), *more)
-        )
+
+        def call(_: Configuration, h: Hyperparameters, *more: Any) -> Any:
+            return function(noting, NotingHyperparameters.of(h, read), *more)
+
+        return call
+
+    def tried(field: str, function: Callable) -> Any:
+        return _tried(f"configuration.{field}", configuration[field], function, example)
 
     model = noted("model", model_of(configuration, data))
-    parameters = _tried("model", partial(_called, model, configuration, data), configuration, example, notes)
+    parameters = tried("model", partial(_called, model, configuration, data))
     if "optimizer" in own:
         optimizer = noted("optimizer", configuration.optimizer)
-        step = partial(_stepped, optimizer, configuration, parameters)
-        _tried("optimizer", step, configuration, example, notes)
-    return frozenset(notes.read)
+        given = "configuration.optimizer", configuration.optimizer
+        updates, before, after = tried("optimizer", partial(_stepped, optimizer, configuration, parameters))
+        _check_same(*given, "updates", parameters, updates)
+        _check_same(*given, "a state", before, after)
+    return frozenset(read)
+
+
+def names_read_by(
+    trial: Callable[[Configuration], Trial],
+    configuration: Configuration,
+    example: Hyperparameters,
+    shared: Any,
+) -> frozenset[str]:
+    """The names of both kinds that a custom triple reads under one configuration; nothing is computed.
+
+    Args:
+        trial: builds the triple.
+        configuration: every name that is declared.
+        example: every hyperparameter that is declared, with any values.
+        shared: the arrays that its functions see, of which shapes and dtypes count.
+
+    Raises:
+        InputError: as `names_read`; or what a function returns is not what the protocol of `Trial` says.
+    """
+    read: set[str] = set()
+    triple = built_trial(trial, NotingConfiguration.of(configuration, read))
+    has = f"; shared has {', '.join(map(str, shared))}" if isinstance(shared, Mapping) else ""
+    shared = _shapes(shared)
+
+    def tried(name: str, *more: Any, final: bool | None = None) -> Any:
+        field, given = f"trial.{name}", getattr(triple, name)
+
+        def call(h: Hyperparameters, *more: Any) -> Any:
+            last = () if final is None else (final,)
+            result = given(NotingHyperparameters.of(h, read), *more, *last)
+            check_arrays(field, given, result, "the state, a tree of arrays" if name == "init" else _PAIR)
+            if name != "init" and not _is_pair(result):
+                raise wrong_result(field, given, result, _PAIR)
+            return result
+
+        return _tried(field, given, call, example, *more, has=has)
+
+    for name, arguments in _TRIPLE.items():
+        check_arguments(f"trial.{name}", getattr(triple, name), arguments)
+    state = jax.tree.map(shape_of, tried("init", shared))
+    epoch = jax.ShapeDtypeStruct((), jnp.int32)
+    measured, record = tried("evaluate", state, shared, final=False)
+    _check_same("trial.evaluate", triple.evaluate, "a state", state, measured)
+    trained, _ = tried("train_segment", state, shared, epoch)
+    _check_same("trial.train_segment", triple.train_segment, "a state", state, trained)
+    tried("evaluate", state, shared, final=True)
+    for field, given, *arguments in _others(triple, state, record, shared):
+        _tried(field, given, lambda h, *more, given=given: given(*more), example, *arguments)
+    return frozenset(read)
+
+
+def _others(triple: Trial, state: Any, record: Any, shared: Any) -> Iterator[tuple]:
+    """The functions of a triple that it may do without: each with its field and the shapes that it is called with."""
+    if triple.sample is not None:
+        yield "trial.sample", triple.sample, shared
+    if triple.weights is not None:
+        kept, restored, score = triple.weights
+        yield "trial.weights.kept", kept, state
+        yield "trial.weights.restored", lambda state: restored(state, kept(state)), state
+        if score is not None:
+            yield "trial.weights.score", score, record
+
+
+_PAIR = "(state, record), where record is a dict from names to arrays"
+_TRIPLE = {
+    "init": ("hyperparameters", "shared"),
+    "train_segment": ("hyperparameters", "state", "shared", "epoch"),
+    "evaluate": ("hyperparameters", "state", "shared", "final"),
+}
+
+
+def _is_pair(result: Any) -> bool:
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+        return False
+    return all(jax.tree.structure(each) == jax.tree.structure(0) for each in result[1].values())
+
+
+def _shapes(shared: Any) -> Any:
+    try:
+        return jax.tree.map(shape_of, jax.eval_shape(lambda arrays: arrays, shared))
+    except TypeError as error:
+        raise InputError("shared", shared, "give a tree of arrays of numbers") from error
 
 
 def _tried(
-    field: str, function: Callable, configuration: Configuration, example: Hyperparameters, notes: _Notes
+    field: str, given: Any, function: Callable, example: Hyperparameters, *more: Any, has: str = ""
 ) -> Any:
-    """``function(hyperparameters)`` traced; whatever the user's code raises is one line."""
-    given, name = configuration[field], f"configuration.{field}"
+    """Shapes of ``function(hyperparameters, *more)``; whatever the user's code raises is one line."""
     try:
-        with traced(name, given, function, example):
-            return jax.eval_shape(function, example)
+        with traced(field, given, function, example, *more):
+            return jax.eval_shape(function, example, *more)
     except InputError:
         raise
     except Exception as error:  # whatever the user's code raises
         if not callable(given):
             raise
-        missed = notes.missed
-        if missed is not None and isinstance(error, (AttributeError, KeyError)) and missed[1] in str(error):
-            raise _undeclared(name, given, missed, configuration, example, notes) from error
-        raise failed(name, given, error) from error
-
-
-def _undeclared(
-    field: str,
-    given: Callable,
-    missed: tuple[str, str],
-    configuration: Configuration,
-    example: Hyperparameters,
-    notes: _Notes,
-) -> InputError:
-    kind, name = missed
-    declared = configuration if kind == "configuration" else example
-    close = get_close_matches(name, set(declared) - notes.read, n=1, cutoff=0.85)
-    if close:
-        return unknown(kind, close[0], {name, *notes.read.intersection(declared)})
-    return InputError(field, given, f"reads {name}, which is not declared: declare it under {kind}")
-
-
-def _built(field: str, given: Callable, built: Any) -> Any:
-    """What a user's function returned, if it is what it should build."""
-    kind = _KINDS[field]
-    if not isinstance(built, kind):
-        found = "None" if built is None else type(built).__name__
-        raise InputError(f"configuration.{field}", given, f"returns {found}: return {_WORDS[field]}")
-    return built
+        raise failed(field, given, error, has) from error
 
 
 def _called(
@@ -196,22 +190,27 @@ def _called(
 
 def _stepped(
     optimizer: Callable, configuration: Configuration, parameters: Any, hyperparameters: Hyperparameters
-) -> Any:
-    """The optimizer's state after one step."""
+) -> tuple[Any, Any, Any]:
+    """The optimizer's updates, and its state before and after one step."""
+    field, given = "configuration.optimizer", configuration.optimizer
     parameters = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), parameters)
     transformation = optimizer(configuration, hyperparameters)
-    field, given = "configuration.optimizer", configuration.optimizer
+    if not isinstance(transformation, optax.GradientTransformation):
+        raise wrong_result(field, given, transformation, "an optax.GradientTransformation")
     before = transformation.init(parameters)
+    nodes = jax.tree.leaves(before, is_leaf=lambda node: isinstance(node, _SEARCHING))
+    if any(isinstance(node, _SEARCHING) for node in nodes):
+        remedy = "is L-BFGS or a line search, which compare losses or gradients of one function: here each step has "
+        raise InputError(field, given, f"{remedy}another minibatch, so take an optimizer such as adam")
     updates, after = update_with(transformation, parameters, before, parameters, jnp.zeros(()))
-    for what, one, other in (("updates", parameters, updates), ("state", before, after)):
-        if jax.tree.structure(one) != jax.tree.structure(other):
-            raise InputError(field, given, f"gives {what} of another structure after a step than before it")
-        if _types(one) != _types(other):
-            raise InputError(
-                field, given, f"gives {what} of other shapes or dtypes after a step than before it"
-            )
-    return after
+    return updates, before, after
 
 
-def _types(tree: Any) -> list[tuple]:
-    return [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]
+def _check_same(field: str, given: Any, what: str, before: Any, after: Any) -> None:
+    """A tree keeps its structure, shapes and dtypes."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        raise InputError(field, given, f"returns {what} of another structure than it was given")
+    for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            words = [f"{leaf.dtype.name} {list(leaf.shape)}" for leaf in (other, one)]
+            raise InputError(field, given, f"returns {what} with {words[0]} where it was given {words[1]}")

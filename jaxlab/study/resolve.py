@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
+from functools import partial
 from typing import Any
 
 from jaxlab.datasets import Dataset
@@ -22,7 +22,8 @@ from jaxlab.study.fields import (
     known_hyperparameters,
 )
 from jaxlab.study.optimizers import check_optimizer
-from jaxlab.study.reading import names_read
+from jaxlab.study.reading import names_read, names_read_by
+from jaxlab.trial import Trial
 
 
 def resolve_supervised(
@@ -53,7 +54,7 @@ def resolve_supervised(
             checked_hyperparameter(name, value, "space")
     numbers = {name: field.default for name, field in known.items()} | given
     offered = {name: numbers[name] for name in (*given, *swept)}
-    used = _Used(data, numbers, offered)
+    used = _Used(partial(_names, data=data, numbers=numbers, offered=offered))
     found = groups(space, numbers, statics, used)
     tried = {name: _first(space, name) for name in space.names}
     remedies = {} if own else _REMEDIES  # a custom part reads what it reads, whatever the other names say
@@ -67,19 +68,17 @@ class _Used:
     """The names that have an effect, by complete configuration.
 
     Args:
-        data: of the study.
-        numbers: every hyperparameter that is known or declared, with a value.
-        offered: of these, what a function of the user's own may read besides those that built-in parts read.
+        names: ``complete configuration -> names``; called once for each.
     """
 
-    def __init__(self, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]):
-        self.data, self.numbers, self.offered = data, numbers, offered
+    def __init__(self, names: Callable[[Configuration], frozenset[str]]):
+        self.names = names
         self.known: dict[Hashable, frozenset[str]] = {}
 
     def __call__(self, fields: Mapping[str, Any]) -> frozenset[str]:
         key = setting_key(fields)
         if key not in self.known:
-            self.known[key] = self._names(Configuration(fields))
+            self.known[key] = self.names(Configuration(fields))
         return self.known[key]
 
     @property
@@ -87,14 +86,25 @@ class _Used:
         """Names that have an effect in some configuration."""
         return set().union(*self.known.values())
 
-    def _names(self, configuration: Configuration) -> frozenset[str]:
-        check_optimizer(configuration)
-        names = hyperparameters_of(configuration)
-        found = frozenset(names).union(fields_of(configuration))
-        if not (callable(configuration.model) or callable(configuration.optimizer)):
-            return found
-        example = self.offered | {name: self.numbers[name] for name in names}
-        return found | names_read(configuration, traced(example), self.data)
+
+def _names(
+    configuration: Configuration, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]
+) -> frozenset[str]:
+    """The names that have an effect in supervised training.
+
+    Args:
+        configuration: complete.
+        data: of the study.
+        numbers: every hyperparameter that is known or declared, with a value.
+        offered: of these, what a custom function may read besides those that built-in parts read.
+    """
+    check_optimizer(configuration)
+    names = hyperparameters_of(configuration)
+    found = frozenset(names).union(fields_of(configuration))
+    if not (callable(configuration.model) or callable(configuration.optimizer)):
+        return found
+    example = offered | {name: numbers[name] for name in names}
+    return found | names_read(configuration, traced(example), data)
 
 
 def _first(space: Space, name: str) -> Any:
@@ -102,21 +112,30 @@ def _first(space: Space, name: str) -> Any:
 
 
 def resolve_custom(
-    space: Space, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any]
+    trial: Callable[[Configuration], Trial],
+    shared: Any,
+    space: Space,
+    configuration: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
 ) -> tuple[Group, ...]:
-    """Groups of a study over a triple of the user's own: its names are those declared."""
+    """Groups of a study over a custom triple: its names are those declared, a trial's those that it reads.
+
+    What `resolve_supervised` says of names without effect holds here too. A seed that is not declared is 0.
+    """
     fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
     given = {name: _number_or_seed("hyperparameters", name, value) for name, value in hyperparameters.items()}
     declared = {"seed": 0} | given
     for name in declared:
         for value in space.values(name):
             _number_or_seed("space", name, value)
-    return groups(_completed(space, declared | fields), declared, fields)
-
-
-def _completed(space: Space, defaults: Mapping[str, Any]) -> Space:
-    """The space with a value in every setting for each name that some setting has; equal settings are kept once."""
-    return space.with_defaults({name: defaults[name] for name in space.names if name in defaults})
+    example = traced(declared)
+    used = _Used(lambda each: names_read_by(trial, each, example, shared))
+    implied = {"seed"}.difference(given, space.names)
+    found = groups(space, declared, fields, lambda each: used(each) | implied)
+    tried = {name: _first(space, name) for name in space.names}
+    for where, names in (("configuration", fields), ("hyperparameters", given), ("space", tried)):
+        _check_used(where, names, declared | fields, used, {})
+    return found
 
 
 def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
@@ -158,7 +177,7 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
         raise InputError("space", space, "give one setting or more")
     for name in space.names:
         if name in static_fields:
-            space = space.replaced(name, functools.partial(checked_configuration, name, where="space"))
+            space = space.replaced(name, partial(checked_configuration, name, where="space"))
     return space
 
 

@@ -24,7 +24,7 @@ from jaxlab.study.build import supervised_trial
 from jaxlab.study.checks import number, one_of, positive_int
 from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.identity import specification, study_hash
-from jaxlab.study.own import guarded_trial
+from jaxlab.study.own import built_trial
 from jaxlab.study.resolve import resolve_custom, resolve_supervised
 from jaxlab.trial import Trial, shared_arrays
 
@@ -81,6 +81,10 @@ class Study:
     source: Mapping[str, Any] | None = None
 
     def __post_init__(self):
+        for name, (kind, remedy) in _KINDS.items():
+            value = getattr(self, name)
+            if not (isinstance(value, kind) or (name == "data" and value is None)):
+                raise InputError(name, value, remedy)
         positive_int("epochs", self.epochs)
         check_seed("data_seed", self.data_seed)
         if (self.data is None) == (self.trial is None):
@@ -98,7 +102,9 @@ class Study:
     def groups(self) -> tuple[Group, ...]:
         """The trials by configuration, one compiled program each."""
         if self.trial is not None:
-            return resolve_custom(self.space, self.configuration, self.hyperparameters)
+            return resolve_custom(
+                self.trial, self.shared, self.space, self.configuration, self.hyperparameters
+            )
         return resolve_supervised(self.data, self.space, self.configuration, self.hyperparameters)
 
     @cached_property
@@ -134,7 +140,7 @@ class Study:
             return supervised_trial(
                 group.configuration, group.example, self.data, self.epochs, self.data_seed, self.keep
             )
-        trial = guarded_trial(self.trial, group.configuration, self.shared)
+        trial = built_trial(self.trial, group.configuration)
         if self.keep == "none":
             return trial._replace(weights=None)
         if trial.weights is None or (self.keep == "best" and trial.weights.score is None):
@@ -209,6 +215,15 @@ class Study:
             accept_changes,
         )
         return run(self.job, options)
+
+
+_KINDS = {
+    "data": (Dataset, 'give a data set, such as jaxlab.datasets.load("digits")'),
+    "space": (Space, "give settings, such as jaxlab.space.grid(learning_rate=[1e-3, 1e-2])"),
+    "configuration": (Mapping, "give a dict from names to values"),
+    "hyperparameters": (Mapping, "give a dict from names to numbers"),
+    "name": (str, "give text"),
+}
 
 
 def _width(width: int | str) -> int | None:

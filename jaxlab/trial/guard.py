@@ -22,6 +22,7 @@ def guarded_scan(
     xs: Any,
     steps_before: jax.Array,
     watched: Sequence[str] | None = None,
+    finite: Callable[[Any], jax.Array] = all_finite,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """``lax.scan`` of a training step that freezes the state at its last finite value.
 
@@ -34,6 +35,7 @@ def guarded_scan(
         xs: what the steps consume, leading axis S.
         steps_before: number of steps that the trial took before these.
         watched: names of the metrics that must be finite; all of them by default.
+        finite: ``state -> bool``: whether a state is finite; by default every value counts.
 
     Returns:
         the state; the metrics, each with a leading axis S, NaN from the first bad step on; and ``first_bad_step``,
@@ -44,7 +46,7 @@ def guarded_scan(
         state, alive = carry
         new, metrics = step(state, x)
         checked = metrics if watched is None else {name: metrics[name] for name in watched}
-        alive = alive & all_finite((new, checked))
+        alive = alive & finite(new) & all_finite(checked)
         metrics = {name: jnp.where(alive, value, jnp.nan) for name, value in metrics.items()}
         return (select(alive, new, state), alive), (metrics, alive)
 

@@ -46,8 +46,9 @@ def build_model(
     rngs = nnx.Rngs(jax.random.key(hyperparameters.seed))
     built = model(configuration, hyperparameters, rngs)
     if not isinstance(built, nnx.Module):
-        remedy = f"must return a flax.nnx.Module, not {type(built).__name__}"
-        raise InputError("configuration.model", _name(model), remedy)
+        found = "None" if built is None else type(built).__name__
+        given = configuration.get("model", model)
+        raise InputError("configuration.model", given, f"returns {found}: return a flax.nnx.Module")
     return use_fast_convolutions(built, convolution)
 
 
@@ -93,9 +94,5 @@ def network_of(
         raise
     except MISMATCH as error:
         remedy = f"fails on inputs float32 {list(inputs.shape)}: {reason(error)}"
-        raise InputError("configuration.model", _name(model), remedy) from error
+        raise InputError("configuration.model", configuration.get("model", model), remedy) from error
     return Network(init, apply, outputs, layers, not jax.tree.leaves(rest), own)
-
-
-def _name(model: Callable) -> str:
-    return getattr(model, "__name__", "model")

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxlab.diagnostics import all_finite
+
 Record = dict[str, jax.Array]
 
 
@@ -81,6 +83,8 @@ class Trial(NamedTuple):
         sample: ``shared -> smaller shared`` or None: a part of the shared arrays on which an epoch takes a moment and
             each of its steps costs what it costs on the whole. Automatic width is timed on it, else on whole segments.
         weights: what to keep of the state, or None.
+        finite: ``state -> bool``: whether a state at the start or after an epoch is finite. By default every value
+            counts; what may be infinite by design, as a best value so far is before there is one, is left out here.
     """
 
     init: Callable[..., Any]
@@ -90,3 +94,4 @@ class Trial(NamedTuple):
     coordinates: Mapping[str, Sequence[str]] = {}
     sample: Callable[[Any], Any] | None = None
     weights: Weights | None = None
+    finite: Callable[[Any], jax.Array] = all_finite

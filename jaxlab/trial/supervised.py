@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlab.datasets import Dataset
-from jaxlab.diagnostics import cosine, global_norm, opposed_updates, update_ratio
+from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.checks import check_fit
@@ -68,7 +68,7 @@ def supervised(
         optimizer = task.optimizer(configuration, hyperparameters)
         step = _step(task, network, data.prepare, optimizer, shared["train"], key, microbatch)
         state, metrics, first_bad = guarded_scan(
-            step, state, order_SxB, state.step, ("loss", "gradient_norm")
+            step, state, order_SxB, state.step, ("loss", "gradient_norm"), _finite_since(state)
         )
         return state, _training_record(task, metrics) | {"first_bad_step": first_bad}
 
@@ -82,8 +82,29 @@ def supervised(
         few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
         return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
 
-    own = _variables(task, data), {"layer": tuple(network.layers)}, sample, _weights(task)
+    own = _variables(task, data), {"layer": tuple(network.layers)}, sample, _weights(task), _finite
     return Trial(init, *(_at_precision(task.precision, each) for each in (train_segment, evaluate)), *own)
+
+
+def _finite(state: State) -> jax.Array:
+    """Whether everything is finite but the optimizer's state, which each step checks."""
+    return all_finite(state._replace(optimizer=()))
+
+
+def _finite_since(before: State) -> Callable[[State], jax.Array]:
+    """Whether a later state is finite; arrays of the optimizer that are not finite before do not count.
+
+    Some begin so: the best loss so far of `optax.contrib.reduce_on_plateau` is infinite until there is one.
+    """
+    begun = [all_finite(leaf) for leaf in jax.tree.leaves(before.optimizer)]
+
+    def finite(state: State) -> jax.Array:
+        leaves = zip(jax.tree.leaves(state.optimizer), begun, strict=True)
+        return functools.reduce(
+            jnp.logical_and, (all_finite(leaf) | ~was for leaf, was in leaves), _finite(state)
+        )
+
+    return finite
 
 
 def _network(
@@ -98,7 +119,7 @@ def _network(
 def _at_precision(precision: str, function: Callable) -> Callable:
     """The function with the products inside traced at a precision; JAX's transformations keep it."""
 
-    @wraps(function)
+    @functools.wraps(function)
     def at_precision(*arguments):
         chosen = precision != "default"
         with jax.default_matmul_precision(precision) if chosen else contextlib.nullcontext():

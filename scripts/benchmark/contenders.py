@@ -13,8 +13,9 @@ from benchmark.problem import DATA_SEED, OURS, Contender, Prepared, Problem, bui
 from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, placed
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.transforms import rmsprop
-from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, shared_arrays, supervised
+from jaxlab.trial import Supervised, Trial, shared_arrays, supervised
 
 #: Epochs of a study for which choosing the width pays.
 LONG = 100_000
