@@ -96,7 +96,8 @@ def number(low: float = -math.inf, high: float = math.inf, *, open_high: bool = 
 def _check_traced(field: str, value: float) -> None:
     """Raise where a number is infinite, or a small one is 0, in the type that devices compute with."""
     dtype = jax.dtypes.canonicalize_dtype(np.float64)  # float32, unless JAX has 64-bit types switched on
-    least, most = np.finfo(dtype).tiny, np.finfo(dtype).max  # below, a device may take it for 0
+    # Below the smallest normal number a device may take it for 0.
+    least, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
     if value and not least <= abs(value) <= most:
         with np.errstate(over="ignore", under="ignore"):
             traced = dtype.type(value) if abs(value) > most else 0
