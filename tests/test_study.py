@@ -182,6 +182,14 @@ def bad(**fields):
         ({"hyperparameters": {"decay": -0.1}}, "hyperparameters.decay = -0.1: give a number in [0, 1)"),
         ({"hyperparameters": {"l2": float("nan")}}, "hyperparameters.l2 = nan: give a finite number"),
         ({"hyperparameters": {"l2": "0.1"}}, "hyperparameters.l2 = '0.1': give a finite number"),
+        (
+            {"hyperparameters": {"l2": 1e39}},
+            "hyperparameters.l2 = 1e+39: is inf in float32, in which it is traced",
+        ),
+        (
+            {"space": grid(l2=[0, 1e-50])},
+            "space.l2 = 1e-50: is 0 in float32, in which it is traced: give 0 or a size from 1.2e-38 to 3.4e+38",
+        ),
         ({"hyperparameters": {"seed": -1}}, "hyperparameters.seed = -1: give a whole number in [0, 2**32)"),
         ({"hyperparameters": {"lr": 0.1}}, "hyperparameters = 'lr': "),
         (

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxlab.errors import InputError, did_you_mean
@@ -86,9 +87,22 @@ def number(low: float = -math.inf, high: float = math.inf, *, open_high: bool = 
             raise InputError(field, value, "give a finite number")
         if value < low or value > high or (open_high and value == high):
             raise InputError(field, value, f"give a number {bounds}")
+        _check_traced(field, float(value))
         return float(value)
 
     return check
+
+
+def _check_traced(field: str, value: float) -> None:
+    """Raise where a number is infinite, or a small one is 0, in the type that devices compute with."""
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)  # float32, unless JAX has 64-bit types switched on
+    # Below the smallest normal number a device may take it for 0.
+    least, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+    if value and not least <= abs(value) <= most:
+        with np.errstate(over="ignore", under="ignore"):
+            traced = dtype.type(value) if abs(value) > most else 0
+        remedy = f"is {traced:g} in {dtype.name}, in which it is traced: give 0 or a size from {least:.2g} "
+        raise InputError(field, value, f"{remedy}to {most:.2g}")
 
 
 def seed(field: str, value: Any) -> int:
