@@ -22,8 +22,8 @@ from jaxlab.cli.app import app
 from jaxlab.cli.progress import Watcher, describe
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification, times
-from jaxlab.store.files import read_arrays, write_arrays
-from jaxlab.study import GroupPlan, Plan, Progress, Verdict, Verification
+from jaxlab.runs import GroupPlan, Plan, Progress, Verdict, Verification
+from jaxlab.store.arrays import read_arrays, write_arrays
 
 FILE = """
 name = "tiny"
@@ -275,7 +275,7 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
         env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
     )
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("pieces/p00000001-*.npz")) and time.monotonic() < deadline:
+    while not list((tmp_path / "run").glob("records/r00000001-*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -297,12 +297,12 @@ def test_verify_says_of_each_trial_whether_it_is_reproduced(folder, tmp_path):
     assert found.stdout.count(" yes ") == 2
     assert {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()} == before
     shutil.copytree(folder / "runs/tiny", tmp_path / "tampered")
-    (piece, *_) = sorted((tmp_path / "tampered/pieces").glob("*.npz"))
-    arrays, note = read_arrays(piece, "")
-    losses = arrays["0/record/train_loss"]
-    losses[:] = np.nextafter(losses, 9, dtype=losses.dtype)
-    piece.unlink()
-    write_arrays(piece.parent, piece.name.partition("-")[0], arrays, note)
+    (file, *_) = sorted((tmp_path / "tampered/records").iterdir())
+    arrays, note = read_arrays(file, "")
+    losses = arrays["epochs/0/values/train_loss"]
+    changed = {"epochs/0/values/train_loss": np.nextafter(losses, 9, dtype=losses.dtype)}
+    file.unlink()
+    write_arrays(file.parent, file.name.partition("-")[0], arrays | changed, note)
     found = jaxlab(folder, "verify", str(tmp_path / "tampered"), *command[2:])
     assert found.returncode == 1
     assert "no: train_loss at epoch 0" in found.stdout
@@ -311,7 +311,7 @@ def test_verify_says_of_each_trial_whether_it_is_reproduced(folder, tmp_path):
 
 def test_a_run_in_which_nothing_was_recorded_is_shown(folder, tmp_path):
     run = shutil.copytree(folder / "runs/tiny", tmp_path / "run")
-    shutil.rmtree(run / "pieces")
+    shutil.rmtree(run / "records")
     shutil.rmtree(run / "results.zarr")
     (run / "complete").unlink()
     shown = jaxlab(folder, "show", str(run))
