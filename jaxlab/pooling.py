@@ -40,7 +40,7 @@ def max_pool(
         [*batch, *spatial of the output, C], of x's dtype.
 
     Raises:
-        InputError: an argument does not fit x, or the window fits nowhere in it.
+        InputError: an argument does not fit x, or the window is larger than padded x.
     """
     return _largest(*_windows(jnp.asarray(x), window_shape, strides, padding, -math.inf))
 
@@ -76,7 +76,9 @@ _largest.defjvp(_maximum_jvp)
 def _elements(windows: jax.Array, axes: tuple[int, ...]) -> list[jax.Array]:
     """The slices along some axes, in row-major order."""
     sizes = [windows.shape[axis] for axis in axes]
-    return [jnp.squeeze(_slice_at(windows, axes, index), axes) for index in itertools.product(*map(range, sizes))]
+    return [
+        jnp.squeeze(_slice_at(windows, axes, index), axes) for index in itertools.product(*map(range, sizes))
+    ]
 
 
 def _slice_at(windows: jax.Array, axes: tuple[int, ...], index: tuple[int, ...]) -> jax.Array:
@@ -108,7 +110,7 @@ def avg_pool(
         [*batch, *spatial of the output, C], of x's dtype.
 
     Raises:
-        InputError: an argument does not fit x, or the window fits nowhere in it.
+        InputError: an argument does not fit x, or the window is larger than padded x.
     """
     x = jnp.asarray(x)
     windows, axes = _windows(x, window_shape, strides, padding, 0.0)

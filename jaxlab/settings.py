@@ -35,7 +35,9 @@ class _Fields(Mapping):
             return self._values[name]
         except KeyError:
             known = ", ".join(self._values)
-            raise AttributeError(f"no {type(self).__name__} field {name!r}; the declared fields are {known}") from None
+            raise AttributeError(
+                f"no {type(self).__name__} field {name!r}; the declared fields are {known}"
+            ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is read-only; use replace({name}=...)")
