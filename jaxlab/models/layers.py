@@ -31,7 +31,7 @@ class Dropout(nnx.Module):
         rate: a scalar in [0, 1).
         rngs: the ``dropout`` stream, or the default one, is forked; the counter of the fork advances per call.
 
-    ``model.train()``, ``model.eval()`` and ``nnx.view(model, deterministic=…)`` switch it as they switch ``nnx.Dropout``.
+    ``model.train()``, ``model.eval()`` and ``nnx.view(model, deterministic=…)`` switch its mode as in ``nnx.Dropout``.
 
     Raises:
         InputError: the rate is not a scalar, or is concrete and outside [0, 1).
@@ -66,7 +66,7 @@ class Dropout(nnx.Module):
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """Options that all build_layer layers of a network share, checked and resolved."""
+    """Options that all trainable layers of a network share, checked and resolved."""
 
     activation: Callable[..., Any]
     kernel_init: initializers.Initializer
@@ -170,7 +170,7 @@ class BatchNorm(nnx.BatchNorm):
 
 
 class Block(nnx.Module):
-    """A hidden layer: one build_layer layer, optional batch normalisation, and the activation.
+    """A hidden layer: one trainable layer, optional batch normalisation, and the activation.
 
     Maps x_Bx… to the post-activations of the layer.
     """
@@ -185,7 +185,7 @@ class Block(nnx.Module):
         return self.activate(self.layer(x))
 
     def activate(self, x: jax.Array) -> jax.Array:
-        """Normalise and activate the outputs [B, ..., features] of the build_layer layer."""
+        """Normalise and activate the outputs [B, ..., features] of the trainable layer."""
         if self.norm is not None:
             x = self.norm(x)
         return self.activation(x)
