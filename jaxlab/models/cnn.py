@@ -38,7 +38,7 @@ class LayerSizes:
 
 
 class CNN(nnx.Module):
-    """Convolutional network: convolution → batch normalisation → activation → pooling → dropout per layer; then ``MLP``.
+    """Convolutional network: convolution → batch normalisation → activation → pooling → dropout, then ``MLP``.
 
     ``model(x)`` takes x of shape (B, *input_shape), channels last, and returns
     ``(outputs_BxK, activations)``. ``activations`` maps ``"conv_0"``, ``"conv_1"``, …, ``"dense_0"``, … to
