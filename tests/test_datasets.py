@@ -208,7 +208,7 @@ def test_every_data_set_has_a_name():
         ),
         ("digits", {"folder": "x"}, "folder", "options of digits are"),
         ("digits", {"dataset": "x"}, "dataset", "options of digits are"),
-        ("npz", {}, "path", "npz needs it"),
+        ("npz", {}, "path", "npz requires this option"),
         ("npz", {"path": "x", "add_chanel": True}, "add_chanel", "did you mean 'add_channel'?"),
         ("digits", {"split_seed": -1}, "split_seed", "integer >= 0"),
         ("digits", {"seed": 1.5}, "seed", "integer >= 0"),

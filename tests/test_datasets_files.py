@@ -127,8 +127,8 @@ def flipped(content, at):
     [
         ("", lambda c: c[:-100], "bytes instead of"),
         ("", lambda c: c + b"x", "bytes instead of"),
-        ("", lambda c: b"", "does not begin as an IDX file of 3 axes"),
-        ("", lambda c: flipped(c, 3), "does not begin as an IDX file of 3 axes"),
+        ("", lambda c: b"", "does not begin like an IDX file of 3 axes"),
+        ("", lambda c: flipped(c, 3), "does not begin like an IDX file of 3 axes"),
         ("", lambda c: flipped(c, 5000), "SHA-256 differs"),
         (".gz", lambda c: gzip.compress(c)[:-500], "truncated"),
         (".gz", lambda c: gzip.compress(c)[:5], "truncated"),

@@ -30,7 +30,7 @@ def digits(split_seed: Any = 0) -> Dataset:
     Args:
         split_seed: seed of the random split.
     """
-    images, labels = _load()
+    images, labels = load_images()
     parts = _split_indices(labels, split_seed)
     splits = {name: Split(images[part][..., None], labels[part]) for name, part in parts.items()}
     return Dataset(name="digits", **splits, classes=10, scale=1 / 16)
@@ -64,7 +64,7 @@ def rotated_digits(
         raise InputError("max_angle", max_angle, "give a number of degrees above 0 and at most 180")
     copies = checks.whole("copies", copies, 1)
     angle_seed = check_seed("angle_seed", angle_seed)
-    images, labels = _load()
+    images, labels = load_images()
     splits = {}
     for name, part in _split_indices(labels, split_seed).items():
         base = np.tile(part, copies)
@@ -95,7 +95,7 @@ def rotate(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     return (1 - to_row) * upper + to_row * lower
 
 
-def _load() -> tuple[np.ndarray, np.ndarray]:
+def load_images() -> tuple[np.ndarray, np.ndarray]:
     with (files("jaxlab.datasets") / "digits.npz").open("rb") as file, np.load(file) as arrays:
         return arrays["images"], arrays["labels"].astype(np.int32)
 
