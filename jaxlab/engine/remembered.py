@@ -1,10 +1,11 @@
-"""Widths that earlier runs chose, in a small file that nobody misses when it is lost."""
+"""Widths that earlier runs chose, in a small file that may be deleted at any time."""
 
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
+
+from jaxlab.files import write_whole
 
 
 def recall(path: str | os.PathLike | None, key: str) -> int | None:
@@ -19,14 +20,7 @@ def remember(path: str | os.PathLike | None, key: str, width: int) -> None:
     path = Path(path)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(_read(path) | {key: width}, indent=1)
-        handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(content)
-            os.replace(fresh, path)
-        except OSError:
-            os.unlink(fresh)
+        write_whole(path, json.dumps(_read(path) | {key: width}, indent=1).encode())
 
 
 def _read(path: Path) -> dict[str, int]:

@@ -19,7 +19,8 @@ import ml_dtypes  # NumPy knows the names of its types from here on
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.files import open_regular, read_json, read_regular, write_whole
+from jaxlab.files import write_whole
+from jaxlab.store.files import open_regular, read_json, read_regular
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 from jaxlab.engine.memory import free_on_host
 from jaxlab.errors import InputError
+from jaxlab.files import beside
 
 # What `beside` makes and a process that dies leaves.
 _LEFTOVER = re.compile(r"(.+)\.[0-9a-f]{16}\.(partial|new|old)")
@@ -37,11 +37,6 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise InputError(
             "out", str(path), f"cannot be written ({error.strerror or error}); {remedy}"
         ) from error
-
-
-def beside(path: Path, ending: str) -> Path:
-    """A name next to a path, which cannot be foreseen; `sweep` knows it."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{ending}")
 
 
 def remove(path: Path) -> None:
@@ -77,38 +72,6 @@ def check_no_link(path: Path) -> None:
     """Raise where a link stands: what is written there would lie elsewhere."""
     if path.is_symlink():
         raise InputError("out", str(path), "is a link, which a run does not write through: remove it")
-
-
-def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Put a file in place in one step, on disk when this returns; a link that stands there is replaced.
-
-    Args:
-        path: of the file, whose folder exists.
-        parts: what it holds, end to end.
-    """
-    partial = beside(path, "partial")
-    try:
-        with partial.open("xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-
-
-def _sync(folder: Path) -> None:
-    """The folder's list of files on disk, as far as its file system can; the files themselves are there."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write_tree(path: Path, content: Mapping[str, bytes]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import xarray as xr
 
 from jaxlab.errors import InputError, how_to_install
+from jaxlab.files import write_whole
 from jaxlab.store.checkpoints import Checkpoints
 from jaxlab.store.description import Description, decoded
 from jaxlab.store.files import (
@@ -24,7 +25,6 @@ from jaxlab.store.files import (
     sweep,
     tree_digest,
     write_tree,
-    write_whole,
 )
 
 _LIBRARIES = ("zarr", "filelock", "msgspec", "safetensors")
