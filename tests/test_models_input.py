@@ -26,7 +26,7 @@ def mlp(input_shape=(8, 8, 1), outputs=3, **options):
     [
         ({"activation": "rleu"}, "activation", ["'rleu'", "did you mean 'relu'?", "tanh"]),
         ({"kernel_init": "He_Normal"}, "kernel_init", ["did you mean 'he_normal'?", "uniform_fan_in"]),
-        ({"bias_init": "he_normal"}, "bias_init", ["known: uniform_fan_in, zeros"]),
+        ({"bias_init": "he_normal"}, "bias_init", ["give one of uniform_fan_in, zeros"]),
         ({"bias_init": np.zeros(3)}, "bias_init", ["number"]),
         ({"init_scale": -1.0}, "init_scale", ["-1.0", ">= 0"]),
         ({"init_scale": np.nan}, "init_scale", ["nan", ">= 0"]),

@@ -246,7 +246,7 @@ class Silent(Plain):
 @pytest.mark.parametrize(
     ("field", "given", "message"),
     [
-        ("model", nothing, "test_reading.nothing: returns None: return a flax.nnx.Module"),
+        ("model", nothing, "test_reading.nothing: returns None; return a flax.nnx.Module"),
         ("model", broken, "test_reading.broken: raises ValueError: two lines"),
         ("model", of_one, "is a function of (x): give a function of (configuration, hyperparameters, rngs)"),
         (

@@ -16,7 +16,7 @@ from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification
 from jaxlab.cli.terminal import say
-from jaxlab.devices import MOST_DEVICES
+from jaxlab.devices import MAX_DEVICES
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.study.checks import number
 
@@ -201,6 +201,6 @@ def _devices_of(run: Path) -> int:
     from jaxlab.store import RunFolder
 
     count = RunFolder(run).describe()["environment"]["devices"]
-    if count > MOST_DEVICES:
+    if count > MAX_DEVICES:
         raise InputError("run", str(run), f"says that it had {count} devices: say how many with --devices")
     return count

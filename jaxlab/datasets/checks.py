@@ -1,4 +1,4 @@
-"""Checks of a data source's options: each takes the option's name and its value, and returns the value."""
+"""Checks of data set options: each takes the name and value of an option and returns the value."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from jaxlab.errors import InputError, did_you_mean
 
 
 def text(field: str, value: Any) -> str:
-    """A string."""
+    """Check a string."""
     if not isinstance(value, str):
         raise InputError(field, value, "give text")
     return value
 
 
 def path(field: str, value: Any) -> Path:
-    """The path of a file or a folder."""
+    """Check the path of a file or folder."""
     if not isinstance(value, str | os.PathLike):
         raise InputError(field, value, "give a path")
     return Path(value)
 
 
 def flag(field: str, value: Any) -> bool:
-    """True or False."""
+    """Check a boolean."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(field, value, "give true or false")
     return bool(value)
 
 
 def choice(field: str, value: Any, known: Collection[str]) -> str:
-    """One of some words."""
+    """Check one of several known words."""
     if not isinstance(value, str) or value not in known:
         hint = did_you_mean(value, known) if isinstance(value, str) else ""
         raise InputError(field, value, f"{hint}give {' or '.join(map(repr, known))}")
@@ -43,14 +43,14 @@ def choice(field: str, value: Any, known: Collection[str]) -> str:
 
 
 def whole(field: str, value: Any, least: int, remedy: str = "") -> int:
-    """A whole number >= ``least``; strings, floats and booleans are refused."""
+    """Check a whole number >= ``least``; strings, floats and booleans are refused."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(field, value, remedy or f"give a whole number >= {least}")
     return int(value)
 
 
 def number(field: str, value: Any, remedy: str = "give a finite number") -> float | int:
-    """A finite real number; strings and booleans are refused."""
+    """Check a finite real number; strings and booleans are refused."""
     if not is_number(value) or not math.isfinite(value):
         raise InputError(field, value, remedy)
     return value

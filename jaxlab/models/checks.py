@@ -1,4 +1,4 @@
-"""What a person may write for a network's sizes and names; anything else is an InputError before tracing."""
+"""Checks of a network's sizes and names; invalid ones raise InputError before tracing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from jaxlab.errors import InputError, did_you_mean
 
 
 def known(field: str, name: str, table: Mapping[str, Any]) -> Any:
-    """``table[name]``, or an error that lists the names there are and the closest of them."""
+    """Return ``table[name]``; the error for an unknown name suggests the closest one and lists all."""
     if name in table:
         return table[name]
-    raise InputError(field, name, f"{did_you_mean(name.lower(), table)}known: {', '.join(sorted(table))}")
+    raise InputError(
+        field, name, f"{did_you_mean(name.lower(), table)}give one of {', '.join(sorted(table))}"
+    )
 
 
 def integer(field: str, value: Any, least: int = 1) -> int:
-    """``value`` as an int of at least ``least``; floats, strings and booleans are refused."""
+    """Check an integer >= ``least``; floats, strings and booleans are refused."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -32,14 +34,14 @@ def integer(field: str, value: Any, least: int = 1) -> int:
 
 
 def integers(field: str, value: Any) -> tuple[int, ...]:
-    """A sequence of positive integers as a tuple."""
+    """Check a sequence of positive integers; return a tuple."""
     if not _is_sequence(value):
         raise InputError(field, value, "give a sequence of integers >= 1")
     return tuple(integer(f"{field}[{i}]", entry) for i, entry in enumerate(value))
 
 
 def per_layer(field: str, value: Any, layers: int) -> tuple[Any, ...]:
-    """One entry per layer: a sequence has them already, anything else is repeated."""
+    """Expand to one entry per layer: a sequence must have them, any other value is repeated."""
     if not _is_sequence(value):
         return (value,) * layers
     if len(value) != layers:
@@ -50,7 +52,7 @@ def per_layer(field: str, value: Any, layers: int) -> tuple[Any, ...]:
 
 
 def per_axis(field: str, value: Any, axes: int) -> tuple[int, ...]:
-    """One positive integer per spatial axis: an integer is repeated."""
+    """Expand to one positive integer per spatial axis; a single integer is repeated."""
     entries = integers(field, value) if _is_sequence(value) else (integer(field, value),) * axes
     if len(entries) != axes:
         raise InputError(field, value, f"give an integer, or one per spatial axis ({axes})")
@@ -58,7 +60,7 @@ def per_axis(field: str, value: Any, axes: int) -> tuple[int, ...]:
 
 
 def padding(field: str, value: Any, axes: int) -> str | tuple[tuple[int, int], ...]:
-    """``"SAME"``, ``"VALID"``, or the cells ``(before, after)`` to add along each spatial axis."""
+    """Check a padding: ``"SAME"``, ``"VALID"``, or zeros ``(before, after)`` along each spatial axis."""
     remedy = "give 'SAME', 'VALID', an integer, or one integer or (before, after) per spatial axis"
     if isinstance(value, str):
         if value.upper() not in ("SAME", "VALID"):
@@ -74,17 +76,17 @@ def padding(field: str, value: Any, axes: int) -> str | tuple[tuple[int, int], .
 
 
 def scalar(field: str, value: Any, accepted: str, below: float = math.inf) -> None:
-    """One number in [0, below). A traced one has no value to look at yet, only a shape."""
+    """Check a scalar in [0, below); of a traced number only the shape can be checked."""
     if isinstance(value, str) or value is None:
         raise InputError(field, value, accepted)
     if jnp.shape(value) != ():
-        raise InputError(field, value, "give one number: this is one trial's, map over trials with jax.vmap")
+        raise InputError(field, value, "give one number, that of one trial; map over trials with jax.vmap")
     if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < below:
         raise InputError(field, value, accepted)
 
 
 def float_dtype(field: str, value: Any) -> jnp.dtype:
-    """A floating-point dtype; None is JAX's default one (float32, or float64 where x64 is enabled)."""
+    """Check a floating-point dtype; None is JAX's default (float32, or float64 if x64 is enabled)."""
     try:
         dtype = jnp.dtype(jnp.result_type(float) if value is None else value)
     except TypeError:
@@ -95,7 +97,7 @@ def float_dtype(field: str, value: Any) -> jnp.dtype:
 
 
 def inputs(shape: Sequence[int], input_shape: tuple[int, ...]) -> None:
-    """A batch of the examples the model was built for: (B, *input_shape)."""
+    """Check that a batch has the shape that the model was built for, (B, *input_shape)."""
     if tuple(shape[1:]) != input_shape or len(shape) == 0:
         expected = ", ".join(["B", *map(str, input_shape)])
         raise InputError(

@@ -13,7 +13,7 @@ import xarray as xr
 
 from jaxlab.diagnostics import best_epoch, did_not_learn, final, gap, oscillation, rise, unstable
 from jaxlab.pruning import Outcome, Stop
-from jaxlab.trial import compared_by
+from jaxlab.trial import comparison_metric
 
 Stops = Mapping[int, Stop]
 
@@ -35,11 +35,11 @@ def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> 
 
 
 def validation_metric(results: xr.Dataset) -> str:
-    """Name of the metric that settings are compared by, without its prefix; see `jaxlab.trial.compared_by`."""
+    """Name of the metric that settings are compared by, without its prefix; see `jaxlab.trial.comparison_metric`."""
     better = {
         str(name): each.attrs["better"] for name, each in results.data_vars.items() if "better" in each.attrs
     }
-    return compared_by(better).removeprefix("validation_")
+    return comparison_metric(better).removeprefix("validation_")
 
 
 def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:

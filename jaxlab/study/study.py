@@ -12,7 +12,7 @@ import jax
 import xarray as xr
 
 from jaxlab.datasets import Dataset
-from jaxlab.devices import hint_at_cores
+from jaxlab.devices import warn_if_cores_idle
 from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
@@ -237,5 +237,5 @@ def _width(width: int | str) -> int | None:
 def _devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
     if devices is None:
         devices = jax.devices()
-        hint_at_cores(devices)
+        warn_if_cores_idle(devices)
     return list(devices)
