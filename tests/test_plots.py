@@ -338,7 +338,7 @@ def test_units_of_a_regression_are_on_the_axes():
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_what_cannot_be_drawn_is_one_clear_error(draw):
     settings = {"learning_rate": RATES}
-    with pytest.raises(InputError, match="no trial was trained for an epoch yet"):
+    with pytest.raises(InputError, match="no trial has completed an epoch yet"):
         draw(synthetic.results(settings, reached=[0, 0, -1], dead=np.zeros((3, 1))))
     with pytest.raises(InputError, match="is not recorded in this run"):
         draw(synthetic.results(settings)[["above_initial"]])

@@ -121,8 +121,8 @@ class Hyperband(_Comparing):
     n_s = ⌈(s_max + 1) / (s + 1) · eta**s⌉ trials, which are trained for r_s = epochs · eta**−s epochs before the first
     are dropped. Here the cohort's trials are assigned to the brackets in proportion to n_s, by the largest remainder,
     at least one to each as long as there are any, s_max first. Their order is drawn with ``seed``, see `brackets`.
-    Within a bracket, trials are ranked as in `SuccessiveHalving`, at r_s · eta**i rounded to whole epochs. Source: Li et
-    al. 2018.
+    Within a bracket, trials are ranked as in `SuccessiveHalving`, at r_s · eta**i rounded to whole epochs.
+    Source: Li et al. 2018.
 
     Args:
         eta: one in ``eta`` trials continues.
