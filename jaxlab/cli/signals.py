@@ -18,8 +18,8 @@ class Signals:
     """Handle SIGINT, SIGTERM and SIGUSR1 while the context is open.
 
     The owner sets ``training`` once there is something to save, and ``over`` once everything is on disk. After that
-    only Ctrl-C has an effect, on the printing of the results. When the context closes, or a signal has ended the run, the
-    process is about to exit, and later signals of a batch system do not change its exit status.
+    only Ctrl-C has an effect, on the printing of the results. When the context closes, or a signal has ended the run,
+    the process is about to exit, and later signals of a batch system do not change its exit status.
     """
 
     def __init__(self) -> None:
