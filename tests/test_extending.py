@@ -149,7 +149,7 @@ def test_functions_that_differ_in_what_is_bound_to_them(tmp_path):
     [
         (pruning.Median(metric="validation_acc"), "did you mean 'validation_accuracy'"),
         (pruning.Patience(metric="test_accuracy"), "recorded per epoch are"),
-        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "has an axis of its own"),
+        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "is not one number per epoch"),
         (pruning.SuccessiveHalving(metric="gradient_norm"), "is better neither high nor low"),
     ],
 )
