@@ -72,8 +72,8 @@ def best_setting(results: xr.Dataset) -> Best:
     weights of the last epoch; the value at the best epoch is returned as well. A setting is no candidate if one of its
     trials diverged or is not finite at the end. If this excludes every setting, they are ranked by the share of trials
     that are not finite, then by the mean over the others. Pruned trials stopped at an earlier epoch and are left out,
-    unless all trials were pruned. The metric is the one of `jaxlab.trial.compared_by`, and its attribute ``better``
-    decides whether higher or lower is better.
+    unless all trials were pruned. The metric is the one of `jaxlab.trial.comparison_metric`, and its attribute
+    ``better`` decides whether higher or lower is better.
 
     Raises:
         InputError: the run lacks training or validation metrics, or no trial has a finite value.
