@@ -1,8 +1,8 @@
 """Files of named arrays with a note: the common format of records, checkpoints and weights.
 
 A file is named ``STEM-DIGEST.safetensors``. The digest is the first 16 hexadecimal digits of its SHA-256, so that any
-change of its bytes is detected. The note is JSON in the metadata, under ``note``. Other programs can open the file with
-the library ``safetensors``. Reading executes nothing.
+change of its bytes is detected. The note is JSON in the metadata, under ``note``, with a digest of its own under
+``note_digest``. Other programs can open the file with the library ``safetensors``. Reading executes nothing.
 """
 
 from __future__ import annotations
