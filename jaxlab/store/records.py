@@ -1,7 +1,5 @@
 """What a run recorded, in memory and as a sequence of immutable files."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -60,7 +58,7 @@ class Records:
         else:
             self.epochs.append((group, record))
 
-    def extend(self, other: Records) -> None:
+    def extend(self, other: "Records") -> None:
         """Add everything of another."""
         self.epochs += other.epochs
         self.ends += other.ends
@@ -202,7 +200,7 @@ def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, note
 
 
-def _read(path: Path, shape: _Shape | None, remedy: str) -> tuple[Records, dict[int, int]]:
+def _read(path: Path, shape: "_Shape | None", remedy: str) -> tuple[Records, dict[int, int]]:
     """What one file holds, and what it discards of the files before."""
     arrays, note = read_arrays(path, remedy)
     try:
