@@ -275,7 +275,9 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
         env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
     )
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("records/r00000001-*.safetensors")) and time.monotonic() < deadline:
+    while (
+        not list((tmp_path / "run").glob("records/r00000001-*.safetensors")) and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -164,7 +164,8 @@ def test_a_rule_is_known_by_its_code_and_all_that_it_reads():
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
     both = [
-        dataclasses.replace(study(grid()), rules=[defined(each)["rule"]]).job.study_hash for each in (text, same)
+        dataclasses.replace(study(grid()), rules=[defined(each)["rule"]]).job.study_hash
+        for each in (text, same)
     ]
     assert both[0] == both[1]
 
