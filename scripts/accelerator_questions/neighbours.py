@@ -24,7 +24,7 @@ from accelerator_questions.measuring import (
 )
 from benchmark.contenders import trial_of
 from benchmark.problem import Problem, make_problem
-from jaxlab.engine import Programs, flat, train
+from jaxlab.engine import Programs, flatten, train
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import shared_arrays
 
@@ -126,7 +126,7 @@ def _bits(programs: Programs, problem: Problem, epochs: int, place: int, divergi
         when = "at the end" if piece.final else f"at epoch {piece.epochs[0]}"
         bits |= {f"{name} {when}": _digest(values[row]) for name, values in piece.record.items()}
         if piece.ended is not None:
-            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flat(piece.ended.states).items()}
+            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flatten(piece.ended.states).items()}
         else:
             bad[piece.trials] |= (piece.record["first_bad_step"] >= 0).any(axis=1)
     return bits, int(bad.sum())
