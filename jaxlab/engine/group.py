@@ -59,7 +59,7 @@ class GroupTraining:
         programs: from `compile_group`.
         hyperparameters: pytree of NumPy arrays ``[trials]``.
         shared: the arrays that all trials share, from `place_shared`.
-        resident: number of idle packs whose states stay in device memory; the states of the others move to host
+        resident: number of idle packs whose states stay in device memory; the other packs move to host
             memory. By default as many as fit.
         reserve: bytes on each device to leave free for a call of another group.
     """

@@ -80,8 +80,8 @@ def _map_single(function: Callable, mapped: Sequence[bool]) -> Callable:
 
     def batched(*arguments: Any) -> Any:
         one = [
-            jax.tree.map(lambda leaf: leaf[0], argument) if own else argument
-            for own, argument in zip(mapped, arguments, strict=True)
+            jax.tree.map(lambda leaf: leaf[0], argument) if each else argument
+            for each, argument in zip(mapped, arguments, strict=True)
         ]
         return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), function(*one))
 
