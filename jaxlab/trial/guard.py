@@ -12,7 +12,7 @@ from jaxlab.diagnostics import all_finite, first_bad
 
 
 def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
-    """``where(condition, if_true, if_false)`` for trees. Unlike a product with a mask, it never spreads NaN."""
+    """``where(condition, if_true, if_false)`` for trees; a NaN that is not selected has no effect."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
