@@ -46,7 +46,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def load(name: Any, **options: Any) -> Dataset:
-    """Load a data set by name: ``modify(DATASETS[name](**own), **common)``.
+    """Load a data set by name: ``modify(DATASETS[name](**specific), **common)``.
 
     Args:
         name: a key of `DATASETS`.
@@ -59,20 +59,20 @@ def load(name: Any, **options: Any) -> Dataset:
     if not isinstance(name, str) or name not in DATASETS:
         hint = did_you_mean(name, DATASETS) if isinstance(name, str) else ""
         raise InputError("dataset", name, f"{hint}give one of {', '.join(DATASETS)}")
-    own, required = _options(DATASETS[name])
+    specific, required = _options(DATASETS[name])
     common, _ = _options(modify)
     for option, value in options.items():
-        if option not in own | common:
-            known = ", ".join([*own, *common])
+        if option not in specific | common:
+            known = ", ".join([*specific, *common])
             raise InputError(
-                option, value, f"{did_you_mean(option, own | common)}the options of {name} are {known}"
+                option, value, f"{did_you_mean(option, specific | common)}the options of {name} are {known}"
             )
     for option in required:
         if option not in options:
             raise InputError(option, None, f"{name} requires this option; give {option}")
-    given = {option: options[option] for option in own if option in options}
+    given = {option: options[option] for option in specific if option in options}
     scaled = options.get("input_range") is not None or options.get("standardize") not in (None, False)
-    if "scale" in own and scaled:
+    if "scale" in specific and scaled:
         given.setdefault("scale", 1.0)  # these options determine the scale, so it is not guessed
     dataset = DATASETS[name](**given)
     return modify(dataset, **{option: options[option] for option in common if option in options})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.engine import NO_ROWS, Programs, Rows, flat, unflat
+from jaxlab.engine import NO_ROWS, Programs, Rows, flatten, unflatten
 from jaxlab.errors import InputError
 from jaxlab.runs.numbering import Stage
 from jaxlab.store import Checkpoints
@@ -49,7 +49,7 @@ class Checkpointer:
         for index, (numbers, parts) in enumerate(zip(self.stage.numbers, snapshot, strict=True)):
             entry = {}
             for name, rows in zip(("running", "ended"), parts, strict=True):
-                arrays |= {f"{index}/{name}/{path}": leaf for path, leaf in flat(rows.states).items()}
+                arrays |= {f"{index}/{name}/{path}": leaf for path, leaf in flatten(rows.states).items()}
                 entry[name] = {"trials": numbers[rows.trials].tolist(), "epochs": rows.epochs.tolist()}
             note.append(entry)
         self.checkpoints.save(arrays, note)
@@ -97,7 +97,7 @@ class Checkpointer:
             raise KeyError(missing or entry["trials"])
         if epochs.shape != trials.shape or any(leaf.shape[:1] != trials.shape for leaf in own.values()):
             raise ValueError(f"not one row for each of {len(trials)} trials")
-        return Rows(np.searchsorted(numbers, trials), epochs, unflat(own, programs.lane))
+        return Rows(np.searchsorted(numbers, trials), epochs, unflatten(own, programs.lane))
 
     def wait(self) -> None:
         """Block until everything is on disk."""

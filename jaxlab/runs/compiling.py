@@ -40,7 +40,7 @@ def compile_for(
         cache=cache,
         smallest_within=_SLOWER if stop_early(job.rules) else 0.0,
         deterministic=job.deterministic,
-        tell=tell,
+        notify=tell,
     )
 
 

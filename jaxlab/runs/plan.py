@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxlab.engine import packs_of, train
+from jaxlab.engine import split_into_packs, train
 from jaxlab.runs.compiling import compile_for, out_of_memory_names_width
 from jaxlab.runs.describe import varied
 from jaxlab.runs.job import Job
@@ -80,7 +80,7 @@ def _group_plan(
     programs = compile_for(job, group, job.trial_of(group), width, devices, cache=width_cache).programs
     seconds = time.perf_counter() - began
     pack = programs.pack
-    packs = len(packs_of(len(group.trials), pack.lanes))
+    packs = len(split_into_packs(len(group.trials), pack.lanes))
     few = jax.tree.map(lambda values: values[: pack.lanes], group.hyperparameters)
     times = []
     for _ in train(programs, few, job.arrays, 2 * programs.segment_epochs):

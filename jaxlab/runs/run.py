@@ -20,9 +20,9 @@ from jaxlab.engine import (
     GroupTraining,
     Programs,
     Training,
-    flat,
-    packs_of,
-    placed,
+    flatten,
+    place_shared,
+    split_into_packs,
 )
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.runs.changes import (
@@ -280,7 +280,7 @@ class Run:
         self.options.accept(determinism_changes(self.nondeterministic[index], why, group))
         self.fingerprints[index], self.nondeterministic[index] = programs.fingerprint, why
         counter.width = self.widths[index] = programs.pack.width
-        packs = len(packs_of(len(group.trials), programs.pack.lanes))
+        packs = len(split_into_packs(len(group.trials), programs.pack.lanes))
         times["compile_seconds"] += programs.compile_seconds
         times["probe_seconds"] += choice.probe_seconds
         times["memory_bytes"] = max(times["memory_bytes"], programs.memory_bytes(packs))
@@ -313,7 +313,7 @@ class Run:
         for index, rows, each in zip(stage.groups, stage.rows, programs, strict=True):
             devices = tuple(each.pack.mesh.devices.flat)
             if devices not in self._placed:  # once for all groups on the same devices
-                self._placed[devices] = placed(self.job.arrays, each.pack)
+                self._placed[devices] = place_shared(self.job.arrays, each.pack)
             values = jax.tree.map(
                 lambda leaf, rows=rows: leaf[rows], self.numbering.groups[index].hyperparameters
             )
@@ -419,8 +419,8 @@ class Run:
         weights = self.trials[group].weights
         if self.folder is not None and weights is not None:
             lanes = record.states.states
-            kept = {"last": flat(weights.kept(lanes.state))}
-            kept |= {} if lanes.best is None else {"best": flat(lanes.best.kept)}
+            kept = {"last": flatten(weights.kept(lanes.state))}
+            kept |= {} if lanes.best is None else {"best": flatten(lanes.best.kept)}
             write_weights(self.folder.weights_path, numbers, record.epochs, kept)
 
     def _checkpoint(
@@ -428,7 +428,7 @@ class Run:
     ) -> None:
         """Save states, and results while training continues. Records first: no state is ahead of what was recorded."""
         began = time.perf_counter()
-        for index, record in training.settled():
+        for index, record in training.drain():
             self._record(stage, index, record, curves)
         if self.folder is not None:
             self.recorder.flush()

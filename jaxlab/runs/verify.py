@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, placed
+from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, place_shared
 from jaxlab.runs.changes import determinism_changes, environment_changes, fingerprint_changes
 from jaxlab.runs.compiling import compile_for, fingerprint_of
 from jaxlab.runs.describe import environment
@@ -100,7 +100,9 @@ def _train_again(
     counter.report("compiling", 0, 0.0)
     programs = compile_for(job, group, job.trial_of(group), width, options.devices).programs
     values = jax.tree.map(lambda leaf: leaf[rows], group.hyperparameters)
-    training = Training([GroupTraining(programs, values, placed(job.arrays, programs.pack))], job.epochs)
+    training = Training(
+        [GroupTraining(programs, values, place_shared(job.arrays, programs.pack))], job.epochs
+    )
 
     def decide(epoch: int) -> list[np.ndarray]:
         return [np.flatnonzero(ends[numbers] == epoch)]
