@@ -77,7 +77,7 @@ def test_what_is_lost_of_a_finished_group_is_trained_again(tmp_path):
 def test_checkpoints_without_what_was_recorded_before_are_refused(tmp_path):
     interrupted_in_the_second_group(tmp_path / "run")
     lose(tmp_path / "run")
-    with pytest.raises(InputError, match=r"records = .*what trial 0 recorded at epoch 2 is missing: remove"):
+    with pytest.raises(InputError, match=r"records = .*the record of trial 0 at epoch 2 is missing: remove"):
         its(3, TWO, ()).run(tmp_path / "run")
 
 
@@ -99,7 +99,7 @@ def test_what_is_lost_of_trials_that_stopped_is_missed_too(tmp_path):
     for group, record in records.ends:
         writer.add(group, record)
     writer.flush()
-    with pytest.raises(InputError, match=rf"what trial {stopped} recorded at epoch 0 is missing"):
+    with pytest.raises(InputError, match=rf"the record of trial {stopped} at epoch 0 is missing"):
         its().run(tmp_path / "run")
 
 

@@ -181,7 +181,7 @@ def test_what_has_changed_is_said_and_has_to_be_accepted(tmp_path, change, words
         two.run(folder)
     told = two.run(folder, accept_changes=True).attrs["changes"]
     assert told == read_results(folder).attrs["changes"]
-    assert verify(folder, 1, study=two).changes == (f"while it was trained, {told}",)
+    assert verify(folder, 1, study=two).changes == (f"during the run, {told}",)
     (noted,) = json.loads((folder / "run.json").read_text())["changes"]
     assert noted.startswith(words.split()[0]) or noted.startswith("the")
 
