@@ -1,4 +1,4 @@
-"""The one error that bad input raises, and the one of a run that was asked to stop."""
+"""The error that bad input raises, and the one of a run that was asked to stop."""
 
 from __future__ import annotations
 
@@ -22,17 +22,41 @@ class InputError(ValueError):
 
     def __init__(self, field: str, value: Any, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
-        text = " ".join(shown(value).split())
-        if len(text) > 120:  # the end of a path says more than its middle
-            text = f"{text[:40]}...{text[-77:]}"
-        super().__init__(f"{field} = {text}: {remedy}")
+        super().__init__(f"{field} = {_short(value)}: {remedy}")
 
     def __reduce__(self):
         return type(self), (self.field, self.value, self.remedy)
 
 
+class UnknownName(InputError):
+    """A name that is not among the known ones: ``unknown key 'epoch' in lr.toml; did you mean 'epochs'?``
+
+    Args:
+        where: it stands.
+        name: as given.
+        known: what may stand there.
+        what: kind of name.
+    """
+
+    def __init__(self, where: str, name: Any, known: Iterable[str], what: str = "name"):
+        self.field, self.value, self.known, self.what = where, name, tuple(known), what
+        self.remedy = (
+            did_you_mean(str(name), self.known).rstrip() or f"known {what}s are {', '.join(self.known)}"
+        )
+        ValueError.__init__(self, f"unknown {what} {_short(name)} in {where}; {self.remedy}")
+
+    def __reduce__(self):
+        return type(self), (self.field, self.value, self.known, self.what)
+
+
 class RunInterrupted(Exception):
     """A run was asked to stop: it has finished the call under way and saved; the same run goes on from there."""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(shown(value).split())
+    # The end of a path says more than its middle.
+    return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"
 
 
 def name_of(function: Callable) -> str:

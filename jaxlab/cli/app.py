@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from jaxlab.checks import number
 from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
@@ -18,7 +19,6 @@ from jaxlab.cli.tables import print_plan, print_run, print_verification
 from jaxlab.cli.terminal import say
 from jaxlab.devices import MOST_DEVICES
 from jaxlab.errors import InputError, RunInterrupted
-from jaxlab.study.checks import number
 
 app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
@@ -97,7 +97,7 @@ def run(
     with _warnings_as_lines(), _no_exit(study):
         loaded = load_study(study, changes or ())
     if checkpoint_every is not None:
-        number(0)("--checkpoint-every", checkpoint_every)
+        number("--checkpoint-every", checkpoint_every, 0)
     how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
         say(f"{loaded.name}: {loaded.data.summary()}")

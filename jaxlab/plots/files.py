@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from jaxlab import __version__
 from jaxlab.errors import InputError
-from jaxlab.store.files import open_regular, write_whole
+from jaxlab.files import write_whole
+from jaxlab.store.files import open_regular
 
 _MARK = "drawn by jaxlab"
 

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlab.errors import InputError
+
 
 def map_leaves(rule: Callable[..., jax.Array], trees: tuple, *numbers: jax.typing.ArrayLike) -> Any:
     """``rule(*leaves, *numbers)`` leaf by leaf over ``trees``; the result has the first tree's dtypes.
@@ -31,3 +33,9 @@ def widened(leaf: jax.typing.ArrayLike) -> jax.Array:
 def accumulators(params: Any) -> Any:
     """Zeros shaped like ``params``, at least float32: in bfloat16 a running average stalls."""
     return jax.tree.map(lambda p: jnp.zeros_like(widened(p)), params)
+
+
+def check_params(transform: str, params: Any) -> None:
+    """Raise where ``update`` was called without the parameters that ``transform`` reads."""
+    if params is None:
+        raise InputError("params", params, f"{transform} reads them: call update(updates, state, params)")
