@@ -1,4 +1,4 @@
-"""Files that are complete or absent, whatever happens while they are written."""
+"""Atomic writing: a file is complete or absent, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import secrets
 from pathlib import Path
 
 
-def beside(path: Path, ending: str) -> Path:
-    """An unpredictable name next to a path, for what is put in its place once it is complete."""
+def temporary_name(path: Path, ending: str) -> Path:
+    """An unpredictable name in the folder of a path."""
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{ending}")
 
 
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Put a file in place in one step, on disk when this returns; a link that stands there is replaced.
+    """Write a file atomically; it is on disk when this returns. An existing link is replaced.
 
     Args:
-        path: of the file, whose folder exists.
-        parts: what it holds, end to end.
+        path: path of the file, in an existing folder.
+        parts: content, which is concatenated.
     """
-    partial = beside(path, "partial")
+    partial = temporary_name(path, "partial")
     try:
         with partial.open("xb") as file:
             for part in parts:
@@ -36,7 +36,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """The folder's list of files on disk, as far as its file system can; the files themselves are there."""
+    """Flush a folder's list of files to disk, where the file system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

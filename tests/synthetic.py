@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from jaxlab.pruning import Stop
 from jaxlab.store.verdicts import with_verdicts
 
 INITIAL_LOSS, INITIAL_METRIC = 2.0, 0.1
@@ -85,9 +86,8 @@ def results(
         if can_die is not None:
             variables["can_die"] = ("trial", np.asarray(can_die))
         coordinates["layer"] = np.array([f"conv_{index}" for index in range(share.shape[2])], object)
-    return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"}), stops or {}).copy(
-        deep=True
-    )
+    stops = {trial: Stop(*stop) for trial, stop in (stops or {}).items()}
+    return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"}), stops).copy(deep=True)
 
 
 def _lines(start, end, epochs):

@@ -346,7 +346,7 @@ def test_trials_that_were_not_trained_are_left_out():
         analysis.largest_gap,
         analysis.sensitivity,
     ):
-        with pytest.raises(InputError, match="no trial was trained for an epoch yet"):
+        with pytest.raises(InputError, match="no trial has completed an epoch yet"):
             function(nothing)
 
 
@@ -371,5 +371,5 @@ def test_unstacking_one_trial_and_no_grid():
     zipped = synthetic.results({"learning_rate": [0.1, 1.0], "l2": [0.0, 1.0]})
     repeated = synthetic.results({"learning_rate": [0.1, 0.1, 1.0, 1.0], "l2": [0.0, 0.0, 1.0, 1.0]})
     for results in (zipped, repeated):
-        with pytest.raises(InputError, match="no full grid of 2 l2 x 2 learning_rate"):
+        with pytest.raises(InputError, match="not a full grid of 2 l2 x 2 learning_rate"):
             analysis.unstack(results)

@@ -90,7 +90,7 @@ def test_not_finite_says_where(bad, part):
 
 def test_a_mask_is_refused():
     good = regression().validation
-    with pytest.raises(InputError, match="a mask would be lost") as error:
+    with pytest.raises(InputError, match="the mask would be lost") as error:
         regression(validation=good._replace(inputs=np.ma.masked_equal(good.inputs, 1)))
     assert error.value.field == "validation.inputs"
 
@@ -208,7 +208,7 @@ def test_every_data_set_has_a_name():
         ),
         ("digits", {"folder": "x"}, "the options of digits", "known names are split_seed, subset"),
         ("digits", {"dataset": "x"}, "the options of digits", "known names are"),
-        ("npz", {}, "path", "npz needs it"),
+        ("npz", {}, "path", "npz requires this option"),
         ("npz", {"path": "x", "add_chanel": True}, "the options of npz", "did you mean 'add_channel'?"),
         ("digits", {"split_seed": -1}, "split_seed", "whole number >= 0"),
         ("digits", {"seed": 1.5}, "seed", "whole number >= 0"),

@@ -19,11 +19,10 @@ import sys; sys.path.insert(0, "tests")
 import jax, numpy as np
 from test_devices import SPACE, study
 from jaxlab.engine import compile_programs, make_pack
-from jaxlab.study.resolve import example_in
 assert len(jax.devices()) == 4
 small = study(SPACE, 2)
 (group,) = small.groups
-programs = compile_programs(small.trial_of(group), example_in(group), small.arrays, make_pack(1))
+programs = compile_programs(small.trial_of(group), group.example, small.arrays, make_pack(1))
 text = "".join(program.as_text() for program in programs[:4])
 for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
     assert word not in text, word
@@ -119,8 +118,8 @@ shared = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
 trial = Trial(lambda h, shared: h.seed.astype(jnp.float32), step, evaluate)
 programs = compile_programs(trial, Hyperparameters({"seed": h.seed[0]}), shared, make_pack(2))
 print(set(re.findall("f32.([0-9,]+)[^=]*custom-call.*gesdd", programs.segment.as_text())))
-parts = [part for part in train(programs, h, shared, 1) if "norm" in part.record and 1 in part.epochs]
-print([part.record["norm"][:, 0].tolist() for part in parts])
+records = [each for each in train(programs, h, shared, 1) if "norm" in each.values and 1 in each.epochs]
+print([each.values["norm"][:, 0].tolist() for each in records])
 """
 
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 from small import optimised
 
-from jaxlab.engine import compile_programs, default_width, make_pack, packs_of, train
+from jaxlab.engine import EpochRecord, compile_programs, default_width, make_pack, packs_of, train
 from jaxlab.errors import InputError
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import Trial, guarded_scan
@@ -52,15 +52,15 @@ def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=ONE):
     programs = compile_programs(trial, example, shared, make_pack(width), segment_epochs)
     count = len(jax.tree.leaves(hyper)[0])
     recorded: dict[str, np.ndarray] = {}
-    for piece in train(programs, hyper, shared, epochs):
-        for name, values in piece.record.items():
-            if not piece.final:
+    for record in train(programs, hyper, shared, epochs):
+        for name, values in record.values.items():
+            if isinstance(record, EpochRecord):
                 shape = (count, epochs + 1, *values.shape[2:])
                 array = recorded.setdefault(name, np.full(shape, -99, values.dtype))
-                array[np.ix_(piece.trials, piece.epochs)] = values
+                array[np.ix_(record.trials, record.epochs)] = values
             else:
                 recorded.setdefault(name, np.full((count, *values.shape[1:]), -99, values.dtype))[
-                    piece.trials
+                    record.trials
                 ] = values
     return recorded
 
@@ -233,8 +233,8 @@ def test_nothing_goes_between_host_and_device_but_what_train_sends():
     hyper, shared = settings([0.1, 0.2, 0.3]), np.full((10, 8, 8), 255, np.uint8)
     programs = compile_programs(pixels(), settings([0.1]), shared, make_pack(2), segment_epochs=2)
     with jax.transfer_guard("disallow"):
-        pieces = list(train(programs, hyper, shared, EPOCHS))
-    np.testing.assert_allclose(pieces[-1].record["test_w"], [12.0], rtol=1e-5)
+        records = list(train(programs, hyper, shared, EPOCHS))
+    np.testing.assert_allclose(records[-1].values["test_w"], [12.0], rtol=1e-5)
     for program in (programs.segment, programs.measure, programs.finish):
         for word in ("callback", "infeed", "outfeed", "send(", "recv("):
             assert word not in program.as_text(), word
@@ -257,8 +257,8 @@ import sys; sys.path.insert(0, "tests")
 import numpy as np
 from test_engine import quadratic, settings, compile_programs, make_pack, train
 programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
-pieces = list(train(programs, settings([0.1, 1.9, 1e9]), np.float32(1), 3))
-values = "".join(piece.record[name].tobytes().hex() for piece in pieces for name in sorted(piece.record))
+records = list(train(programs, settings([0.1, 1.9, 1e9]), np.float32(1), 3))
+values = "".join(each.values[name].tobytes().hex() for each in records for name in sorted(each.values))
 print(len(programs.saved_seconds), programs.cold_seconds > programs.compile_seconds, values)
 """
     environment = os.environ | {

@@ -150,7 +150,7 @@ def test_a_link_to_something_else_is_refused_before_anything_is_trained(interrup
     (run / "results.zarr").symlink_to(target)
     seen = []
     with pytest.raises(
-        InputError, match=r"out = .*results\.zarr': is a link to .*, which holds something else"
+        InputError, match=r"out = .*results\.zarr': is a link to .*, which holds something other"
     ):
         its(space=SPACE, rules=()).run(run, progress=seen.append)
     assert seen == []
@@ -160,7 +160,7 @@ def test_a_link_to_where_nothing_can_be_put_is_refused_before_anything_is_traine
     copy = shutil.copytree(interrupted, tmp_path / "copy", symlinks=True)
     shutil.rmtree(copy / "results.zarr", ignore_errors=True)
     (copy / "results.zarr").symlink_to(tmp_path / "no such place" / "results")
-    with pytest.raises(InputError, match=r"results\.zarr': is a link to .*, where nothing can be put"):
+    with pytest.raises(InputError, match=r"results\.zarr': is a link to .*, which cannot be written"):
         RunFolder(copy).check_usable()
 
 

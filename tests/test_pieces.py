@@ -201,7 +201,7 @@ def test_states_that_trials_ended_with_are_not_held():
 def test_nothing_added_writes_nothing_and_a_missing_folder_holds_nothing(tmp_path):
     writer = Log(tmp_path / "none")
     writer.flush()
-    writer.settle()
+    writer.flush_if_cheap()
     assert not (tmp_path / "none").exists()
     assert read_log(tmp_path / "none") == ([], [])
 
@@ -219,7 +219,7 @@ def test_settle_writes_at_most_a_hundredth_of_the_time_and_flush_always(tmp_path
     for trial, wait in enumerate([0, 0.05, 4.9, 0.1, 4.8, 0.05]):
         clock.now += wait
         writer.add(0, piece_of(0, [trial], [1, 2]))
-        writer.settle()
+        writer.flush_if_cheap()
         written.append(len(list(tmp_path.iterdir())))
     assert written == [1, 1, 1, 2, 2, 2]
     clock.now += 1000
@@ -227,7 +227,7 @@ def test_settle_writes_at_most_a_hundredth_of_the_time_and_flush_always(tmp_path
     writer._cost, writer._flushed = 20.0, clock.now
     for wait, files_ in ((9.9, 2), (0.2, 3)):
         clock.now += wait
-        writer.settle()
+        writer.flush_if_cheap()
         assert len(list(tmp_path.iterdir())) == files_
     assert [piece.trials.tolist() for _, piece in read_log(tmp_path).pieces] == [[0], [1, 2, 3], [4, 5]]
     writer.add(0, piece_of(0, [6], [1, 2]))
@@ -562,7 +562,7 @@ def disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-KEPT = "what was saved is kept: make room or mend it, and run again to go on"
+KEPT = "fix this, for instance by freeing space, and run again: the run resumes from its last checkpoint"
 
 
 def test_on_a_full_disk_nothing_is_lost_and_the_log_goes_on_after_room_is_made(disk, capfd):

@@ -18,7 +18,6 @@ from jaxlab.convolution import materialize
 from jaxlab.engine import clear_programs, compile_programs, fingerprint, make_pack, program_cache
 from jaxlab.engine.identity import identity
 from jaxlab.settings import Hyperparameters
-from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.trial import Trial
 
 something = jax.extend.core.Primitive("something")
@@ -318,12 +317,11 @@ def test_what_compiling_takes_is_known_wherever_a_program_comes_from(tmp_path):
     """Compiled, found in the process, loaded from JAX's cache: it decides which widths are tried."""
     code = """
 from small import grid, study
-from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.engine import clear_programs, compile_group
 its = study(grid(), model="mlp")
 (group,) = its.groups
 def programs():
-    return compile_group(its.trial_of(group), hyperparameters_in(group), its.arrays, 1).programs
+    return compile_group(its.trial_of(group), group.hyperparameters, its.arrays, 1).programs
 found = programs(), programs(), clear_programs() or programs(), programs()
 print([each.saved_seconds for each in found])
 """
@@ -350,7 +348,7 @@ def digests():
     (group,) = its.groups
     names = frozenset(f"name {i}" for i in range(9))
     return [
-        fingerprint(its.trial_of(group), hyperparameters_in(group), its.arrays),
+        fingerprint(its.trial_of(group), group.hyperparameters, its.arrays),
         of(lambda x: something.bind(x, thing=names)).digest,
         of(lambda x: something.bind(x, thing=object())).digest,
     ]

@@ -273,7 +273,7 @@ def test_what_is_no_rule_is_refused_in_one_clear_line(line):
     ("rule", "line"),
     [
         (pruning.Patience(metric="scor"), "pruning.patience.metric = 'scor': did you mean 'score'? recorded per"),
-        (pruning.Median(0, 1, 1, "wide"), "pruning.median.metric = 'wide': has an axis of its own"),
+        (pruning.Median(0, 1, 1, "wide"), "pruning.median.metric = 'wide': is not one number per epoch"),
         (pruning.SuccessiveHalving(metric="norm"), "pruning.successive_halving.metric = 'norm': is better neither"),
         (pruning.Hyperband(metric=""), "pruning.hyperband.metric = '': recorded per epoch are first_bad_step, norm"),
         (pruning.ProductivityQuotient(k=1), "pruning.productivity_quotient = 'train_loss': did you mean "),

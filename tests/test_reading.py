@@ -10,12 +10,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jaxlab.study.describe import coordinates
-from jaxlab.study.roster import make_roster
 from small import Plain, digits, grid, plain_model, study
 
 from jaxlab import InputError, Study, load_model, read_results
 from jaxlab.analysis import unstack, varied
+from jaxlab.runs import coordinates, number_trials
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS, with_effect
 from jaxlab.study.reading import names_read
@@ -117,9 +116,9 @@ def test_what_has_no_effect_in_a_configuration_is_not_swept_there(tmp_path):
     decays = grid(decay=[0.9, 0.99])
     swept = its(grid(optimizer=["sgd", "rmsprop"]) * decays, model="mlp", features=[3])
     assert [sorted(group.hyperparameters).count("decay") for group in swept.groups] == [0, 1]
-    assert len(swept.trial_ids) == 3
+    assert len(swept.job.trial_ids) == 3
     first = its(grid(optimizer=["sgd"]), model="mlp", features=[3])
-    assert first.trial_ids[0] == swept.trial_ids[0]
+    assert first.job.trial_ids[0] == swept.job.trial_ids[0]
     before = first.run(tmp_path / "run", width=1)
     results = swept.run(tmp_path / "run")
     assert results.cohort.values.tolist() == [0, 1, 1]
@@ -141,8 +140,8 @@ def test_only_rmsprop_is_centred_and_the_others_train_once():
 
 def test_fields_of_one_model_are_not_swept_in_another():
     mixed = its(grid(model=["cnn", "mlp"], features=[[2]], pooling=["max", "average"]))
-    assert len(mixed.trial_ids) == 3
-    assert coordinates(make_roster(mixed, None))["pooling"] == ["max", "average", None]
+    assert len(mixed.job.trial_ids) == 3
+    assert coordinates(number_trials(mixed.job, None))["pooling"] == ["max", "average", None]
 
 
 def labelled(configuration, hyperparameters):
@@ -246,7 +245,7 @@ class Silent(Plain):
 @pytest.mark.parametrize(
     ("field", "given", "message"),
     [
-        ("model", nothing, "test_reading.nothing: returns None: return a flax.nnx.Module"),
+        ("model", nothing, "test_reading.nothing: returns None; return a flax.nnx.Module"),
         ("model", broken, "test_reading.broken: raises ValueError: two lines"),
         ("model", of_one, "is a function of (x): give a function of (configuration, hyperparameters, rngs)"),
         (

@@ -146,7 +146,7 @@ def test_an_empty_space_is_refused():
 @pytest.mark.parametrize("again", [{"l2": 0.0}, {"activation": "relu", "seed": 0}, {"channels": [16, 32.0]}])
 def test_settings_that_are_one_trial_once_complete_are_refused_and_with_defaults_drops_them(again):
     space = sp.Space([{"l2": 1}, {}, {"l2": 2}, again])
-    with pytest.raises(InputError, match=r"setting 3 is the trial of setting 1 once"):
+    with pytest.raises(InputError, match=r"setting 3 is the same trial as setting 1 once"):
         sp.groups(space, NUMBERS, STATICS)
     (group,) = sp.groups(space.with_defaults(NUMBERS | STATICS), NUMBERS, STATICS)
     assert group.hyperparameters["l2"].tolist() == [1.0, 0.0, 2.0]
@@ -166,7 +166,7 @@ def test_functions_group_by_identity_and_two_of_one_name_are_refused():
         jax.nn.relu,
     ]
     clash = sp.grid(activation=["relu", scaled(1), scaled(2)])
-    with pytest.raises(InputError, match=r"configuration\.activation = .*define each function under a name"):
+    with pytest.raises(InputError, match=r"configuration\.activation = .*give each function a distinct name"):
         sp.groups(clash, NUMBERS, STATICS)
     apart = [functools.partial(jax.nn.leaky_relu, negative_slope=slope) for slope in (0.1, 0.2)]
     assert len(sp.groups(sp.grid(activation=apart), NUMBERS, STATICS)) == 2

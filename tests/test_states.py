@@ -189,7 +189,7 @@ def test_an_error_is_raised_by_the_next_save_which_is_not_begun(tmp_path):
     with pytest.raises(InputError) as caught:
         writer.save(LITTLE, {"n": 1})
     assert str(caught.value) == (
-        f"out = {str(writer.folder)!r}: cannot be written (Not a directory): mend that and run it again"
+        f"out = {str(writer.folder)!r}: cannot be written (Not a directory): fix this and run again"
     )
     (tmp_path / "file").unlink()
     writer.wait()
@@ -552,7 +552,7 @@ for line in sys.stdin:
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(small, tmp_path):
     disk, resize = small
     folder = disk / "run" / "states"
-    full = f"out = {str(folder)!r}: no space left on the device: make room and run it again"
+    full = f"out = {str(folder)!r}: no space left on the device: free some space and run again"
     command = [sys.executable, "-W", "error", "-c", FULL, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with (

@@ -11,13 +11,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jaxlab.study.compiling import fingerprint_of
-from jaxlab.study.describe import study_hash
 from small import digits, grid, plain_model, study
 
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
+from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
 from jaxlab.trial import Trial
@@ -26,7 +25,7 @@ from jaxlab.trial import Trial
 def test_one_group_for_each_configuration():
     found = study(grid(activation=["relu", "tanh"], learning_rate=[1e-3, 1e-2], batch_size=[32, 16]))
     assert [group.trials for group in found.groups] == [(0, 2), (1, 3), (4, 6), (5, 7)]
-    assert len(set(found.trial_ids)) == 8
+    assert len(set(found.job.trial_ids)) == 8
 
 
 def test_a_study_over_configurations_trains_each():
@@ -55,7 +54,7 @@ def test_where_a_name_is_declared_decides_what_it_is():
 
 def test_settings_that_defaults_make_the_same_are_one_trial():
     space = grid(l2=[0.0, 1e-4]) + grid(seed=[0, 1])
-    assert len(study(space).trial_ids) == 3
+    assert len(study(space).job.trial_ids) == 3
 
 
 def test_only_what_has_an_effect_is_declared():
@@ -229,20 +228,20 @@ def other_model(width):
 def test_what_a_function_closes_over_is_part_of_the_program():
     def known(**configuration):
         its = Study(digits(), configuration=configuration)
-        return fingerprint_of(its, its.groups[0])
+        return fingerprint_of(its.job, its.groups[0])
 
     assert known(model=other_model(4)) != known(model=other_model(8))
     assert known(model=other_model(4)) == known(model=other_model(4))
     assert known(model=other_model(4)) == known(model=functools.partial(sized, size=4))
     same = Trial(lambda h, x: x, lambda h, x, _, epoch: (x, {}), lambda h, x, _, final: (x, {}))
     triples = [Study(trial=lambda configuration: same, shared=np.ones(shape)) for shape in (2, (1, 2))]
-    assert study_hash(triples[0]) != study_hash(triples[1])
+    assert triples[0].job.study_hash != triples[1].job.study_hash
 
 
 def test_settings_and_epochs_are_no_part_of_a_studys_identity():
-    known = {study_hash(study(grid(l2=[0]))), study_hash(study(grid(l2=[1, 2]), 7, activation="tanh"))}
-    assert len(known) == 1
-    assert study(grid(l2=[0])).trial_ids == study(grid(l2=[0.0]), 9).trial_ids
+    jobs = [study(grid(l2=[0])).job, study(grid(l2=[1, 2]), 7, activation="tanh").job]
+    assert jobs[0].study_hash == jobs[1].study_hash
+    assert jobs[0].trial_ids == study(grid(l2=[0.0]), 9).job.trial_ids
 
 
 def sized(configuration, hyperparameters, rngs, size):
@@ -288,7 +287,7 @@ def test_out_of_memory_names_the_width(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr("jaxlab.study.running.Training.segments", exhausted)
+    monkeypatch.setattr("jaxlab.engine.Training.segments", exhausted)
     with pytest.raises(InputError, match=r"width = 3: out of memory: give a smaller --width"):
         study(grid()).run(width=3)
 
@@ -374,9 +373,8 @@ def test_identity_is_stable_between_processes():
     code = (
         "import sys, json; sys.path.insert(0, 'tests')\n"
         "from small import grid, study\n"
-        "from jaxlab.study.describe import study_hash\n"
-        "s = study(grid(l2=[0, 1]))\n"
-        "print(json.dumps([study_hash(s), s.trial_ids]))"
+        "job = study(grid(l2=[0, 1])).job\n"
+        "print(json.dumps([job.study_hash, job.trial_ids]))"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

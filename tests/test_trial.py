@@ -241,7 +241,7 @@ def test_settings_are_two_types():
     assert static.width == 3
     assert hash(static) == hash(Configuration(act="relu", width=3))
     assert traced.replace(l2=1.0)["l2"] == 1.0
-    with pytest.raises(AttributeError, match="no Hyperparameters field 'l1'; declared are: l2"):
+    with pytest.raises(AttributeError, match="no Hyperparameters field 'l1'; the declared fields are l2"):
         _ = traced.l1
     with pytest.raises(AttributeError, match="read-only"):
         static.width = 4

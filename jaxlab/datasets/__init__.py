@@ -1,4 +1,4 @@
-"""Data sets as host arrays with fixed splits: built-in ones by name, a user's own from arrays or a file."""
+"""Data sets as host arrays with fixed splits: built-in ones by name, custom ones from arrays or a file."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def load(name: Any, **options: Any) -> Dataset:
-    """A data set by name: ``modify(DATASETS[name](**own), **common)``.
+    """Load a data set by name: ``modify(DATASETS[name](**own), **common)``.
 
     Args:
         name: a key of `DATASETS`.
-        **options: of that data set's function, and of `modify`.
+        **options: options of that data set's function and of `modify`.
 
     Raises:
-        InputError: for an unknown name or option, a required option that is missing, and as the two functions
-            do.
+        InputError: the name or an option is unknown, a required option is missing, or one of the two functions
+            raises it.
     """
     one_of("dataset", name, DATASETS)
     own, required = _options(DATASETS[name])
@@ -65,17 +65,17 @@ def load(name: Any, **options: Any) -> Dataset:
             raise UnknownName(f"the options of {name}", option, own | common)
     for option in required:
         if option not in options:
-            raise InputError(option, None, f"{name} needs it; give {option}")
+            raise InputError(option, None, f"{name} requires this option; give {option}")
     given = {option: options[option] for option in own if option in options}
     scaled = options.get("input_range") is not None or options.get("standardize") not in (None, False)
     if "scale" in own and scaled:
-        given.setdefault("scale", 1.0)  # another scale follows from these: none is guessed
+        given.setdefault("scale", 1.0)  # these options determine the scale, so it is not guessed
     dataset = DATASETS[name](**given)
     return modify(dataset, **{option: options[option] for option in common if option in options})
 
 
 def _options(function: Callable[..., Dataset]) -> tuple[dict[str, inspect.Parameter], list[str]]:
-    """Names of a function's options, and of those that have no default."""
+    """A function's options by name, and the names of those without a default."""
     parameters = dict(inspect.signature(function).parameters)
     if function is from_npz:
         del parameters["options"]

@@ -1,4 +1,4 @@
-"""Flax models that report their activations: a plain CNN, a plain MLP, and the parts they are built from."""
+"""Flax models that return their activations: a plain CNN, a plain MLP, and their building blocks."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from jaxlab.errors import InputError
 
 
 def integers(field: str, value: Any) -> tuple[int, ...]:
-    """A sequence of positive integers as a tuple."""
+    """Check a sequence of positive integers; return a tuple."""
     if not _is_sequence(value):
         raise InputError(field, value, "give a list of whole numbers >= 1")
     return tuple(whole(f"{field}[{i}]", entry, 1) for i, entry in enumerate(value))
 
 
 def per_layer(field: str, value: Any, layers: int) -> tuple[Any, ...]:
-    """One entry per layer: a sequence has them already, anything else is repeated."""
+    """Expand to one entry per layer: a sequence must have them, any other value is repeated."""
     if not _is_sequence(value):
         return (value,) * layers
     if len(value) != layers:
@@ -28,7 +28,7 @@ def per_layer(field: str, value: Any, layers: int) -> tuple[Any, ...]:
 
 
 def per_axis(field: str, value: Any, axes: int) -> tuple[int, ...]:
-    """One positive integer per spatial axis: an integer is repeated."""
+    """Expand to one positive integer per spatial axis; a single integer is repeated."""
     entries = integers(field, value) if _is_sequence(value) else (whole(field, value, 1),) * axes
     if len(entries) != axes:
         raise InputError(field, value, f"give a whole number, or one per spatial axis ({axes})")
@@ -52,7 +52,7 @@ def padding(field: str, value: Any, axes: int) -> str | tuple[tuple[int, int], .
 
 
 def inputs(shape: Sequence[int], input_shape: tuple[int, ...]) -> None:
-    """A batch of the examples the model was built for: (B, *input_shape)."""
+    """Check that a batch has the shape that the model was built for, (B, *input_shape)."""
     if tuple(shape[1:]) != input_shape or len(shape) == 0:
         expected = ", ".join(["B", *map(str, input_shape)])
         raise InputError(

@@ -1,12 +1,13 @@
-"""Rules that stop trials between epochs: pure functions from the curves so far to who stops.
+"""Stopping rules: pure functions from the curves recorded so far to the trials that stop.
 
 >>> from jaxlab import pruning
 >>> study = Study(data, sweep, epochs=27, rules=[pruning.Hyperband(), pruning.Patience(epochs=5)])
 
-At each epoch, once all running trials of a cohort (those that started together) have reached it and before the next one
-is trained, each rule is called with the `History` and says who stops and why; any one rule suffices, `AllOf` asks for
-agreement. A rule of your own is a function of the history that returns a bool array of the trials; it is called once on
-made-up curves of epoch 0 before a stage is trained. Trials with a bad step always stop, see `Divergence`.
+A cohort is the trials that started together. Once all its running trials have reached an epoch, and before the next one
+is trained, each rule is called with the `History` and returns the trials that stop, with reasons. One rule is enough to
+stop a trial; `AllOf` requires several to agree. A custom rule is a function of the history that returns a bool array of
+the trials; it is called once on artificial curves of epoch 0 before training begins. Trials with a bad step always
+stop, see `Divergence`.
 """
 
 from jaxlab.pruning.comparing import Bracket, Hyperband, Median, SuccessiveHalving

@@ -11,7 +11,7 @@ import numpy as np
 from jaxlab.engine import EpochRecord
 from jaxlab.pruning import History, Rule, check_curves
 from jaxlab.store import check_epochs, not_reached
-from jaxlab.trial import Trial, Variable, compared_by
+from jaxlab.trial import Trial, Variable, comparison_metric
 
 
 class Curves:
@@ -28,7 +28,7 @@ class Curves:
         self.numbers, self.epochs = numbers, epochs
         self.left_out = {name for name, label in variables.items() if not set(label.dims) <= dims}
         better = {name: label.better for name, label in variables.items() if label.better}
-        self.metric = compared_by(better)
+        self.metric = comparison_metric(better)
         if self.metric not in variables:  # of a triple without a validation set
             self.metric = min(better, default="")
         self.better = {name: "lower" for name in variables if name.endswith("_loss")} | better

@@ -116,10 +116,10 @@ class Recorder:
         if self._writer is not None:
             self._writer.flush()
 
-    def settle(self) -> None:
+    def flush_if_cheap(self) -> None:
         """Write what was recorded, unless that would take too much of the time."""
         if self._writer is not None:
-            self._writer.settle()
+            self._writer.flush_if_cheap()
 
     def _add(self, group: int, record: EpochRecord | EndRecord) -> None:
         self.records.add(group, record)

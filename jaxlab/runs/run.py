@@ -376,7 +376,7 @@ class Run:
             if found:
                 self.recorder.stop(rung)
                 self.counter.stop(rung.stops)
-        self.recorder.settle()
+        self.recorder.flush_if_cheap()
         return list(rung.stops)
 
     def _leave(self, asked: bool, checkpointer: Checkpointer | None = None) -> None:

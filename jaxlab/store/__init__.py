@@ -1,4 +1,4 @@
-"""Runs on disk and the labelled results read from them."""
+"""Run folders on disk, and the labelled results that are read from them."""
 
 from jaxlab.store.checkpoints import Checkpoints
 from jaxlab.store.dataset import check_epochs, not_reached, texts

@@ -1,8 +1,8 @@
-"""Files of named arrays with a note: the one format of records, checkpoints and weights.
+"""Files of named arrays with a note: the common format of records, checkpoints and weights.
 
-Such a file is called ``STEM-DIGEST.safetensors``, where the digest is the first 16 hexadecimal digits of its SHA-256,
-so that any change of its bytes shows. Its metadata hold the note as JSON under ``note``. Other programs open it with
-the library ``safetensors``. Nothing in it is executed.
+A file is named ``STEM-DIGEST.safetensors``. The digest is the first 16 hexadecimal digits of its SHA-256, so that any
+change of its bytes is detected. The note is JSON in the metadata, under ``note``. Other programs can open the file with
+the library ``safetensors``. Reading executes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # NumPy knows the names of its types from here on
+import ml_dtypes  # registers the names of its types with NumPy
 import numpy as np
 
 from jaxlab.errors import InputError
@@ -24,7 +24,7 @@ from jaxlab.store.files import open_regular, read_json, read_regular
 
 Arrays = dict[str, np.ndarray]
 
-_LENGTH = 8  # bytes at the start of a file that say how long its header is
+_LENGTH = 8  # number of bytes at the start of a file that hold the length of its header
 _TYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
@@ -48,15 +48,16 @@ _NAME = re.compile(r"(.+)-([0-9a-f]{16})\.safetensors")
 
 
 def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note: Any) -> Path:
-    """Write a file, which is complete or absent whatever happens, and on disk when this returns.
+    """Write a file atomically: it is complete or absent whatever happens, and on disk when this returns.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
         stem: first part of the file's name.
-        arrays: by name, of any dtype of NumPy's and ml_dtypes' numbers; one that the format lacks is stored as bytes.
-        note: JSON-serialisable.
+        arrays: arrays of any numeric dtype of NumPy and ml_dtypes, by name; dtypes that the format lacks are stored as
+            bytes.
+        note: a JSON-serialisable value.
     """
-    from safetensors.numpy import save  # here, so that training without a folder does without it
+    from safetensors.numpy import save  # imported here: training without a run folder does not need it
 
     stored, raw = {}, {}
     for name, values in arrays.items():
@@ -71,15 +72,15 @@ def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note
 
 
 def read_arrays(path: Path, remedy: str, field: str = "record file") -> tuple[Arrays, Any]:
-    """The arrays and the note of a file, taking no more memory than its size a few times.
+    """Read the arrays and the note of a file; memory stays within a few times its size.
 
     Args:
-        path: of the file.
-        remedy: what to do if it is damaged.
-        field: what it is, for the error.
+        path: path of the file.
+        remedy: what to do if it is damaged, for the error.
+        field: kind of the file, for the error.
 
     Raises:
-        InputError: the file is damaged, or not one that `write_arrays` wrote.
+        InputError: the file is damaged, or was not written by `write_arrays`.
     """
     from safetensors import deserialize
 
@@ -97,13 +98,13 @@ def read_arrays(path: Path, remedy: str, field: str = "record file") -> tuple[Ar
         return arrays, read_json(metadata["note"])
     except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged file makes of safetensors, JSON and NumPy
+    except Exception as error:  # safetensors, JSON and NumPy raise all kinds on damaged files
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(field, str(path), f"is damaged ({words}); {remedy}") from error
 
 
 def read_note(path: Path) -> Any:
-    """The note alone, quickly and unchecked; None where it cannot be read."""
+    """Read only the note, without checking the digest; None where it cannot be read."""
     try:
         with open_regular(path) as file:
             start = file.read(_LENGTH)
@@ -111,12 +112,12 @@ def read_note(path: Path) -> Any:
             if length > os.fstat(file.fileno()).st_size:
                 return None
             return read_json(_metadata(start + file.read(length))["note"])
-    except Exception:  # as above; whoever needs the file reads it with `read_arrays`
+    except Exception:  # as above; `read_arrays` raises the error
         return None
 
 
 def stem_of(path: Path) -> str | None:
-    """The first part of a file's name; None where it is not such a file's."""
+    """The first part of the name of such a file; None for any other file."""
     found = _NAME.fullmatch(path.name)
     return found and found[1]
 

@@ -1,4 +1,4 @@
-"""Checkpoints of train states."""
+"""Checkpoints: files of train states, written in the background."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the disk qu
 
 
 class Checkpoints:
-    """Checkpoints in one folder, each a file of arrays named by its number; the newest two are kept.
+    """A folder of checkpoints, each a file of arrays named by its number; the newest two are kept.
 
     A thread writes while training continues. Reading changes nothing in the folder. One process writes at a time.
 
     Args:
-        folder: made by the first save.
+        folder: path of the folder, which the first save creates.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -46,14 +46,14 @@ class Checkpoints:
                 raise
 
     def save(self, arrays: Mapping[str, np.ndarray], note: Any) -> None:
-        """Begin to write a checkpoint, once the previous one is written; it is on disk after `wait`.
+        """Start writing a checkpoint, after the previous one is written; it is on disk after `wait`.
 
         Args:
-            arrays: see `write_arrays`; the caller must not change them until then.
-            note: JSON-serialisable.
+            arrays: as for `write_arrays`; the caller must not change them until then.
+            note: a JSON-serialisable value.
 
         Raises:
-            InputError: the previous checkpoint could not be written; then this one is not begun.
+            InputError: the previous checkpoint could not be written; this one is not started.
         """
         self.wait()
         executor = concurrent.futures.ThreadPoolExecutor(1, "jaxlab-checkpoint")
@@ -76,7 +76,7 @@ class Checkpoints:
             raise InputError("out", str(self.folder), _remedy(error)) from error
 
     def newest(self) -> tuple[Arrays, Any] | None:
-        """The arrays and the note of the newest complete checkpoint; None if there is none.
+        """Read the arrays and the note of the newest complete checkpoint; None if there is none.
 
         Raises:
             InputError: it is damaged.
@@ -104,5 +104,5 @@ class Checkpoints:
 
 def _remedy(error: OSError) -> str:
     if error.errno in _FULL:
-        return f"{_FULL[error.errno]}: make room and run it again"
-    return f"cannot be written ({error.strerror or error}): mend that and run it again"
+        return f"{_FULL[error.errno]}: free some space and run again"
+    return f"cannot be written ({error.strerror or error}): fix this and run again"

@@ -1,4 +1,4 @@
-"""Records put together into one labelled data set."""
+"""Assembly of records into one labelled data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,20 +23,21 @@ def assemble(
     coordinates: Mapping[str, Sequence[Any]],
     attributes: Mapping[str, Any],
 ) -> xr.Dataset:
-    """The data set of a study, finished or not.
+    """Assemble the labelled data set of a run, finished or not.
 
     Args:
-        groups: label what they recorded.
-        records: of the later epoch where a trial has ended more than once.
-        epochs: of the study; the axis has one more, for the state before training.
-        coordinates: per trial of the study, by name.
-        attributes: of the data set.
+        groups: groups of the run, with the labels of their variables.
+        records: records of the run; where a trial ended more than once, the later epoch counts.
+        epochs: planned number of epochs; the axis has one more entry, for the state before training.
+        coordinates: one value for each trial, by name.
+        attributes: attributes of the data set.
 
     Returns:
-        dimensions ``trial``, ``epoch`` and those of the variables. What was not reached is NaN; −1 for integers.
+        A data set with the dimensions ``trial``, ``epoch`` and those of the variables. Values that were not reached are
+        NaN (−1 for integers).
 
     Raises:
-        InputError: that would take more memory than is free.
+        InputError: the data set does not fit in memory.
     """
     trials = len(next(iter(coordinates.values())))
     _check_memory(records, trials, epochs)
@@ -65,7 +66,7 @@ def assemble(
     _add_chance(arrays, groups)
     _add_units(arrays, groups)
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
-    own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
+    own = {dim: (dim, _string_array(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(
         {"trial": np.arange(trials), "epoch": np.arange(epochs + 1)}
         | own
@@ -74,7 +75,7 @@ def assemble(
 
 
 def _check_memory(records: Records, trials: int, epochs: int) -> None:
-    """Raise before arrays are made that this process cannot hold."""
+    """Raise before allocating arrays that do not fit in memory."""
     sizes: dict[str, int] = {}
     for _, record in (*records.epochs, *records.ends):
         at_end = isinstance(record, EndRecord)
@@ -85,7 +86,7 @@ def _check_memory(records: Records, trials: int, epochs: int) -> None:
 
 
 def check_epochs(trials: int, epochs: int, size: int) -> None:
-    """Raise where the results of some trials, ``size`` bytes, take more memory than is free."""
+    """Raise InputError where results of ``size`` bytes do not fit in memory."""
     try:
         check_fits(size)
     except ValueError as error:
@@ -95,12 +96,12 @@ def check_epochs(trials: int, epochs: int, size: int) -> None:
 
 
 def not_reached(dtype: np.dtype) -> float:
-    """What stands for what a trial did not reach: NaN; −1 for integers."""
+    """The placeholder for values that a trial did not reach: NaN, or −1 for integers."""
     return np.nan if jax.dtypes.issubdtype(dtype, np.inexact) else -1
 
 
 def _labels(groups: Sequence[GroupEntry]) -> dict[str, list[str]]:
-    """Union over the groups of the labels of each dimension, in order of appearance."""
+    """The union over the groups of the labels of each dimension, in order of appearance."""
     labels: dict[str, dict[str, None]] = {}
     for group in groups:
         for dim, names in group.coordinates.items():
@@ -126,7 +127,7 @@ def _empty(
 
 
 def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
-    """The chance level of each variable as an attribute, where the groups agree about it."""
+    """Add the chance level of each variable as an attribute, where it is the same in all groups."""
     for name, array in arrays.items():
         levels = {group.variables[name].chance for group in groups if name in group.variables}
         if len(levels) == 1 and None not in levels:
@@ -134,7 +135,7 @@ def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) ->
 
 
 def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
-    """No units, and a word about it, where the groups disagree: a loss in K in one of them, in K² in another."""
+    """Remove the units of a variable, with a comment, where they differ between groups (K in one, K² in another)."""
     for name, array in arrays.items():
         units = {group.variables[name].units for group in groups if name in group.variables}
         if len(units) > 1:
@@ -149,7 +150,7 @@ def _filled(
     coordinates: Mapping[str, Sequence[str]],
     labels: Mapping[str, Sequence[str]],
 ) -> xr.Variable:
-    """``target`` with one record's values where they belong; an axis without labels grows where a group's is longer."""
+    """Write a record's values into ``target`` and return it; an axis without labels grows where a group's is longer."""
     lead = (record.trials,) if isinstance(record, EndRecord) else (record.trials, record.epochs)
     own = []
     for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True):
@@ -165,23 +166,23 @@ def _filled(
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:
-    """Numbers or flags as they are; anything else as `texts`.
+    """A coordinate as an array: numbers or flags unchanged, anything else as `texts`.
 
-    None stands for what a trial does not use: NaN among numbers, else an empty text.
+    None, for a name that a trial does not use, becomes NaN among numbers and an empty string otherwise.
     """
     given = [value for value in values if value is not None]
     if all(isinstance(value, (int, float, bool, np.generic)) for value in given):
         filled = [np.nan if value is None else value for value in values]
         column = np.asarray(filled)
-        # Not where NumPy would make one value of two: of True and 1, or of large whole numbers beside fractions.
+        # Except where NumPy would merge values: True and 1, or large integers among floats.
         flags = sum(isinstance(value, (bool, np.bool_)) for value in given)
         if flags in (0, len(values)) and column.dtype != object and _same(column.tolist(), filled):
             return column
-    return _text(texts(values, ""))
+    return _string_array(texts(values, ""))
 
 
 def texts(values: Sequence[Any], nothing: str = "None") -> list[str]:
-    """Values as text in which different ones differ: words are as they are, but in quotes beside 1 and "1"."""
+    """Values as strings that differ where the values do: strings are quoted if both 1 and "1" occur."""
     shown = [value if isinstance(value, str) else _shown(value, nothing) for value in values]
     words = [isinstance(value, str) for value in values]
     if {text for text, word in zip(shown, words, strict=True) if not word}.isdisjoint(
@@ -192,7 +193,7 @@ def texts(values: Sequence[Any], nothing: str = "None") -> list[str]:
 
 
 def _same(column: Sequence[Any], values: Sequence[Any]) -> bool:
-    """Whether all values are equal, NaN to itself; Python compares whole numbers and fractions exactly."""
+    """Whether all values are equal, NaN to itself; Python compares integers and floats exactly."""
     pairs = zip(column, values, strict=True)
     return all(each == value or (each != each and value != value) for each, value in pairs)
 
@@ -201,6 +202,6 @@ def _shown(value: Any, nothing: str) -> str:
     return nothing if value is None else getattr(value, "__name__", None) or str(value)
 
 
-def _text(names: Iterable[str]) -> np.ndarray:
-    # Objects, not fixed-width strings, which zarr's stores disagree about.
+def _string_array(names: Iterable[str]) -> np.ndarray:
+    # Objects, since zarr's stores treat fixed-width strings differently.
     return np.array(list(names), dtype=object)

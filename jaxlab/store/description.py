@@ -1,4 +1,4 @@
-"""What ``run.json`` holds, and the one check of it, since it may come from anywhere."""
+"""The description of a run, which ``run.json`` holds, and its validation: the file may come from anywhere."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from jaxlab.errors import InputError
 from jaxlab.trial import Variable
 
 FORMAT = 5
-# Deeper than what any setting, rule or study file is written like.
+# Deeper than any real setting, rule or study file.
 _DEEPEST = 40
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions and devices of the process that wrote last.
+    """Versions and devices of the process that wrote the run last.
 
     Attributes:
-        versions: of Python and of the packages that compute, by name.
-        platform: of the devices: "cpu", "gpu" or "tpu".
-        device_kind: their kind, in the words of their maker.
-        processor: of the host.
-        flags: of compilers, that change how numbers are computed.
-        devices: how many.
+        versions: versions of Python and of the packages that affect numbers, by name.
+        platform: platform of the devices: "cpu", "gpu" or "tpu".
+        device_kind: model of the devices.
+        processor: model of the host's processor.
+        flags: compiler flags that affect numbers.
+        devices: number of devices.
     """
 
     versions: dict[str, str]
@@ -41,14 +41,15 @@ class Environment:
 
 @dataclass(frozen=True)
 class Data:
-    """What the trials learn.
+    """The data set of a study.
 
     Attributes:
-        fingerprint: digest of the data set; with a custom triple, of the shared arrays. The other fields are then None.
-        name: of the data set.
-        input_shape: of one example.
-        outputs: that a model has.
-        scale, shift: the network sees ``stored inputs * scale + shift``.
+        fingerprint: digest of the data set. With a custom triple it is that of the shared arrays, and the other fields
+            are None.
+        name: name of the data set.
+        input_shape: shape of one input.
+        outputs: number of outputs of a model.
+        scale, shift: the network's input is ``stored input * scale + shift``.
     """
 
     fingerprint: str
@@ -61,7 +62,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Specification:
-    """What a study declares but its settings, which are the description's ``coordinates``. Functions stand by name."""
+    """The declaration of a study without its settings, which are `Description.coordinates`; functions by name."""
 
     name: str
     data: Data
@@ -77,7 +78,7 @@ class Specification:
 
 @dataclass(frozen=True)
 class Source:
-    """The study file that a run was started from: its ``folder``, and what it held as a ``table``."""
+    """The study file that a run was started from: its ``folder``, and its content as a ``table``."""
 
     folder: str
     table: dict[str, Any]
@@ -85,14 +86,16 @@ class Source:
 
 @dataclass(frozen=True)
 class GroupEntry:
-    """The trials of one configuration.
+    """A group as ``run.json`` describes it: trials that share a configuration.
 
     Attributes:
-        configuration: by field; a function as ``{"function": name}``.
-        trials: their numbers.
-        variables: labels of what they record.
-        coordinates: labels along the axes of these, by axis.
-        width, fingerprint, nondeterministic: of the group's programs; None before they are compiled.
+        configuration: values by field; a function is ``{"function": name}``.
+        trials: numbers of the trials.
+        variables: labels of the recorded variables, by name.
+        coordinates: labels along the variables' axes, by axis.
+        width: trials side by side on each device; None before the programs are compiled, as the next two.
+        fingerprint: digest of the traced programs.
+        nondeterministic: why the programs are not deterministic; empty if they are.
     """
 
     configuration: dict[str, Any]
@@ -106,21 +109,21 @@ class GroupEntry:
 
 @dataclass(frozen=True)
 class Description:
-    """What a run is.
+    """Everything that identifies a run: its study, trials, environment, and changes between starts.
 
     Attributes:
-        format: `FORMAT`.
-        study_hash: identifies the study, whatever its epochs and settings.
-        specification: of the study.
+        format: version of the format, `FORMAT`.
+        study_hash: identifies the study, independently of its epochs and settings.
+        specification: declaration of the study.
         source: the study file, if there is one.
-        environment: of the last start.
-        cohorts: how many trials each has, in order of their numbers.
-        coordinates: per trial ``trial_id``, every hyperparameter and every configuration field that varies;
-            None where a trial does not use one.
-        coordinates_digest: `digest_of` them.
-        groups: by configuration.
+        environment: environment of the last start.
+        cohorts: number of trials in each cohort, in order of their numbers.
+        coordinates: one value for each trial of ``trial_id``, every hyperparameter and every configuration field that
+            varies; None where a trial does not use it.
+        coordinates_digest: `digest_of` the coordinates.
+        groups: the groups.
         times: seconds and counts so far.
-        changes: what differed from earlier starts and was accepted.
+        changes: accepted differences between starts, in words.
     """
 
     format: int
@@ -141,11 +144,11 @@ class Description:
 
     @property
     def trial_ids(self) -> list[str]:
-        """By number."""
+        """The ids of the trials, in order of their numbers."""
         return self.coordinates["trial_id"]
 
     def encoded(self) -> bytes:
-        """As JSON, a line for each field."""
+        """The description as JSON with one line for each field."""
         import msgspec  # here, so that training without a folder does without it
 
         lines = [
@@ -155,20 +158,20 @@ class Description:
 
 
 def digest_of(coordinates: Mapping[str, list[Any]]) -> str:
-    """SHA-256 of the coordinates as they were written: a setting is that of its ``trial_id``."""
+    """SHA-256 of the coordinates, which ties each setting to its ``trial_id``."""
     return hashlib.sha256(json.dumps(coordinates).encode()).hexdigest()
 
 
 def decoded(content: bytes, file: Path) -> Description:
-    """A description from the bytes of a file, if the rest of jaxlab can rely on it.
+    """Decode and validate the content of ``run.json``.
 
     Raises:
-        InputError: it cannot.
+        InputError: it is damaged, contradicts itself, or has another format.
     """
     import msgspec
 
     try:
-        # What earlier versions wrote has other fields: say so before any of them is missed.
+        # Earlier formats have other fields: report the format, not the first missing field.
         if (its := _format(content)) != FORMAT:
             remedy = (
                 f"is in format {its}, this jaxlab reads {FORMAT}: train the study again in another folder"
@@ -185,7 +188,7 @@ def decoded(content: bytes, file: Path) -> Description:
 
 
 def _format(content: bytes) -> Any:
-    """The format that is named in JSON; the one that is read where none is, so that the other fields tell."""
+    """The format that the JSON names, or `FORMAT` if it names none, so that decoding reports the error."""
     import msgspec
 
     found = msgspec.json.decode(content)
@@ -194,29 +197,29 @@ def _format(content: bytes) -> Any:
 
 
 def _words(error: Exception) -> str:
-    """msgspec's error with the field in front: ``groups[0].width: Expected `int`, got `str```."""
+    """msgspec's error, beginning with the field: ``groups[0].width: Expected `int`, got `str```."""
     text = " ".join(str(error).split())
     found = re.fullmatch(r"(.*) - at `(?:key in )?\$\.?(.*)`", text)
     return f"{found[2]}: {found[1]}" if found and found[2] else text
 
 
 def _contradictions(found: Description) -> Iterator[str]:
-    """What in a description is impossible, or contradicts something else in it."""
+    """Yield what is impossible or contradictory in a description."""
     yield from _impossible_numbers(found)
     ids = found.coordinates.get("trial_id")
     if not ids or not all(isinstance(each, str) for each in ids) or len(set(ids)) < len(ids):
-        yield "it has no trials, or two of one trial_id"
+        yield "it has no trials, or a trial_id twice"
         return
     for name, column in found.coordinates.items():
         if len(column) != len(ids):
-            yield f"coordinates[{name!r}] is not one value for each trial"
+            yield f"coordinates[{name!r}] does not have one value for each trial"
     if digest_of(found.coordinates) != found.coordinates_digest:
-        yield "the settings are not those of the trial_ids: coordinates_digest differs"
+        yield "the settings do not match the trial_ids: coordinates_digest differs"
     if sum(found.cohorts) != len(ids):
-        yield f"cohorts of {_shown(found.cohorts)} trials are not its {len(ids)}"
+        yield f"cohorts, {_shown(found.cohorts)}, do not add up to {len(ids)} trials"
     numbers = [number for group in found.groups for number in group.trials]
     if sorted(numbers) != list(range(len(ids))) or not all(group.trials for group in found.groups):
-        yield "its groups do not share out its trials"
+        yield "its groups do not partition its trials"
     yield from _wrong_labels(found.groups)
     yield from _wrong_values(found)
 
@@ -247,7 +250,7 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
 
 
 def _wrong_labels(groups: list[GroupEntry]) -> Iterator[str]:
-    """Labels that are impossible, or differ from group to group."""
+    """Yield labels that are impossible or differ between groups."""
     labelled = {dim for group in groups for dim in group.coordinates}
     dims: dict[str, tuple[str, ...]] = {}
     for index, group in enumerate(groups):
@@ -262,7 +265,7 @@ def _wrong_labels(groups: list[GroupEntry]) -> Iterator[str]:
 
 
 def _wrong_values(found: Description) -> Iterator[str]:
-    """Values of a configuration or of hyperparameters that no setting has."""
+    """Yield values of a configuration or of hyperparameters that no setting can have."""
     for index, group in enumerate(found.groups):
         for name, value in group.configuration.items():
             for each in value if isinstance(value, list) else [value]:
@@ -276,7 +279,7 @@ def _wrong_values(found: Description) -> Iterator[str]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it may be a hyperparameter's value: a number, or None where a trial does not use it."""
+    """Whether a value is valid for a hyperparameter: a number, or None where a trial does not use it."""
     return value is None or type(value) is float or (type(value) is int and -(2**63) <= value < 2**64)
 
 

@@ -1,4 +1,4 @@
-"""What a run recorded, in memory and as a sequence of immutable files."""
+"""The records of a run, in memory and as immutable files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from jaxlab.store.description import Description
 from jaxlab.store.files import disk_errors
 from jaxlab.store.lock import trained_by_another
 
-# Writing takes at most this share of the time, so that short segments share a file; but nothing waits longer than this.
+# Writing takes at most this share of the time, so that short segments share a file; no record waits longer, in seconds.
 _SHARE = 0.01
-_LONGEST = 10.0
+_LONGEST_WAIT = 10.0
 _STEM = re.compile(r"r\d{8}")
 
 
@@ -29,9 +29,9 @@ class Rung(NamedTuple):
     """The trials that stopped at one rung.
 
     Attributes:
-        stage: name of the stage, whose trials train together.
-        epoch: that all of them had reached.
-        stops: by the number of the trial.
+        stage: name of the stage.
+        epoch: epoch that all running trials of the stage had reached.
+        stops: stops by the trial's number.
     """
 
     stage: str
@@ -41,12 +41,12 @@ class Rung(NamedTuple):
 
 @dataclass
 class Records:
-    """Everything that a run recorded. Trials are numbered within the study; of two that hold the same the later counts.
+    """All records of a run, with trials by number; of two records of the same values, the later one counts.
 
     Attributes:
-        epochs: ``(group, record)`` of training.
-        ends: ``(group, record)`` of trials that ended.
-        rungs: where trials stopped.
+        epochs: ``(group, record)`` for training.
+        ends: ``(group, record)`` for trials that ended.
+        rungs: the rungs at which trials stopped.
     """
 
     epochs: list[tuple[int, EpochRecord]] = field(default_factory=list)
@@ -61,16 +61,16 @@ class Records:
             self.epochs.append((group, record))
 
     def extend(self, other: Records) -> None:
-        """Add everything of another."""
+        """Append all records of another instance."""
         self.epochs += other.epochs
         self.ends += other.ends
         self.rungs += other.rungs
 
     def discard(self, after: Mapping[int, int]) -> None:
-        """Discard what some trials recorded after an epoch, and their later stops.
+        """Discard the records and stops of the given trials after an epoch.
 
         Args:
-            after: that epoch by the number of the trial; −1 discards everything of a trial.
+            after: the last epoch that is kept, by the trial's number; −1 discards everything of a trial.
         """
         if not after:
             return
@@ -97,9 +97,9 @@ class Records:
 
 
 class RecordWriter:
-    """Writes the record files of one folder; only one process may.
+    """Writer of the record files of a folder, of which only one process may use one.
 
-    What is added is on disk at the next `flush`; `settle` flushes unless that would take too much of the time.
+    Added records are on disk after the next `flush`. `flush_if_cheap` flushes unless that takes too much of the time.
     """
 
     def __init__(self, folder: Path):
@@ -117,17 +117,17 @@ class RecordWriter:
         self._pending.rungs.append(rung)
 
     def discard(self, after: Mapping[int, int]) -> None:
-        """Write at once that `Records.discard` applies to everything so far."""
+        """Write a discard of earlier records to disk at once, see `Records.discard`."""
         self.flush()
         self._write(Records(), dict(after))
 
-    def settle(self) -> None:
-        """Flush, unless the last time was so recent that it would slow training down."""
-        if time.perf_counter() - self._flushed >= min(self._cost / _SHARE, _LONGEST):
+    def flush_if_cheap(self) -> None:
+        """Flush, unless the last flush was so recent that training would slow down."""
+        if time.perf_counter() - self._flushed >= min(self._cost / _SHARE, _LONGEST_WAIT):
             self.flush()
 
     def flush(self) -> None:
-        """Write everything added so far as one file."""
+        """Write all pending records as one file."""
         if not self._pending:
             return
         began = time.perf_counter()
@@ -148,15 +148,15 @@ def read_records(
     description: Description | None = None,
     on_damage: Callable[[InputError], None] | None = None,
 ) -> Records:
-    """Everything that the record files of a folder hold, in the order in which they were written.
+    """Read all record files of a folder, in the order in which they were written.
 
     Args:
-        folder: of the files.
-        description: of the run; what does not fit it is damaged.
-        on_damage: called with the error of each damaged file, which is left out; by default it is raised.
+        folder: folder of the files.
+        description: description of the run; a file that does not match it is damaged.
+        on_damage: called with the error of each damaged file, which is skipped; by default the error is raised.
     """
     found = Records()
-    shape = None if description is None else _Shape(description)
+    shape = None if description is None else _Expected(description)
     remedy = f"remove it and {folder.parent / 'checkpoints'}, and the run trains it again"
     if other := trained_by_another(folder.parent):
         remedy = f"once no process trains the run{other}, {remedy}"
@@ -178,7 +178,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and a note; records of one group and the same epochs are joined, since few arrays are quick to write."""
+    """Encode records as arrays and a note; those of the same group and epochs are joined: few arrays write faster."""
     epochs: dict[tuple, list[EpochRecord]] = {}
     for group, record in records.epochs:
         epochs.setdefault((group, *record.epochs.tolist()), []).append(record)
@@ -202,8 +202,8 @@ def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, note
 
 
-def _read(path: Path, shape: _Shape | None, remedy: str) -> tuple[Records, dict[int, int]]:
-    """What one file holds, and what it discards of the files before."""
+def _read(path: Path, shape: _Expected | None, remedy: str) -> tuple[Records, dict[int, int]]:
+    """Read one file: its records, and its discard of records in earlier files."""
     arrays, note = read_arrays(path, remedy)
     try:
         records = Records(rungs=[_rung(*each) for each in note["rungs"]])
@@ -219,7 +219,9 @@ def _read(path: Path, shape: _Shape | None, remedy: str) -> tuple[Records, dict[
         if shape is not None:
             shape.check(records)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError("record file", str(path), f"is not of a run ({error!r}); {remedy}") from error
+        raise InputError(
+            "record file", str(path), f"is not a record file of this run ({error!r}); {remedy}"
+        ) from error
     return records, after
 
 
@@ -239,7 +241,7 @@ def _whole(value: Any) -> int:
 
 
 def _checked(record: EpochRecord | EndRecord) -> EpochRecord | EndRecord:
-    """Raise ValueError unless the arrays have the kinds and shapes that such a record has."""
+    """Return the record, or raise ValueError unless its arrays have valid dtypes and shapes."""
     trials, epochs, at_end = record.trials, record.epochs, isinstance(record, EndRecord)
     lead = (len(trials),) if at_end else (len(trials), len(epochs))
     whole = all(each.ndim == 1 and each.dtype.kind in "iu" for each in (trials, epochs))
@@ -251,8 +253,8 @@ def _checked(record: EpochRecord | EndRecord) -> EpochRecord | EndRecord:
     return record
 
 
-class _Shape:
-    """What the records of a run must fit."""
+class _Expected:
+    """The trials, epochs and axes of a run, against which records are checked."""
 
     def __init__(self, description: Description):
         self.trials, self.epochs = len(description.trial_ids), description.epochs
@@ -264,7 +266,7 @@ class _Shape:
             self.group_of[group.trials] = index
 
     def check(self, records: Records) -> None:
-        """Raise ValueError for what cannot be of the run."""
+        """Raise ValueError unless the records can belong to the run."""
         for group, record in (*records.epochs, *records.ends):
             if not self._fits(group, record):
                 raise ValueError(f"group {group}, trials {record.trials}, epochs {record.epochs}")

@@ -1,4 +1,4 @@
-"""The results of a run: the recorded arrays, and the verdicts drawn from them."""
+"""The results of a run: the recorded arrays, and verdicts computed from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CODECS = {None, "blosc", "vlen-utf8"}
 
 
 def build_results(description: Description, records: Records) -> xr.Dataset:
-    """The labelled data set of a run, finished or not."""
+    """Build the labelled results of a run, finished or not."""
     groups = description.groups
     arrays = assemble(groups, records, description.epochs, description.coordinates, _attributes(description))
     stops = {trial: stop for rung in records.rungs for trial, stop in rung.stops.items()}
@@ -38,13 +38,13 @@ def build_results(description: Description, records: Records) -> xr.Dataset:
 
 
 def read_results(path: str | os.PathLike) -> xr.Dataset:
-    """Results of a run folder; of an unfinished run, what its record files hold. Nothing in the folder is executed.
+    """Read the results of a run folder, finished or not; nothing in the folder is executed.
 
-    A damaged record file is named in a warning and left out. Results whose bytes have changed are named in a warning
-    too, and built again from the record files.
+    A damaged record file is skipped with a warning. Results whose bytes have changed are built again from the record
+    files, also with a warning.
 
     Raises:
-        InputError: the folder is no run, or is damaged beyond that.
+        InputError: the folder is not a run folder, or cannot be read at all.
     """
     folder = RunFolder(path)
     description = folder.describe()
@@ -53,7 +53,7 @@ def read_results(path: str | os.PathLike) -> xr.Dataset:
 
 
 def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
-    """`read_results` of a finished run; those that had to be built again are also put in place, if they can be."""
+    """Read the results of a finished run; where they are damaged, build them again and replace them if possible."""
     found = _finished(folder)
     if found is not None:
         return found
@@ -62,7 +62,7 @@ def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
     for error in damaged:
         _warn(error)
     if not damaged and os.access(folder.path, os.W_OK):
-        with contextlib.suppress(InputError):  # another process is at it, or the disk is full
+        with contextlib.suppress(InputError):  # another process has the lock, or the disk is full
             folder.check_usable()
             with only_writer(folder.path):
                 folder.resume()
@@ -71,10 +71,10 @@ def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
 
 
 def _finished(folder: RunFolder) -> xr.Dataset | None:
-    """The results that a finished run wrote; None, and a warning, if they are damaged."""
+    """The stored results of a finished run; None, with a warning, if they are damaged."""
     try:
         return _opened(folder.read_results())
-    except Exception as error:  # whatever a damaged file makes of zarr and its codecs
+    except Exception as error:  # zarr and its codecs raise all kinds on damaged files
         words = " ".join(str(error).split()) or type(error).__name__
         remedy = f"is damaged ({words}); built again from the record files"
         _warn(InputError("results", str(folder.results_path), remedy))
@@ -88,10 +88,10 @@ def _built(
 
 
 def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
-    """The data set that some files of zarr hold, of these very bytes."""
+    """Open a zarr store from the contents of its files."""
     from zarr.core.buffer import (
         default_buffer_prototype,
-    )  # here, so that training without a folder does without zarr
+    )  # imported here: training without a run folder does not need it
     from zarr.storage import MemoryStore
 
     _check_arrays(read_json(content[".zmetadata"])["metadata"])
@@ -101,9 +101,9 @@ def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
 
 
 def _check_arrays(entries: Mapping[str, Any]) -> None:
-    """Raise where an array goes through a codec that no run writes, or is larger than memory.
+    """Raise ValueError where an array has a codec that runs do not use, or does not fit in memory.
 
-    zarr's codec "pickle" would execute what it decodes.
+    zarr's codec "pickle" would execute code.
     """
     size = 0
     for name, entry in entries.items():
@@ -116,19 +116,19 @@ def _check_arrays(entries: Mapping[str, Any]) -> None:
 
 
 def _cohort(sizes: Sequence[int]) -> xr.Variable:
-    """The cohort of each trial; they are numbered one cohort after the other."""
-    words = {"long_name": "trials that started together; 0: those of the first start", "units": "1"}
+    """The cohort of each trial; numbers are consecutive within a cohort."""
+    words = {"long_name": "trials that started together; 0 is the first start", "units": "1"}
     return xr.Variable("trial", np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), words)
 
 
 def _can_die(description: Description) -> xr.Variable:
-    """Whether each trial's shares of dead units have a meaning."""
+    """Whether each trial can have dead units."""
     able = np.ones(len(description.trial_ids), bool)
     for group in description.groups:
         label = group.variables.get("dead_fraction")
         able[group.trials] = label is not None and label.defined
     words = (
-        "the activation has a flat zero, so that units can be dead; elsewhere dead shares are 0 by definition"
+        "the activation has a flat zero, so that units can be dead; otherwise dead shares are 0 by definition"
     )
     return xr.Variable("trial", able, {"long_name": words, "units": "1"})
 
@@ -138,7 +138,7 @@ def _warn(error: InputError) -> None:
 
 
 def _attributes(description: Description) -> dict[str, Any]:
-    """Scalars as they are, the rest as JSON: attributes must survive any reader of zarr."""
+    """Attributes of the results: scalars unchanged, the rest as JSON, which every reader of zarr can handle."""
     specification, environment = asdict(description.specification), asdict(description.environment)
     attributes = {
         "title": specification["name"],
@@ -146,8 +146,8 @@ def _attributes(description: Description) -> dict[str, Any]:
         "data": json.dumps(specification["data"]),
         "specification": json.dumps(specification),
         "versions": json.dumps(environment.pop("versions")),
-        "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start; "
-        "of a coordinate, NaN or an empty text is what a trial does not use",
+        "Conventions": "one row per trial; NaN (-1 for integers) beyond its last epoch; epoch 0 is before training; "
+        "coordinates that a trial does not use are NaN or an empty string",
         "deterministic": _deterministic(description.groups),
     }
     precisions = [group.configuration.get("precision") for group in description.groups]
@@ -163,4 +163,4 @@ def _deterministic(groups: Sequence[GroupEntry]) -> str:
     whys = dict.fromkeys(group.nondeterministic for group in groups)
     if any(whys):
         return f"no: {'; '.join(filter(None, whys))}"
-    return "unknown: not every group is compiled yet" if None in whys else "yes"
+    return "unknown: some groups are not compiled yet" if None in whys else "yes"

@@ -56,13 +56,16 @@ class Field(NamedTuple):
         return all(_has_one(configuration.get(name), values) for name, values in self.needs.items())
 
     @property
+    def settings(self) -> dict[str, Collection[Any]]:
+        """What it needs besides some built-in model or optimizer."""
+        some = set(MODELS), set(OPTIMIZERS)
+        return {name: values for name, values in self.needs.items() if set(values) not in some}
+
+    @property
     def remedy(self) -> str:
-        """What gives it an effect, in words; empty where a built-in model and optimizer are enough."""
-        return " and ".join(
-            f"set configuration.{name} to {' or '.join(map(words, values))}"
-            for name, values in self.needs.items()
-            if set(values) not in (set(MODELS), set(OPTIMIZERS))
-        )
+        """How to give it an effect; empty if a built-in model or optimizer suffices."""
+        needed = [(name, " or ".join(map(written, values))) for name, values in self.settings.items()]
+        return " and ".join(f"set configuration.{name} to {values}" for name, values in needed)
 
 
 def _has_one(value: Any, wanted: Collection[Any]) -> bool:
@@ -71,8 +74,8 @@ def _has_one(value: Any, wanted: Collection[Any]) -> bool:
     return value in wanted
 
 
-def words(value: Any) -> str:
-    """A value as a study file writes it, text without quotes."""
+def written(value: Any) -> str:
+    """Write a value as a study file does, but text without quotes."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(list(value)) if isinstance(value, tuple) else str(value)
@@ -121,9 +124,9 @@ def _by_name(*fields: Field) -> dict[str, Field]:
 
 #: What a study says of itself, in Python and in a study file.
 STUDY = _by_name(
-    Field("name", "study", text, "for people; by default the run folder is runs/NAME"),
-    Field("epochs", 10, _AT_LEAST_ONE, "of every trial"),
-    Field("data_seed", 0, check_seed, "of the minibatch order, which all trials share"),
+    Field("name", "study", text, "name of the study; the run folder is runs/NAME by default"),
+    Field("epochs", 10, _AT_LEAST_ONE, "epochs of every trial"),
+    Field("data_seed", 0, check_seed, "seed of the minibatch order, which all trials share"),
     Field(
         "keep",
         "none",
@@ -135,7 +138,7 @@ STUDY = _by_name(
         "deterministic",
         "auto",
         lambda _, value: check_deterministic(value),
-        "the same bits at every call on a GPU: true, false, or auto (where every operation has a deterministic form)",
+        "whether a GPU computes the same bits at every call: true, false, or auto (where every operation has a deterministic form)",
     ),
 )
 
@@ -150,18 +153,26 @@ CONFIGURATION = _by_name(
         "channels of each convolution, by default 16 and 32; or widths of the mlp, by default 128",
         {"model": tuple(MODELS)},
     ),
-    _of_model("kernel_sizes", plain, "of each convolution", "cnn"),
-    _of_model("strides", plain, "of each convolution", "cnn"),
-    _of_model("padding", plain, "SAME, VALID or explicit pairs", "cnn"),
-    _of_model("pool_sizes", plain, "of the pooling after each convolution; 1 is none", "cnn"),
-    _of_model("pooling", _one_of(*POOLINGS), "max or average", "cnn"),
+    _of_model("kernel_sizes", plain, "size of the kernels, for all convolutions or for each", "cnn"),
+    _of_model("strides", plain, "stride, for all convolutions or for each", "cnn"),
+    _of_model("padding", plain, "padding: SAME, VALID or explicit pairs", "cnn"),
+    _of_model("pool_sizes", plain, "window of the pooling after each convolution; 1 for none", "cnn"),
+    _of_model("pooling", _one_of(*POOLINGS), "kind of pooling: max or average", "cnn"),
     _of_model("dense", several(_AT_LEAST_ONE), "widths of the dense layers after the convolutions", "cnn"),
-    _of_model("activation", _named(ACTIVATIONS), "after every hidden layer"),
     _of_model(
-        "kernel_init", optional(_named(INITIALIZERS)), "initializer of the kernels, by default lecun_normal"
+        "activation",
+        _named(ACTIVATIONS),
+        f"activation after every hidden layer: {', '.join(ACTIVATIONS)}, or a function",
     ),
     _of_model(
-        "bias_init", optional(_named(BIAS_INITIALIZERS)), "initializer of the biases, by default zeros"
+        "kernel_init",
+        optional(_named(INITIALIZERS)),
+        f"initializer of the kernels: {', '.join(INITIALIZERS)}, or a function; by default lecun_normal",
+    ),
+    _of_model(
+        "bias_init",
+        optional(_named(BIAS_INITIALIZERS)),
+        f"initializer of the biases: {', '.join(BIAS_INITIALIZERS)}, or a function; by default zeros",
     ),
     _of_training(
         "convolution",
@@ -169,15 +180,17 @@ CONFIGURATION = _by_name(
         "how convolutions are computed: auto, product (im2col), remat (im2col in less memory) or native (that of JAX)",
     ),
     _of_model("batch_norm", flag, "batch normalisation before each activation"),
-    Field("dropout", False, flag, "dropout layers, at the rate dropout_rate", {"model": tuple(MODELS)}),
-    Field("optimizer", "rmsprop", optimizer, f"the family: {', '.join(OPTIMIZERS)}, or a function"),
+    Field("dropout", False, flag, "add dropout layers, whose rate is dropout_rate", {"model": tuple(MODELS)}),
+    Field("optimizer", "rmsprop", optimizer, f"optimizer: {', '.join(OPTIMIZERS)}, or a function"),
     _of_optimizers(
         "momentum_type",
         "none",
         _one_of("none", "classical", "nesterov"),
         "kind of momentum: none, classical or nesterov",
     ),
-    _of_optimizers("centered", False, flag, "centred RMSProp", "rmsprop"),
+    _of_optimizers(
+        "centered", False, flag, "subtract the squared mean of the gradient, in RMSProp", "rmsprop"
+    ),
     _of_optimizers("l1_type", "coupled", _one_of("coupled", "proximal"), "how L1 acts: coupled or proximal"),
     _of_optimizers(
         "l2_type", "coupled", _one_of("coupled", "decoupled"), "how L2 acts: coupled or decoupled"
@@ -186,10 +199,20 @@ CONFIGURATION = _by_name(
         "schedule",
         "constant",
         _named(SCHEDULES),
-        f"of the learning rate: {', '.join(SCHEDULES)}, or an Optax schedule, which is a factor on it",
+        f"learning rate schedule: {', '.join(SCHEDULES)}, or an Optax schedule, which is a factor on it",
     ),
-    Field("loss", None, optional(_named(LOSSES)), "by default cross_entropy, or mse for regression"),
-    Field("metrics", None, optional(several(_named(METRICS), 1)), "by default accuracy, or mae and rmse"),
+    Field(
+        "loss",
+        None,
+        optional(_named(LOSSES)),
+        f"loss: {', '.join(LOSSES)}, or a function; by default cross_entropy, or mse for regression",
+    ),
+    Field(
+        "metrics",
+        None,
+        optional(several(_named(METRICS), 1)),
+        f"metrics: {', '.join(METRICS)}, or functions; by default accuracy, or mae and rmse for regression",
+    ),
     _of_training("batch_size", _AT_LEAST_ONE, "examples per step"),
     _of_training(
         "microbatch",
@@ -212,13 +235,13 @@ CONFIGURATION = _by_name(
         "dtype",
         "float32",
         _one_of("float32", "bfloat16"),
-        "of the network's arithmetic: float32 or bfloat16",
+        "data type of the network's arithmetic: float32 or bfloat16",
         {"model": tuple(MODELS)},
     ),
     _of_training(
         "precision",
         _one_of(*PRECISIONS),
-        "of float32 products on a device that could round their inputs: default (the device's own: tensorfloat32 on "
+        "precision of float32 products on a device that could round their inputs: default (the device's own: tensorfloat32 on "
         "recent GPUs, bfloat16 on TPUs, float32 on CPUs), tensorfloat32 or float32",
     ),
     Field(
@@ -227,12 +250,16 @@ CONFIGURATION = _by_name(
         optional(flag),
         "count dead units; by default where the activation has a flat zero",
     ),
-    _of_training("dormant_threshold", _NOT_NEGATIVE, "tau of the dormant units"),
+    _of_training(
+        "dormant_threshold",
+        _NOT_NEGATIVE,
+        "threshold below which a unit counts as dormant, relative to its layer's mean activation",
+    ),
     Field(
         "diagnostics",
         (),
         several(_named(_DIAGNOSTICS)),
-        f"costlier ones: {', '.join(_DIAGNOSTICS)}, or functions",
+        f"costlier diagnostics: {', '.join(_DIAGNOSTICS)}, or functions",
     ),
     _of_training(
         "probe",
@@ -245,7 +272,7 @@ CONFIGURATION = _by_name(
 
 #: The traced scalars that built-in parts read.
 HYPERPARAMETERS = _by_name(
-    Field("seed", 0, check_seed, "of the initial weights and of dropout"),
+    Field("seed", 0, check_seed, "seed of the initial weights and of dropout"),
     _of_optimizers("learning_rate", 1e-3, _NOT_NEGATIVE, "step size"),
     _of_optimizers("l1", 0.0, _NOT_NEGATIVE, "strength of L1: l1 * sum |w|, kernels only"),
     _of_optimizers("l2", 0.0, _NOT_NEGATIVE, "strength of L2: l2 * sum w**2, kernels only"),
@@ -254,18 +281,26 @@ HYPERPARAMETERS = _by_name(
         "dropout_rate",
         0.5,
         _SHARE,
-        "share of activations dropped",
+        "fraction of activations dropped",
         {"model": tuple(MODELS), "dropout": (True,)},
     ),
-    _of_optimizers("decay", 0.9, _SHARE, "of the mean square of RMSProp", "rmsprop"),
+    _of_optimizers("decay", 0.9, _SHARE, "decay of RMSProp's mean square", "rmsprop"),
     _of_optimizers(
-        "eps", 1e-8, _NOT_NEGATIVE, "inside RMSProp's root; outside Adam's", "rmsprop", "adam", "adagrad"
+        "eps",
+        1e-8,
+        _NOT_NEGATIVE,
+        "epsilon, inside the root in RMSProp, outside in Adam",
+        "rmsprop",
+        "adam",
+        "adagrad",
     ),
-    _of_optimizers("momentum", 0.9, _SHARE, "of the momentum", momentum_type=("classical", "nesterov")),
-    _of_optimizers("beta1", 0.9, _SHARE, "of Adam's mean", "adam"),
-    _of_optimizers("beta2", 0.999, _SHARE, "of Adam's mean square", "adam"),
-    _of_schedule("warmup_cosine", "warmup_fraction", _SHARE, "share of all steps spent warming up"),
-    _of_schedule("warmup_cosine", "final_fraction", _NOT_NEGATIVE, "last learning rate over the largest"),
+    _of_optimizers("momentum", 0.9, _SHARE, "momentum coefficient", momentum_type=("classical", "nesterov")),
+    _of_optimizers("beta1", 0.9, _SHARE, "decay of Adam's mean", "adam"),
+    _of_optimizers("beta2", 0.999, _SHARE, "decay of Adam's mean square", "adam"),
+    _of_schedule("warmup_cosine", "warmup_fraction", _SHARE, "fraction of all steps spent warming up"),
+    _of_schedule(
+        "warmup_cosine", "final_fraction", _NOT_NEGATIVE, "last learning rate, relative to the largest"
+    ),
     _of_schedule("exponential", "decay_rate", _NOT_NEGATIVE, "factor on the learning rate per epoch"),
     _of_schedule("step", "drop_factor", _NOT_NEGATIVE, "factor on the learning rate at each drop"),
     _of_schedule("step", "drop_every", partial(traceable, least=1), "epochs between drops"),

@@ -13,7 +13,7 @@ import xarray as xr
 
 from jaxlab.checks import number, whole
 from jaxlab.datasets import Dataset
-from jaxlab.devices import hint_at_cores
+from jaxlab.devices import warn_if_cores_idle
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
 from jaxlab.runs import Job, Options, Plan, Progress, make_plan, run
@@ -233,5 +233,5 @@ def _width(width: int | str) -> int | None:
 def _devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
     if devices is None:
         devices = jax.devices()
-        hint_at_cores(devices)
+        warn_if_cores_idle(devices)
     return list(devices)

@@ -24,7 +24,7 @@ from accelerator_questions.measuring import (
 )
 from benchmark.contenders import trial_of
 from benchmark.problem import Problem, make_problem
-from jaxlab.engine import Programs, flat, train
+from jaxlab.engine import EndRecord, Programs, flat, train
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import shared_arrays
 
@@ -121,14 +121,15 @@ def _bits(programs: Programs, problem: Problem, epochs: int, place: int, divergi
     hyperparameters = Hyperparameters(learning_rate=rates, seed=seeds)
     bits: Bits = {}
     bad = np.zeros(width, bool)
-    for piece in train(programs, hyperparameters, shared_arrays(problem.data), epochs):
-        row = int(np.flatnonzero(piece.trials == lane)[0])
-        when = "at the end" if piece.final else f"at epoch {piece.epochs[0]}"
-        bits |= {f"{name} {when}": _digest(values[row]) for name, values in piece.record.items()}
-        if piece.ended is not None:
-            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flat(piece.ended.states).items()}
+    for record in train(programs, hyperparameters, shared_arrays(problem.data), epochs):
+        row = int(np.flatnonzero(record.trials == lane)[0])
+        end = isinstance(record, EndRecord)
+        when = "at the end" if end else f"at epoch {record.epochs[0]}"
+        bits |= {f"{name} {when}": _digest(values[row]) for name, values in record.values.items()}
+        if end:
+            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flat(record.states.states).items()}
         else:
-            bad[piece.trials] |= (piece.record["first_bad_step"] >= 0).any(axis=1)
+            bad[record.trials] |= (record.values["first_bad_step"] >= 0).any(axis=1)
     return bits, int(bad.sum())
 
 

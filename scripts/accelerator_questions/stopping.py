@@ -97,8 +97,8 @@ def _resident(asking: Asking, cell: Cell) -> None:
     for resident in (packs, packs // 2, 0):
         group = GroupTraining(programs, problem.hyperparameters, shared, resident)
         ends: dict[int, float] = {}
-        for _, piece in Training([group], epochs).segments():
-            ends[int(piece.epochs[-1])] = time.perf_counter()
+        for _, record in Training([group], epochs).segments():
+            ends[int(record.epochs[-1])] = time.perf_counter()
         each = (ends[epochs] - ends[1]) / (epochs - 1)
         about = {"packs": packs, "width": width, "pack_bytes": programs.state_bytes}
         asking.row(kind="resident", resident=resident, seconds_per_epoch=each, **about)

@@ -69,9 +69,9 @@ class Running:
     def train(self, epochs: int) -> np.ndarray:
         """Train every trial so many epochs further; the losses of the steps, [trials, epochs · steps]."""
         found: dict[int, list[np.ndarray]] = defaultdict(list)
-        for _, piece in Training([self.group], self.group.epoch + epochs).segments():
-            losses = piece.record["step_loss"]
-            found[int(piece.epochs[0])].append(losses.reshape(len(losses), -1))
+        for _, record in Training([self.group], self.group.epoch + epochs).segments():
+            losses = record.values["step_loss"]
+            found[int(record.epochs[0])].append(losses.reshape(len(losses), -1))
         return np.concatenate([np.concatenate(packs) for packs in found.values()], axis=1)
 
 

@@ -149,7 +149,7 @@ def test_functions_that_differ_in_what_is_bound_to_them(tmp_path):
     [
         (pruning.Median(metric="validation_acc"), "did you mean 'validation_accuracy'"),
         (pruning.Patience(metric="test_accuracy"), "recorded per epoch are"),
-        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "has an axis of its own"),
+        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "is not one number per epoch"),
         (pruning.SuccessiveHalving(metric="gradient_norm"), "is better neither high nor low"),
     ],
 )
@@ -206,7 +206,7 @@ def test_other_code_of_a_later_group_is_refused_before_the_first_is_extended(tmp
     with pytest.raises(InputError, match="the code that trains mlp has changed"):
         its(2, TWO, ()).run(tmp_path / "run")
     assert (tmp_path / "run" / "complete").exists()
-    assert RunFolder(tmp_path / "run").describe()["epochs"] == 1
+    assert RunFolder(tmp_path / "run").describe().epochs == 1
 
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(whole, monkeypatch):
