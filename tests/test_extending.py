@@ -1,4 +1,4 @@
-"""What could go wrong when a run is resumed or extended: reordered settings, lost files, untimely stops, other files in its place."""
+"""Resuming and extending against odds: reordered settings, lost files, untimely stops, other files in the folder."""
 
 import functools
 import json
