@@ -72,9 +72,9 @@ class Recorder:
             self._writer.discard(after)
 
     @property
-    def stopped(self) -> np.ndarray:
+    def stopped(self) -> list[int]:
         """Numbers of the trials that a rule stopped."""
-        return np.flatnonzero(self._stopped_at < _NEVER)
+        return np.flatnonzero(self._stopped_at < _NEVER).tolist()
 
     def rung(self, stage: str, epoch: int) -> Rung | None:
         """What was decided at a rung before; None if no trial stopped there."""
