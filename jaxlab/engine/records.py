@@ -1,7 +1,5 @@
 """Records that training yields, one per call."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +20,13 @@ class EpochRecord(NamedTuple):
     epochs: np.ndarray
     values: dict[str, np.ndarray]
 
-    def rows(self, rows: np.ndarray) -> EpochRecord:
+    def rows(self, rows: np.ndarray) -> "EpochRecord":
         """Select trials by a mask ``[T]``."""
         return EpochRecord(
             self.trials[rows], self.epochs, {name: each[rows] for name, each in self.values.items()}
         )
 
-    def at(self, epochs: np.ndarray) -> EpochRecord:
+    def at(self, epochs: np.ndarray) -> "EpochRecord":
         """Select epochs by a mask ``[E]``."""
         return EpochRecord(
             self.trials, self.epochs[epochs], {name: each[:, epochs] for name, each in self.values.items()}
@@ -50,7 +48,7 @@ class EndRecord(NamedTuple):
     values: dict[str, np.ndarray]
     states: Rows | None = None
 
-    def rows(self, rows: np.ndarray) -> EndRecord:
+    def rows(self, rows: np.ndarray) -> "EndRecord":
         """Select trials by a mask ``[T]``, without their states."""
         return EndRecord(
             self.trials[rows], self.epochs[rows], {name: each[rows] for name, each in self.values.items()}

@@ -1,7 +1,5 @@
 """The numbers of a run's trials, which they keep for good, and what trains when."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Is a finished run reproduced, bit for bit?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
