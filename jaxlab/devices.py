@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 
+from jaxlab.checks import whole
 from jaxlab.errors import InputError
 
 #: JAX starts up to this many host devices within seconds.
@@ -34,9 +35,8 @@ def use_all_cores(devices: int | None = None) -> None:
     Raises:
         InputError: JAX has already started with another number of devices, or ``devices`` is out of range.
     """
-    whole = isinstance(devices, int) and not isinstance(devices, bool)
-    if devices is not None and not (whole and 1 <= devices <= MAX_DEVICES):
-        raise InputError("devices", devices, f"give a whole number in [1, {MAX_DEVICES}]")
+    if devices is not None:
+        whole("devices", devices, 1, MAX_DEVICES)
     if _FLAG in os.environ.get("XLA_FLAGS", "") or (devices is None and jax.config.jax_num_cpu_devices > 0):
         return
     count = devices or cores()

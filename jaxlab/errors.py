@@ -22,17 +22,41 @@ class InputError(ValueError):
 
     def __init__(self, field: str, value: Any, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
-        text = " ".join(shown(value).split())
-        if len(text) > 120:  # keep the end, which tells paths apart
-            text = f"{text[:40]}...{text[-77:]}"
-        super().__init__(f"{field} = {text}: {remedy}")
+        super().__init__(f"{field} = {_short(value)}: {remedy}")
 
     def __reduce__(self):
         return type(self), (self.field, self.value, self.remedy)
 
 
+class UnknownName(InputError):
+    """A name that is not among the known ones: ``unknown key 'epoch' in lr.toml; did you mean 'epochs'?``
+
+    Args:
+        where: it stands.
+        name: as given.
+        known: what may stand there.
+        what: kind of name.
+    """
+
+    def __init__(self, where: str, name: Any, known: Iterable[str], what: str = "name"):
+        self.field, self.value, self.known, self.what = where, name, tuple(known), what
+        self.remedy = (
+            did_you_mean(str(name), self.known).rstrip() or f"known {what}s are {', '.join(self.known)}"
+        )
+        ValueError.__init__(self, f"unknown {what} {_short(name)} in {where}; {self.remedy}")
+
+    def __reduce__(self):
+        return type(self), (self.field, self.value, self.known, self.what)
+
+
 class RunInterrupted(Exception):
     """A run stopped on request. It finished the call in progress and saved a checkpoint, from which it resumes."""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(shown(value).split())
+    # Keep the end, which tells paths apart.
+    return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"
 
 
 def name_of(function: Callable) -> str:

@@ -8,16 +8,14 @@ Only the step counts are static::
     optimizer = jaxlab.transforms.rmsprop(rate)
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jaxlab.errors import InputError
+from jaxlab.checks import scalar, whole
 
 Numbers = Mapping[str, jax.typing.ArrayLike]
 
@@ -38,19 +36,8 @@ class Schedule(NamedTuple):
     needs_total_steps: bool
 
 
-_LARGEST = math.nextafter(math.inf, 0)
-# Range of a concrete number, both ends included, and the remedy if it is outside.
-_NOT_NEGATIVE = (0, _LARGEST, "give a finite number >= 0")
-_FRACTION = (0, 1, "give a number from 0 to 1")
-_POSITIVE = (math.ulp(0), _LARGEST, "give a number of epochs > 0")
-_RANGES = {
-    "peak": _NOT_NEGATIVE,
-    "warmup_fraction": _FRACTION,
-    "final_fraction": _NOT_NEGATIVE,
-    "decay_rate": _NOT_NEGATIVE,
-    "drop_factor": _NOT_NEGATIVE,
-    "drop_every": _POSITIVE,
-}
+# Ranges of concrete numbers; the others are >= 0.
+_RANGES = {"warmup_fraction": {"least": 0, "most": 1}, "drop_every": {"above": 0}}
 
 
 def constant(
@@ -83,8 +70,7 @@ def warmup_cosine(
     Source: Loshchilov & Hutter, SGDR, 2017; warm-up: Goyal et al., arXiv:1706.02677, 2017.
     """
     chosen = _read(peak, WARMUP_COSINE, hyperparameters, steps_per_epoch)
-    if total_steps < 1:
-        raise InputError("total_steps", total_steps, "give the number of training steps, at least 1")
+    whole("total_steps", total_steps, 1, remedy="give the number of training steps, at least 1")
     warmup = chosen["warmup_fraction"] * total_steps
     final = chosen["final_fraction"]
 
@@ -148,13 +134,10 @@ def _read(
     peak: jax.typing.ArrayLike, defaults: dict[str, float], given: Numbers, steps_per_epoch: int
 ) -> dict[str, jax.typing.ArrayLike]:
     """Read the numbers named in ``defaults``; raise InputError for a concrete number out of range."""
-    if steps_per_epoch < 1:
-        raise InputError("steps_per_epoch", steps_per_epoch, "give the number of steps per epoch, at least 1")
+    whole("steps_per_epoch", steps_per_epoch, 1, remedy="give the number of steps per epoch, at least 1")
     chosen = {name: given.get(name, default) for name, default in defaults.items()}
     for name, number in {"peak": peak, **chosen}.items():
-        lowest, highest, remedy = _RANGES[name]
-        if isinstance(number, int | float | np.number) and not lowest <= number <= highest:
-            raise InputError(name, number, remedy)
+        scalar(name, number, **_RANGES.get(name, {"least": 0}))
     return chosen
 
 

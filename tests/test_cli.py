@@ -169,7 +169,10 @@ def test_help_says_every_text_as_it_is_written(folder, command):
     ("arguments", "message"),
     [
         (["run", "none.toml"], "jaxlab: study file = 'none.toml': does not exist; name a .toml file"),
-        (["run", "tiny.toml", "--set", "epoch=1"], "jaxlab: study file = 'epoch': did you mean 'epochs'?"),
+        (
+            ["run", "tiny.toml", "--set", "epoch=1"],
+            "jaxlab: unknown key 'epoch' in tiny.toml; did you mean 'epochs'?",
+        ),
         (["run", "tiny.toml", "--set", "epochs=1"], "epochs = 1: the run has 2 epochs already: give as many"),
         (
             ["run", "tiny.toml", "--set", "space.grid.learning_rate=[-1]", "--out", "new"],

@@ -203,15 +203,15 @@ def test_every_data_set_has_a_name():
         (
             "digits",
             {"subsett": 5},
-            "subsett",
-            "did you mean 'subset'? the options of digits are split_seed, subset",
+            "the options of digits",
+            "unknown name 'subsett' in the options of digits; did you mean 'subset'?",
         ),
-        ("digits", {"folder": "x"}, "folder", "options of digits are"),
-        ("digits", {"dataset": "x"}, "dataset", "options of digits are"),
+        ("digits", {"folder": "x"}, "the options of digits", "known names are split_seed, subset"),
+        ("digits", {"dataset": "x"}, "the options of digits", "known names are"),
         ("npz", {}, "path", "npz requires this option"),
-        ("npz", {"path": "x", "add_chanel": True}, "add_chanel", "did you mean 'add_channel'?"),
-        ("digits", {"split_seed": -1}, "split_seed", "integer >= 0"),
-        ("digits", {"seed": 1.5}, "seed", "integer >= 0"),
+        ("npz", {"path": "x", "add_chanel": True}, "the options of npz", "did you mean 'add_channel'?"),
+        ("digits", {"split_seed": -1}, "split_seed", "whole number >= 0"),
+        ("digits", {"seed": 1.5}, "seed", "whole number >= 0"),
     ],
 )
 def test_load_with_a_bad_name_or_option(name, options, field, says):

@@ -165,7 +165,7 @@ class Unreadable:
             "test_fraction",
             "nothing to train on",
         ),
-        ([pair(9)], {"split_seed": -1}, "split_seed", "integer >= 0"),
+        ([pair(9)], {"split_seed": -1}, "split_seed", "whole number >= 0"),
         ([(pair(9)[0], pair(8)[1])], {}, "train.targets", "one target per input"),
         ([(pair(8)[0], pair(9)[1])], {}, "train.targets", "one target per input"),
         ([(pair(9)[0], np.zeros(9, int))], {"classes": 1}, "classes", "at least 2"),
@@ -248,11 +248,18 @@ def test_bad_npz_file(tmp_path, make, says):
 
 
 @pytest.mark.parametrize(
+    ("option", "says"), [("clases", "did you mean 'classes'?"), ("keys", "known names are classes, targets")]
+)
+def test_an_unknown_option_is_named(tmp_path, option, says):
+    with pytest.raises(InputError, match=f"unknown name '{option}' in the options of from_npz; ") as error:
+        datasets.from_npz(tmp_path / "data.npz", **{option: 3})
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("option", "value", "says"),
     [
         ("path", 5, "give a path"),
-        ("clases", 3, "did you mean 'classes'? the options are classes, targets"),
-        ("keys", ["x", "y"], "options are classes, targets"),
         ("add_channel", 1, "give true or false"),
         ("classes", "10", "give a whole number, at least 2, or None for regression"),
         ("classes", 10.0, "give a whole number"),
@@ -263,13 +270,13 @@ def test_bad_npz_file(tmp_path, make, says):
         ("scale", 1e-60, "in float32"),
         ("shift", "0", "give a finite number"),
         ("shift", [0.0], "give a finite number"),
-        ("targets", "label", "did you mean 'labels'? give 'auto' or 'labels'"),
-        ("targets", 3, "give 'auto' or 'labels'"),
+        ("targets", "label", "did you mean 'labels'? give one of auto, labels"),
+        ("targets", 3, "give one of auto, labels"),
         ("channels", "frist", "did you mean 'first'?"),
         ("first_label", "1", "give a whole number >= 0"),
         ("validation_fraction", "0.1", "above 0 and below 1"),
         ("validation_fraction", float("nan"), "above 0 and below 1"),
-        ("split_seed", 0.5, "integer >= 0"),
+        ("split_seed", 0.5, "whole number >= 0"),
         ("name", 5, "give text"),
         ("target_units", None, "give text"),
     ],

@@ -154,7 +154,7 @@ def constant():
         ({"standardize": 1}, "standardize", "true or false"),
         ({"input_range": (0, 1), "standardize": True}, "standardize", "not both"),
         ({"standardize": "yes"}, "standardize", "true or false"),
-        ({"seed": -1}, "seed", "integer >= 0"),
+        ({"seed": -1}, "seed", "whole number >= 0"),
     ],
 )
 def test_bad_option(digits, options, field, says):

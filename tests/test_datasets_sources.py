@@ -199,7 +199,7 @@ def test_bad_option_of_a_downloaded_data_set(source, options, says):
 
 
 def test_mnist1d_missing_or_with_a_bad_seed(monkeypatch):
-    for seed, says in ((-1, "integer >= 0"), (2**32 - 1, "below 2")):
+    for seed, says in ((-1, r"whole number in \[0, "), (2**32 - 1, r"whole number in \[0, ")):
         with pytest.raises(InputError, match=says):
             datasets.mnist1d(data_seed=seed)
     monkeypatch.setitem(sys.modules, "mnist1d", None)

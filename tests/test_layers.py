@@ -13,6 +13,7 @@ ROOT = Path(jaxlab.__file__).parent
 # A line may import the lines above it and itself where a module is a package; modules of one line stay apart.
 LAYERS = [
     ("errors", "files"),
+    ("checks",),
     ("devices", "settings"),
     ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
     ("models", "datasets", "pruning"),

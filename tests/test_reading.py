@@ -16,7 +16,7 @@ from jaxlab import InputError, Study, load_model, read_results
 from jaxlab.analysis import unstack, varied
 from jaxlab.runs import coordinates, number_trials
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.study.fields import CONFIGURATION, fields_of, hyperparameters_of
+from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS, with_effect
 from jaxlab.study.reading import names_read
 from jaxlab.trial import Trial, Weights
 
@@ -100,16 +100,15 @@ def test_the_built_in_parts_read_what_is_said_of_them(model, optimizer):
     from jaxlab.study.optimizers import build_optimizer
 
     (group,) = study(grid(), model=model, optimizer=optimizer, dropout=True, schedule="step").groups
-    fields = {name: field.default for name, field in CONFIGURATION.items()} | group.configuration
+    fields = {name: field.default for name, field in CONFIGURATION.items()} | dict(group.configuration)
     named = Configuration(fields)
     own = named.replace(
         model=lambda c, h, rngs: model_of(c.replace(model=model), SMALL)(c, h, rngs),
         optimizer=lambda c, h: build_optimizer(c.replace(optimizer=optimizer), h, 9, 9, "step"),
     )
-    read = names_read(
-        own, Hyperparameters(dict.fromkeys(hyperparameters_of(named), np.float32(0.5)), seed=1), SMALL
-    )
-    said = {name for name in (*fields_of(named), *hyperparameters_of(named)) if name not in fields_of(own)}
+    scalars = with_effect(HYPERPARAMETERS, named)
+    read = names_read(own, Hyperparameters(dict.fromkeys(scalars, np.float32(0.5)), seed=1), SMALL)
+    said = {*with_effect(CONFIGURATION, named), *scalars}.difference(with_effect(CONFIGURATION, own))
     assert read - {"model", "optimizer"} == said - {"seed", "schedule"}
 
 
@@ -474,7 +473,7 @@ def test_what_a_triple_shares_is_arrays(shared):
         ),
         (
             {"hyperparameters": {"learning_rte": 1.0}, "trial": triple(init=lambda h, s: h.learning_rate)},
-            "hyperparameters = 'learning_rte': did you mean 'learning_rate'?",
+            "unknown name 'learning_rte' in hyperparameters; did you mean 'learning_rate'?",
         ),
         ({"space": grid(seed=[0, 1])}, "space.seed = 0: has no effect under this configuration"),
     ],

@@ -148,7 +148,10 @@ def bad(**fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"configuration": {"activaton": "relu"}}, "configuration = 'activaton': did you mean 'activation'?"),
+        (
+            {"configuration": {"activaton": "relu"}},
+            "unknown name 'activaton' in configuration; did you mean 'activation'?",
+        ),
         (
             {"configuration": {"activation": "rellu"}},
             "configuration.activation = 'rellu': did you mean 'relu'?",
@@ -199,7 +202,10 @@ def bad(**fields):
         ({"space": grid(learning_rate=[0.1, -0.1])}, "space.learning_rate = -0.1: give a number >= 0"),
         ({"space": grid(decay=[0.9, 1.5])}, "space.decay = 1.5: give a number in [0, 1)"),
         ({"space": grid(activation=["relu", "rel"])}, "space.activation = 'rel': did you mean 'relu'?"),
-        ({"space": grid(learning_rat=[0.1])}, "space = 'learning_rat': did you mean 'learning_rate'?"),
+        (
+            {"space": grid(learning_rat=[0.1])},
+            "unknown name 'learning_rat' in space; did you mean 'learning_rate'?",
+        ),
         ({"space": grid(learning_rate=[0.1])[:0]}, "give one setting or more"),
         ({"data_seed": -1}, "data_seed = -1"),
         (

@@ -68,7 +68,7 @@ def test_a_function_is_named_by_its_file(file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("epoch=3", "study file = 'epoch': did you mean 'epochs'?"),
+        ("epoch=3", "unknown key 'epoch' in tiny.toml; did you mean 'epochs'?"),
         ("epochs=abc", "epochs = 'abc': give a whole number"),
         ("epochs", "--set = 'epochs': write key=value"),
         ("configuration=3", "configuration = 3: make it a table"),

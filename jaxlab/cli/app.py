@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from jaxlab.checks import number
 from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
@@ -18,7 +19,6 @@ from jaxlab.cli.tables import print_plan, print_run, print_verification
 from jaxlab.cli.terminal import say
 from jaxlab.devices import MAX_DEVICES
 from jaxlab.errors import InputError, RunInterrupted
-from jaxlab.study.checks import number
 
 app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
@@ -42,7 +42,7 @@ The table [configuration] of a study file sets what is static (features, activat
 \b
   grid = { learning_rate = { log = [1e-4, 1], num = 13 }, l2 = [0, 1e-4], seed = { range = 3 } }
 
-The table [pruning] lists the stopping rules, e.g.
+Every field, with its default and meaning: docs/fields.md. The table [pruning] lists the stopping rules, e.g.
 
 \b
   [pruning]
@@ -97,7 +97,7 @@ def run(
     with _warnings_as_lines(), _no_exit(study):
         loaded = load_study(study, changes or ())
     if checkpoint_every is not None:
-        number(0)("--checkpoint-every", checkpoint_every)
+        number("--checkpoint-every", checkpoint_every, 0)
     how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
         say(f"{loaded.name}: {loaded.data.summary()}")

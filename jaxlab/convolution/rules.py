@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import jax
 
+from jaxlab.checks import one_of
 from jaxlab.convolution.lowerings import as_product, as_remat, as_sum
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.errors import InputError
 
 # Accepted values of ``lowering``; "native" is the convolution of jax.lax.
 LOWERINGS = ("auto", "product", "remat", "sum", "native")
@@ -15,9 +16,7 @@ LOWERINGS = ("auto", "product", "remat", "sum", "native")
 
 def check_lowering(lowering: str) -> None:
     """Raise InputError if the lowering is unknown."""
-    if lowering not in LOWERINGS:
-        remedy = f"{did_you_mean(lowering, LOWERINGS)}give one of {', '.join(LOWERINGS)}"
-        raise InputError("lowering", lowering, remedy)
+    one_of("lowering", lowering, LOWERINGS)
 
 
 def lowering_of(lowering: str, channels: int, features: int, groups: int) -> Callable[..., jax.Array]:

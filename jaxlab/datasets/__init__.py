@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from jaxlab.checks import one_of
 from jaxlab.datasets._arrays import ARRAY_OPTIONS, from_arrays, from_npz
 from jaxlab.datasets._cifar10 import cifar10
 from jaxlab.datasets._digits import digits, rotated_digits
@@ -14,7 +15,7 @@ from jaxlab.datasets._mnist1d import mnist1d
 from jaxlab.datasets.augment import AUGMENTATIONS, flip, shift
 from jaxlab.datasets.dataset import Dataset, Split, prepared
 from jaxlab.datasets.options import modify
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.errors import InputError, UnknownName
 
 __all__ = [
     "AUGMENTATIONS",
@@ -56,17 +57,12 @@ def load(name: Any, **options: Any) -> Dataset:
         InputError: the name or an option is unknown, a required option is missing, or one of the two functions
             raises it.
     """
-    if not isinstance(name, str) or name not in DATASETS:
-        hint = did_you_mean(name, DATASETS) if isinstance(name, str) else ""
-        raise InputError("dataset", name, f"{hint}give one of {', '.join(DATASETS)}")
+    one_of("dataset", name, DATASETS)
     specific, required = _options(DATASETS[name])
     common, _ = _options(modify)
-    for option, value in options.items():
+    for option in options:
         if option not in specific | common:
-            known = ", ".join([*specific, *common])
-            raise InputError(
-                option, value, f"{did_you_mean(option, specific | common)}the options of {name} are {known}"
-            )
+            raise UnknownName(f"the options of {name}", option, specific | common)
     for option in required:
         if option not in options:
             raise InputError(option, None, f"{name} requires this option; give {option}")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.conversion import CHANNELS, TARGETS, Conventions, convert
 from jaxlab.datasets.dataset import SPLITS, Dataset, Split, check_classes, check_split
-from jaxlab.datasets.draws import check_seed, stratified_order
+from jaxlab.datasets.draws import stratified_order
 from jaxlab.datasets.guesses import count_classes, doubtful_guesses
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.errors import InputError, UnknownName
 
 
 def from_arrays(
@@ -72,12 +72,12 @@ def from_arrays(
             class, or more classes than examples, and ``classes`` is not given; or `Dataset` raises it.
     """
     conventions = Conventions(
-        checks.choice("targets", targets, TARGETS),
+        checks.one_of("targets", targets, TARGETS),
         None if first_label is None else checks.whole("first_label", first_label, 0),
-        checks.choice("channels", channels, CHANNELS),
+        checks.one_of("channels", channels, CHANNELS),
         checks.flag("add_channel", add_channel),
     )
-    classes, split_seed = check_classes(classes), check_seed("split_seed", split_seed)
+    classes, split_seed = check_classes(classes), checks.whole("split_seed", split_seed, 0)
     given = {"train": train, "validation": validation, "test": test}
     splits = {field: convert(field, pair, conventions) for field, pair in given.items() if pair is not None}
     known = classes if classes is not None else count_classes(splits, conventions)
@@ -110,10 +110,9 @@ def from_npz(path: Any, **options: Any) -> Dataset:
             objects or lacks a key; or `from_arrays` raises it.
     """
     path = checks.path("path", path)
-    for option, value in options.items():
+    for option in options:
         if option not in ARRAY_OPTIONS:
-            remedy = f"{did_you_mean(option, ARRAY_OPTIONS)}the options are {', '.join(ARRAY_OPTIONS)}"
-            raise InputError(option, value, remedy)
+            raise UnknownName("the options of from_npz", option, ARRAY_OPTIONS)
     if not path.is_file():
         raise InputError("path", str(path), "no such file; give the path of an .npz file")
     try:
@@ -164,10 +163,8 @@ def _missing_key(path: Path, wanted: str, arrays: dict[str, Any]) -> InputError:
 
 
 def _fraction(field: str, value: Any) -> float:
-    if not checks.is_number(value) or not 0 < value < 1:
-        split = field.removesuffix("_fraction")
-        raise InputError(field, value, f"give a fraction above 0 and below 1, or give {split}")
-    return float(value)
+    remedy = f"give a fraction above 0 and below 1, or give {field.removesuffix('_fraction')}"
+    return float(checks.number(field, value, above=0, below=1, remedy=remedy))
 
 
 def _draw_missing(given: dict[str, Split], fractions: dict[str, float], split_seed: int) -> dict[str, Split]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.files import cache_folder, fetch, find, read
 from jaxlab.errors import InputError

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.draws import check_seed, stratified_order, uniform
-from jaxlab.errors import InputError
+from jaxlab.datasets.draws import stratified_order, uniform
 
 SIZES = {"train": 1077, "validation": 360, "test": 360}
 SIDE = 16  # pixels of a rotated image
@@ -60,10 +59,11 @@ def rotated_digits(
     Raises:
         InputError: a value is out of range.
     """
-    if not checks.is_number(max_angle) or not 0 < max_angle <= 180:
-        raise InputError("max_angle", max_angle, "give a number of degrees above 0 and at most 180")
+    max_angle = checks.number(
+        "max_angle", max_angle, most=180, above=0, remedy="give a number of degrees above 0 and at most 180"
+    )
     copies = checks.whole("copies", copies, 1)
-    angle_seed = check_seed("angle_seed", angle_seed)
+    angle_seed = checks.whole("angle_seed", angle_seed, 0)
     images, labels = load_images()
     splits = {}
     for name, part in _split_indices(labels, split_seed).items():
@@ -102,6 +102,6 @@ def load_images() -> tuple[np.ndarray, np.ndarray]:
 
 def _split_indices(labels: np.ndarray, split_seed: Any) -> dict[str, np.ndarray]:
     """Indices of the examples of each split."""
-    order = stratified_order(check_seed("split_seed", split_seed), "split", labels)
+    order = stratified_order(checks.whole("split_seed", split_seed, 0), "split", labels)
     ends = np.cumsum(list(SIZES.values()))[:-1]
     return {name: np.sort(part) for name, part in zip(SIZES, np.split(order, ends), strict=True)}

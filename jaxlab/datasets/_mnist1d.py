@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.draws import check_seed
 from jaxlab.errors import InputError, how_to_install
 
 VALIDATION = 1_000
@@ -34,9 +34,8 @@ def mnist1d(data_seed: Any = 42) -> Dataset:
     Raises:
         InputError: the package is missing, or the seed is not an integer from 0 to 2³² − 2.
     """
-    data_seed = check_seed("data_seed", data_seed)
-    if data_seed >= 2**32 - 1:  # the package seeds NumPy with this and the next number
-        raise InputError("data_seed", data_seed, "give an integer below 2**32 - 1")
+    # The package seeds NumPy with it and with the next number.
+    data_seed = checks.whole("data_seed", data_seed, 0, 2**32 - 2)
     generator = _import_package()
     published = _generate(generator, seed=data_seed)
     extra = _generate(generator, seed=data_seed + 1, num_samples=VALIDATION, train_split=1.0)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import whole
 from jaxlab.errors import InputError
 
 
@@ -30,10 +31,8 @@ def shift(key: jax.Array, x: jax.Array, pixels: int = 1) -> jax.Array:
     """
     _check_spatial(x)
     smallest = min(x.shape[1:-1])
-    if isinstance(pixels, bool) or not 0 <= pixels < smallest:
-        raise InputError(
-            "pixels", pixels, f"give an integer from 0 to {smallest - 1}, less than the size of the image"
-        )
+    remedy = f"give a whole number from 0 to {smallest - 1}, less than the size of the image"
+    pixels = whole("pixels", pixels, 0, smallest - 1, remedy=remedy)
     spatial = range(1, x.ndim - 1)
     moves = jax.random.randint(key, (len(spatial), x.shape[0]), -pixels, pixels + 1)
     for axis, move in zip(spatial, moves, strict=True):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.describe import describe
 from jaxlab.errors import InputError
 
@@ -112,7 +112,9 @@ def check_classes(classes: Any) -> int | None:
     """Check a number of classes, or None for regression."""
     if classes is None:
         return None
-    return checks.whole("classes", classes, 2, "give a whole number, at least 2, or None for regression")
+    return checks.whole(
+        "classes", classes, 2, remedy="give a whole number, at least 2, or None for regression"
+    )
 
 
 def check_affine(scale: Any, shift: Any) -> None:
@@ -121,7 +123,7 @@ def check_affine(scale: Any, shift: Any) -> None:
         ("scale", scale, "give a finite number other than 0"),
         ("shift", shift, "give a finite number"),
     ):
-        checks.number(field, value, remedy)
+        checks.number(field, value, remedy=remedy)
         with np.errstate(over="ignore"):
             seen = np.float32(value)
         if not np.isfinite(seen) or (field == "scale" and seen == 0):

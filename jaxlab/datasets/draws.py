@@ -7,18 +7,7 @@ from raw bits here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-
-from jaxlab.errors import InputError
-
-
-def check_seed(field: str, seed: Any) -> int:
-    """Check that a seed is an integer >= 0; return an ``int``."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(field, seed, "give an integer >= 0")
-    return int(seed)
 
 
 def _bits(seed: int, stream: str, n: int) -> np.ndarray:

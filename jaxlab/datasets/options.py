@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.draws import check_seed, permutation, stratified_order, uniform
+from jaxlab.datasets.draws import permutation, stratified_order, uniform
 from jaxlab.errors import InputError
 
 
@@ -45,7 +44,7 @@ def modify(
         InputError: a value is out of range, ``label_noise`` is given for regression, or ``outliers`` for
             classification.
     """
-    seed = check_seed("seed", seed)
+    seed = checks.whole("seed", seed, 0)
     scale, shift = _scale_and_shift(dataset, input_range, standardize)
     train = _subsample(dataset.train, subset, seed)
     train = _mislabel(train, label_noise, dataset.classes, seed)
@@ -74,12 +73,9 @@ def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tu
 def _check_range(input_range: Any) -> tuple[float, float]:
     remedy = "give two finite numbers (low, high) with low < high"
     try:
-        low, high = input_range
-    except (TypeError, ValueError):
+        low, high = (checks.number("input_range", bound) for bound in input_range)
+    except (TypeError, ValueError):  # an InputError too, whose value is one of the two
         raise InputError("input_range", input_range, remedy) from None
-    for bound in (low, high):
-        if not checks.is_number(bound) or not math.isfinite(bound):
-            raise InputError("input_range", input_range, remedy)
     if not low < high:
         raise InputError("input_range", input_range, remedy)
     return float(low), float(high)
@@ -89,8 +85,7 @@ def _subsample(train: Split, subset: Any, seed: int) -> Split:
     if subset is None:
         return train
     n = len(train.targets)
-    if isinstance(subset, bool) or not isinstance(subset, int | np.integer) or not 1 <= subset <= n:
-        raise InputError("subset", subset, f"give a number of training examples, 1 to {n}")
+    subset = checks.whole("subset", subset, 1, n, remedy=f"give a number of training examples, 1 to {n}")
     kept = np.sort(stratified_order(seed, "subset", train.targets)[:subset])
     return Split(train.inputs[kept], train.targets[kept])
 
@@ -118,7 +113,7 @@ def _add_outliers(train: Split, fraction: Any, size: Any, classes: int | None, s
         raise InputError(
             "outliers", fraction, "omit it for classification, where label_noise changes the labels"
         )
-    checks.number("outlier_size", size, "give a finite number to add, in units of the targets")
+    size = checks.number("outlier_size", size, remedy="give a finite number to add, in units of the targets")
     targets = train.targets.copy()
     targets[chosen] += np.float32(size)
     return train._replace(targets=targets)
@@ -126,6 +121,5 @@ def _add_outliers(train: Split, fraction: Any, size: Any, classes: int | None, s
 
 def _choose(field: str, fraction: Any, n: int, seed: int) -> np.ndarray:
     """Indices of a random ``fraction`` of n examples."""
-    if not checks.is_number(fraction) or not 0 <= fraction <= 1:
-        raise InputError(field, fraction, "give a fraction between 0 and 1")
+    fraction = checks.number(field, fraction, 0, 1, remedy="give a fraction between 0 and 1")
     return permutation(seed, field, n)[: round(fraction * n)]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.checks import whole
 from jaxlab.diagnostics.curves import as_curve, final, or_worst, sign_of
 from jaxlab.errors import InputError
 
@@ -67,7 +68,7 @@ def progress(train_loss_E: ArrayLike, k: int = 5) -> jax.Array:
         InputError: ``k`` is not a whole number >= 1.
     """
     loss_E = as_curve("train_loss_E", train_loss_E)
-    _at_least_one("k", k)
+    whole("k", k, 1)
     ends_E = jnp.arange(loss_E.size)
     window_Exk = loss_E[jnp.maximum(ends_E[:, None] - jnp.arange(k)[None, :], 0)]
     least_E = jnp.min(window_Exk, axis=1)
@@ -102,8 +103,8 @@ def up(validation_loss_E: ArrayLike, s: int, k: int = 5) -> jax.Array:
         InputError: ``s`` or ``k`` is not a whole number >= 1.
     """
     loss_E = as_curve("validation_loss_E", validation_loss_E)
-    _at_least_one("s", s)
-    _at_least_one("k", k)
+    whole("s", s, 1)
+    whole("k", k, 1)
     ends = loss_E[::k]
     rose = ends[1:] > ends[:-1]
     held = jnp.zeros(loss_E.shape, bool)
@@ -132,8 +133,3 @@ def best_epoch(curve_E: ArrayLike, better: str = "lower") -> jax.Array:
 def _excess(loss: jax.Array, least: jax.Array) -> jax.Array:
     """``loss / least - 1`` without cancellation; 0 where both are equal, even if both are 0 or inf."""
     return jnp.where(loss == least, 0, (loss - least) / least)
-
-
-def _at_least_one(field: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise InputError(field, value, "give a whole number >= 1")

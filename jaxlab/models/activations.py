@@ -7,8 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxlab.errors import InputError
-from jaxlab.models import checks
+from jaxlab.checks import one_of
 
 
 def identity(x: jax.Array) -> jax.Array:
@@ -40,13 +39,8 @@ def resolve(activation: Any) -> Callable[..., Any]:
     Raises:
         InputError: the name is unknown, or the value is neither a name nor a function.
     """
-    if isinstance(activation, str):
-        return checks.known("activation", activation, ACTIVATIONS)
-    if not callable(activation):
-        raise InputError(
-            "activation", activation, f"give a function, or one of {', '.join(sorted(ACTIVATIONS))}"
-        )
-    return activation
+    found = one_of("activation", activation, ACTIVATIONS, or_function=True)
+    return found if callable(found) else ACTIVATIONS[found]
 
 
 def is_elementwise(activation: Callable[..., Any]) -> bool:

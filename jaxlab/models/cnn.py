@@ -13,9 +13,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
+from jaxlab.checks import one_of
 from jaxlab.convolution import conv_examples_last, conv_general_dilated, materialize, transposed
 from jaxlab.errors import InputError
-from jaxlab.models import checks
+from jaxlab.models import sizes
 from jaxlab.models.initializers import Initializer
 from jaxlab.models.layers import Block, Dropout, LayerOptions, build_layer, layer_options, layer_rngs
 from jaxlab.models.mlp import MLP
@@ -90,8 +91,8 @@ class CNN(nnx.Module):
         self.input_shape = _check_input_shape(input_shape)
         layers = _layer_sizes(len(self.input_shape) - 1, features, kernel_sizes, strides, padding, pool_sizes)
         flat = math.prod(_spatial_shape(self.input_shape[:-1], layers)) * layers[-1].features
-        dense = checks.integers("dense", dense)
-        self.pool = checks.known("pooling", pooling, POOLINGS)
+        dense = sizes.integers("dense", dense)
+        self.pool = POOLINGS[one_of("pooling", pooling, POOLINGS)]
         self.pool_sizes = tuple(layer.pool for layer in layers)
         options = {
             "activation": activation,
@@ -108,7 +109,7 @@ class CNN(nnx.Module):
         self.dropout = None if dropout_rate is None else Dropout(dropout_rate, rngs=rngs)
 
     def __call__(self, x_BxSPATIALxC: ArrayLike) -> tuple[jax.Array, dict[str, jax.Array]]:
-        checks.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
+        sizes.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
         x = jnp.asarray(x_BxSPATIALxC)
         return self._examples_last(x) if self.examples_last else self._channels_last(x)
 
@@ -181,7 +182,7 @@ def _convolve_examples_last(layer: nnx.Conv, x_CxSPATIALxB: jax.Array) -> jax.Ar
 
 
 def _check_input_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    shape = checks.integers("input_shape", input_shape)
+    shape = sizes.integers("input_shape", input_shape)
     if len(shape) not in (2, 3):
         raise InputError("input_shape", shape, "give (height, width, channels) or (length, channels)")
     return shape
@@ -191,22 +192,22 @@ def _layer_sizes(
     axes: int, features: Sequence[int], kernel_sizes: Any, strides: Any, padding: Any, pool_sizes: Any
 ) -> list[LayerSizes]:
     """Expand the user's shorthands to the sizes of every layer."""
-    features = checks.integers("features", features)
+    features = sizes.integers("features", features)
     if not features:
         raise InputError("features", features, "give at least one layer, or use MLP")
     given = {"kernel_sizes": kernel_sizes, "strides": strides, "padding": padding, "pool_sizes": pool_sizes}
-    rows = {field: checks.per_layer(field, value, len(features)) for field, value in given.items()}
+    rows = {field: sizes.per_layer(field, value, len(features)) for field, value in given.items()}
 
-    def sizes(field: str, i: int) -> tuple[int, ...]:
-        return checks.per_axis(f"{field}[{i}]", rows[field][i], axes)
+    def per_axis(field: str, i: int) -> tuple[int, ...]:
+        return sizes.per_axis(f"{field}[{i}]", rows[field][i], axes)
 
     return [
         LayerSizes(
             width,
-            sizes("kernel_sizes", i),
-            sizes("strides", i),
-            checks.padding(f"padding[{i}]", rows["padding"][i], axes),
-            sizes("pool_sizes", i),
+            per_axis("kernel_sizes", i),
+            per_axis("strides", i),
+            sizes.padding(f"padding[{i}]", rows["padding"][i], axes),
+            per_axis("pool_sizes", i),
         )
         for i, width in enumerate(features)
     ]

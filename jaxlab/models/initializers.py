@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as init
 from jax.typing import ArrayLike
 
-from jaxlab.errors import InputError
-from jaxlab.models import checks
+from jaxlab.checks import one_of, scalar
 
 #: ``(key, shape, dtype) -> array``, JAX's convention for initializers.
 Initializer = Callable[..., Any]
@@ -52,14 +51,9 @@ def kernel_initializer(given: Any, scale: ArrayLike) -> Initializer:
     Raises:
         InputError: the name is unknown, or a concrete scale is negative or not finite.
     """
-    checks.scalar("init_scale", scale, "give a finite number >= 0")
-    if isinstance(given, str):
-        given = checks.known("kernel_init", given, INITIALIZERS)
-    draw = INITIALIZERS["lecun_normal"] if given is None else given
-    if not callable(draw):
-        raise InputError(
-            "kernel_init", given, f"give an initializer, or one of {', '.join(sorted(INITIALIZERS))}"
-        )
+    scalar("init_scale", scale, 0)
+    found = one_of("kernel_init", "lecun_normal" if given is None else given, INITIALIZERS, or_function=True)
+    draw = found if callable(found) else INITIALIZERS[found]
     return lambda key, shape, dtype: draw(key, shape, dtype) * jnp.asarray(scale, dtype)
 
 
@@ -70,10 +64,9 @@ def bias_initializer(given: Any) -> Callable[[int], Initializer]:
         InputError: the name is unknown, or the value is not a name, number or initializer.
     """
     if isinstance(given, str):
-        return checks.known("bias_init", given, BIAS_INITIALIZERS)
+        return BIAS_INITIALIZERS[one_of("bias_init", given, BIAS_INITIALIZERS)]
     if callable(given):
         return lambda fan_in: given
-    if given is not None and jnp.shape(given) != ():
-        raise InputError("bias_init", given, "give a number, an initializer, or a name")
     value = 0.0 if given is None else given
+    scalar("bias_init", value)
     return lambda fan_in: init.constant(value)

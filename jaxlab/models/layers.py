@@ -12,8 +12,10 @@ from flax import nnx
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxlab.checks import scalar
 from jaxlab.convolution import transposed
-from jaxlab.models import activations, checks, initializers
+from jaxlab.errors import InputError
+from jaxlab.models import activations, initializers
 
 
 class Rate(nnx.Variable):
@@ -40,7 +42,7 @@ class Dropout(nnx.Module):
     """
 
     def __init__(self, rate: ArrayLike, *, rngs: nnx.Rngs):
-        checks.scalar("dropout_rate", rate, "give a number in [0, 1)", below=1.0)
+        scalar("dropout_rate", rate, 0, below=1)
         self.rate = Rate(jnp.asarray(rate, jnp.float32))
         self.deterministic = False
         self.rngs = rngs["dropout"].fork()
@@ -89,8 +91,19 @@ def layer_options(
         initializers.kernel_initializer(kernel_init, init_scale),
         initializers.bias_initializer(bias_init),
         batch_norm,
-        checks.float_dtype("dtype", dtype),
+        _float_dtype(dtype),
     )
+
+
+def _float_dtype(given: Any) -> jnp.dtype:
+    """A floating-point dtype; None is JAX's default one (float32, or float64 where x64 is enabled)."""
+    try:
+        dtype = jnp.dtype(jnp.result_type(float) if given is None else given)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError("dtype", given, "give a floating-point dtype, e.g. 'float32' or 'bfloat16'")
+    return dtype
 
 
 def build_layer(

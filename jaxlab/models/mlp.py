@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from jaxlab.checks import whole
 from jaxlab.convolution import transposed
-from jaxlab.models import checks
+from jaxlab.models import sizes
 from jaxlab.models.initializers import Initializer
 from jaxlab.models.layers import Block, Dropout, build_layer, layer_options, layer_rngs
 
@@ -62,9 +63,9 @@ class MLP(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        self.input_shape = checks.integers("input_shape", input_shape)
-        widths = checks.integers("features", features)
-        outputs = checks.integer("outputs", outputs)
+        self.input_shape = sizes.integers("input_shape", input_shape)
+        widths = sizes.integers("features", features)
+        outputs = whole("outputs", outputs, 1)
         shared = layer_options(activation, kernel_init, bias_init, init_scale, batch_norm, dtype)
         key = rngs.params()
         self.dense, fan_in = nnx.List([]), math.prod(self.input_shape)
@@ -78,7 +79,7 @@ class MLP(nnx.Module):
         self.dropout = None if dropout_rate is None else Dropout(dropout_rate, rngs=rngs)
 
     def __call__(self, x_BxSPATIALxC: ArrayLike) -> tuple[jax.Array, dict[str, jax.Array]]:
-        checks.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
+        sizes.inputs(jnp.shape(x_BxSPATIALxC), self.input_shape)
         x = jnp.asarray(x_BxSPATIALxC)
         x = x.reshape(x.shape[0], math.prod(self.input_shape))
         return self._apply_layers(lambda first: first(x))

@@ -5,7 +5,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from jaxlab.pruning.history import History, Outcome, metric_name, whole
+from jaxlab.checks import whole
+from jaxlab.pruning.history import History, Outcome, metric_name
 
 
 class _Comparing:

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.checks import flag
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.pruning.comparing import Hyperband, Median, SuccessiveHalving
-from jaxlab.pruning.history import History, Outcome, Stop, flag
+from jaxlab.pruning.history import History, Outcome, Stop
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 Rule = Callable[[History], Any]
@@ -176,11 +177,9 @@ def from_table(table: Mapping[str, Any]) -> tuple[Rule, ...]:
         if name == "own":
             found += _custom_rules(value)
         elif name not in kinds:
-            known = [*kinds, "own"]
-            raise InputError("pruning", name, f"{did_you_mean(name, known)}known rules: {', '.join(known)}")
+            raise UnknownName("pruning", name, [*kinds, "own"], "rule")
         elif name == "divergence":
-            flag("pruning.divergence", value)
-            found.append(Divergence(value))
+            found.append(Divergence(flag("pruning.divergence", value)))
         elif value is not False:
             found.append(_rule(kinds[name], name, value))
     return tuple(found)
@@ -194,8 +193,7 @@ def _rule(kind: type, name: str, value: Any) -> Rule:
     known = [field.name for field in fields(kind)]
     for key in value:
         if key not in known:
-            remedy = f"{did_you_mean(key, known)}parameters of {name}: {', '.join(known)}"
-            raise InputError(f"pruning.{name}", key, remedy)
+            raise UnknownName(f"pruning.{name}", key, known, "parameter")
     return kind(**value)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import text
 from jaxlab.diagnostics import or_worst
 from jaxlab.errors import InputError, did_you_mean
 
@@ -100,26 +101,7 @@ class Stop(NamedTuple):
     reason: str
 
 
-def whole(field: str, value: object, least: int) -> None:
-    """Raise unless a whole number, at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(field, value, f"give a whole number >= {least}")
-
-
-def real(field: str, value: object, least: float) -> None:
-    """Raise unless a finite number, at least ``least``."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value < least:
-        raise InputError(field, value, f"give a number >= {least:g}")
-
-
-def flag(field: str, value: object) -> None:
-    """Raise unless true or false."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise InputError(field, value, "give true or false")
-
-
 def metric_name(field: str, value: object) -> None:
     """Raise InputError unless ``value`` is None or a string."""
-    if value is not None and not isinstance(value, str):
-        raise InputError(field, value, "give the name of a curve, e.g. validation_loss")
+    if value is not None:
+        text(field, value, remedy="give the name of a curve, e.g. validation_loss")

@@ -8,8 +8,9 @@ from typing import ClassVar
 import jax
 import numpy as np
 
+from jaxlab.checks import flag, number, whole
 from jaxlab.diagnostics import generalization_loss, or_worst, productivity_quotient, up
-from jaxlab.pruning.history import History, Outcome, flag, metric_name, real, whole
+from jaxlab.pruning.history import History, Outcome, metric_name
 
 
 class _SingleTrial:
@@ -67,7 +68,7 @@ class Patience(_SingleTrial):
 
     def __post_init__(self) -> None:
         whole("pruning.patience.epochs", self.epochs, 1)
-        real("pruning.patience.min_delta", self.min_delta, 0)
+        number("pruning.patience.min_delta", self.min_delta, 0)
         metric_name("pruning.patience.metric", self.metric)
         whole("pruning.patience.warmup_epochs", self.warmup_epochs, 0)
 
@@ -100,7 +101,7 @@ class GeneralizationLoss(_SingleTrial):
     curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
 
     def __post_init__(self) -> None:
-        real("pruning.generalization_loss.alpha", self.alpha, 0)
+        number("pruning.generalization_loss.alpha", self.alpha, 0)
         whole("pruning.generalization_loss.warmup_epochs", self.warmup_epochs, 0)
 
     def __call__(self, history: History) -> dict[int, str]:
@@ -128,7 +129,7 @@ class ProductivityQuotient(_SingleTrial):
     curves: ClassVar[tuple[str, ...]] = ("validation_loss", "train_loss")
 
     def __post_init__(self) -> None:
-        real("pruning.productivity_quotient.alpha", self.alpha, 0)
+        number("pruning.productivity_quotient.alpha", self.alpha, 0)
         whole("pruning.productivity_quotient.k", self.k, 1)
         whole("pruning.productivity_quotient.warmup_epochs", self.warmup_epochs, 0)
 

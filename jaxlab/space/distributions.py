@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from jaxlab.checks import number, whole
 from jaxlab.errors import InputError
 from jaxlab.space.settings import Space, of_plain, row_tokens
-from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between, number, whole
+from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
             another type.
     """
     samples = at_least_one("random.samples", samples)
-    seed = whole("random.seed", seed, "give a whole number; the seed of the trials belongs in a grid")
+    seed = whole("random.seed", seed, remedy="give a whole number; the seed of the trials belongs in a grid")
     if not distributions:
         raise InputError("random", distributions, "give one distribution or more")
     columns = {}

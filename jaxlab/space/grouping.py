@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.checks import number, plain, seed
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.settings import Configuration, Hyperparameters, traced
 from jaxlab.space.settings import Space, setting_key
-from jaxlab.space.values import first_repeat, number, plain
+from jaxlab.space.values import first_repeat
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,20 +190,15 @@ def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration
     declared = [*hyperparameters, *configuration]
     for name in space.names:
         if name not in declared:
-            value = next(setting[name] for setting in space if name in setting)
-            guess = did_you_mean(name, declared)
-            raise InputError(f"space.{name}", value, f"{guess}give a declared name: {', '.join(declared)}")
+            raise UnknownName("space", name, declared)
 
 
 def _number(field: str, name: str, value: Any) -> float | int:
     if type(value) is float and name != "seed" and math.isfinite(value):  # most values
         return value
-    value = number(field, value, "give a finite number, or declare it under configuration")
-    if name != "seed":
-        return float(value)
-    if value != int(value) or not 0 <= value < 2**32:
-        raise InputError(field, value, "give a whole number in [0, 2**32)")
-    return int(value)
+    if name == "seed":
+        return seed(field, value)
+    return float(number(field, value, remedy="give a finite number, or declare it under configuration"))
 
 
 def _check_functions(configurations: list[dict[str, Any]]) -> None:

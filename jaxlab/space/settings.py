@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxlab.checks import plain
 from jaxlab.errors import InputError
-from jaxlab.space.values import MOST, axis, check_settings, exact, first_repeat, plain, token
+from jaxlab.space.values import MOST, axis, check_settings, exact, first_repeat, token
 
 
 def setting_key(setting: Mapping[str, Any]) -> Hashable:

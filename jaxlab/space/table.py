@@ -8,10 +8,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from jaxlab.checks import whole
 from jaxlab.errors import InputError
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
 from jaxlab.space.settings import Space, grid, zipped
-from jaxlab.space.values import check_most, check_settings, linear_range, log_range, whole
+from jaxlab.space.values import check_most, check_settings, linear_range, log_range
 
 PARTS = {"grid": grid, "zipped": zipped, "random": random}
 DISTRIBUTIONS = {"uniform": uniform, "log_uniform": log_uniform, "integers": integers, "choice": choice}
@@ -110,7 +111,7 @@ def _axis(field: str, given: Any) -> Any:
                 return range(whole(field, start), whole(field, stop))
             case {"range": stop, **rest} if not rest:
                 check_most(field, stop, stop)
-                return range(whole(field, stop, AXIS_FORMS))
+                return range(whole(field, stop, remedy=AXIS_FORMS))
     except InputError as error:
         raise InputError(field, given, error.remedy) from None
     raise InputError(field, given, AXIS_FORMS)

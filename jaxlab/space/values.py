@@ -4,71 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Hashable, Iterable
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
+from jaxlab.checks import number, plain, python, whole
 from jaxlab.errors import InputError
 
 # Annotations of numbers that the functions check themselves: anything else raises InputError.
 Number = Any
 Whole = Any
 
-
-_LARGEST = sys.float_info.max
-
 #: The largest number of settings in a space and of values in an axis. More are a typo, and would take minutes to list.
 MOST = 1_000_000
-
-
-def _python(value: Any) -> Any:
-    """Convert scalars and arrays of NumPy and JAX to Python numbers and nested lists; return anything else unchanged.
-
-    Masked arrays are returned unchanged, so that every check rejects them: conversion would lose their mask.
-    """
-    if type(value) in (float, int, str) or not hasattr(value, "__array__"):
-        return value
-    return value if isinstance(value, np.ma.MaskedArray) else np.asarray(value).tolist()
-
-
-def plain(field: str, value: Any) -> Any:
-    """Convert a value to a hashable Python value, exactly; lists and arrays become tuples.
-
-    Numbers, strings, bools, None, functions and tuples of these are accepted.
-
-    Raises:
-        InputError: the value is NaN, which equals nothing, or of any other type.
-    """
-    value = _python(value)
-    if isinstance(value, list | tuple):
-        return tuple(plain(field, item) for item in value)
-    if isinstance(value, float) and math.isnan(value):
-        raise InputError(field, value, "give a number, not NaN")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if callable(value) and isinstance(value, Hashable):
-        return value
-    raise InputError(field, value, "give a number, string, bool, function, or a list of these")
-
-
-def number(field: str, value: Number, remedy: str = "give a finite number") -> float | int:
-    """A real number that float64 can hold; a bool is none."""
-    value = _python(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
-        raise InputError(field, value, remedy)
-    return value
-
-
-def whole(field: str, value: Whole, remedy: str = "give a whole number") -> int:
-    """An integer; a bool or a float is none."""
-    value = _python(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(field, value, remedy)
-    return value
 
 
 def check_most(field: str, value: Any, count: Any) -> None:
@@ -85,12 +34,8 @@ def check_settings(field: str, sizes: Any, count: int) -> None:
 
 def at_least_one(field: str, value: Whole) -> int:
     """A number of things: an integer from 1 to `MOST`."""
-    remedy = f"give {field.rpartition('.')[2]} as a whole number >= 1"
-    check_most(field, value, _python(value))
-    count = whole(field, value, remedy)
-    if count < 1:
-        raise InputError(field, value, remedy)
-    return count
+    check_most(field, value, python(value))
+    return whole(field, value, 1, remedy=f"give {field.rpartition('.')[2]} as a whole number >= 1")
 
 
 def token(value: Any) -> Hashable:
@@ -114,8 +59,8 @@ def first_repeat(tokens: Iterable[Hashable]) -> int | None:
 
 
 def axis(field: str, values: Any) -> tuple:
-    """Convert a list, tuple, range or array of one to `MOST` values to a tuple of plain values."""
-    items = _python(values)
+    """One to `MOST` plain values from a list, tuple, range or array."""
+    items = python(values)
     if not isinstance(items, list | tuple | range) or not items:
         raise InputError(field, values, "give a list of one or more values")
     if items[MOST:]:

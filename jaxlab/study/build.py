@@ -14,8 +14,9 @@ from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError, name_of
 from jaxlab.losses import LOSSES, METRICS, Metric
-from jaxlab.models import ACTIVATIONS, CNN, MLP, has_flat_zero
+from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
 from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS
 from jaxlab.study.optimizers import build_optimizer
 from jaxlab.study.own import guarded
 from jaxlab.trial import Supervised, Trial, supervised
@@ -47,35 +48,27 @@ def supervised_trial(
         )
     _check_targets(c, data)
     own = map(callable, (c.model, c.loss, c.get("activation")))
-    task = Supervised(
-        model=model_of(c, data),
-        optimizer=_optimizer(c, examples // c.batch_size, epochs),
-        loss=_per_example("loss", c.loss) if callable(c.loss) else LOSSES[c.loss],
-        metrics=_metrics(c.metrics, data),
-        diagnostics=_diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
-        augment=_augment(c.augment),
-        convolution=c.convolution,
-        precision=c.precision,
-        batch_size=c.batch_size,
-        microbatch=c.microbatch,
-        separable=not any(own),  # only the user knows of his own
-        evaluation_batch_size=c.evaluation_batch_size,
-        data_seed=data_seed,
-        own_order=c.own_order,
-        step_losses=c.step_losses,
-        update_cosine="update_cosine" in c.diagnostics,
-        flat_zero=_flat_zero(c),
-        dormant_threshold=c.dormant_threshold,
-        probe=c.get("probe", 0),  # without such diagnostics nothing reads it
-        keep=keep,
-    )
-    return supervised(task, c, example, data)
+    built = {
+        "model": model_of(c, data),
+        "optimizer": _optimizer(c, examples // c.batch_size, epochs),
+        "loss": _per_example("loss", c.loss) if callable(c.loss) else LOSSES[c.loss],
+        "metrics": _metrics(c.metrics, data),
+        "diagnostics": _diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
+        "augment": _augment(c.augment),
+        "separable": not any(own),  # what custom functions do is unknown
+        "data_seed": data_seed,
+        "update_cosine": "update_cosine" in c.diagnostics,
+        "flat_zero": _flat_zero(c),
+        "keep": keep,
+    }
+    as_declared = {name: value for name, value in c.items() if name in Supervised._fields}
+    return supervised(Supervised(**(as_declared | built)), c, example, data)
 
 
 def model_of(configuration: Configuration, data: Any) -> Callable[..., nnx.Module]:
     """What builds a group's model; of ``data`` only ``input_shape`` and ``outputs`` are read."""
     model = configuration.model
-    return model if callable(model) else partial(_MODELS[model], data=data)
+    return model if callable(model) else partial(_built, data=data)
 
 
 def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) -> Callable:
@@ -103,48 +96,23 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
                 raise InputError(f"configuration.{field}", name, remedy)
 
 
-def _cnn(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> CNN:
-    c = configuration
-    return CNN(
-        data.input_shape,
-        data.outputs,
-        features=(16, 32) if c.features is None else c.features,
-        kernel_sizes=c.kernel_sizes,
-        strides=c.strides,
-        padding=c.padding,
-        pool_sizes=c.pool_sizes,
-        pooling=c.pooling,
-        dense=c.dense,
-        **_common(c, hyperparameters),
-        rngs=rngs,
-    )
-
-
-def _mlp(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> MLP:
-    features = (128,) if configuration.features is None else configuration.features
-    return MLP(
-        data.input_shape,
-        data.outputs,
-        features=features,
-        **_common(configuration, hyperparameters),
-        rngs=rngs,
-    )
-
-
-_MODELS: dict[str, Callable[..., nnx.Module]] = {"cnn": _cnn, "mlp": _mlp}
-
-
-def _common(configuration: Configuration, hyperparameters: Hyperparameters) -> dict[str, Any]:
-    c, h = configuration, hyperparameters
-    return {
-        "activation": _activation(c.activation),
-        "kernel_init": _initializer("kernel_init", c.kernel_init),
-        "bias_init": _initializer("bias_init", c.bias_init),
-        "init_scale": h.init_scale,
-        "batch_norm": c.batch_norm,
-        "dropout_rate": h.dropout_rate if c.dropout else None,
-        "dtype": jnp.bfloat16 if c.dtype == "bfloat16" else None,
+def _built(
+    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any
+) -> nnx.Module:
+    """A built-in model; every field and hyperparameter that needs one is a keyword of its class, under its name."""
+    given = {"configuration": configuration, "hyperparameters": hyperparameters}
+    keywords = {
+        field.name: given[kind][field.name]
+        for kind, table in (("configuration", CONFIGURATION), ("hyperparameters", HYPERPARAMETERS))
+        for field in table.values()
+        if "model" in field.needs and field.has_effect(configuration)
     }
+    del keywords["dropout"]  # says whether dropout_rate has an effect
+    for name, convert in _CONVERTED.items():
+        keywords[name] = convert(keywords[name])
+    # None is the model's own default.
+    keywords = {name: value for name, value in keywords.items() if value is not None}
+    return MODELS[configuration.model](data.input_shape, data.outputs, **keywords, rngs=rngs)
 
 
 def _activation(given: str | Callable) -> str | Callable:
@@ -159,6 +127,14 @@ def _initializer(field: str, given: str | Callable | None) -> str | Callable | N
         return given
     arguments, returns = ("key", "shape", "dtype"), "an array of that shape"
     return guarded(f"configuration.{field}", given, arguments, returns, lambda key, shape, dtype: shape)
+
+
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "activation": _activation,
+    "kernel_init": partial(_initializer, "kernel_init"),
+    "bias_init": partial(_initializer, "bias_init"),
+    "dtype": {"float32": None, "bfloat16": jnp.bfloat16}.get,
+}
 
 
 def _flat_zero(configuration: Configuration) -> bool:

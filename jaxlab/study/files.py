@@ -12,27 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from jaxlab import pruning
+from jaxlab.checks import text
 from jaxlab.datasets import load
-from jaxlab.engine import check_deterministic
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.space import from_table, grid
 from jaxlab.store import too_deep
-from jaxlab.study.checks import unknown
+from jaxlab.study.fields import STUDY
 from jaxlab.study.study import Study
 
-_KEYS = (
-    "name",
-    "epochs",
-    "data_seed",
-    "keep",
-    "deterministic",
-    "data",
-    "configuration",
-    "hyperparameters",
-    "pruning",
-    "space",
-)
-_TABLES = ("data", "configuration", "hyperparameters", "pruning")
+#: The tables of a study file besides the keys of `STUDY`.
+TABLES = {
+    "data": "a data set's name and its options, see `jaxlab.datasets`; by default digits",
+    "configuration": "static fields, below",
+    "hyperparameters": "values of traced scalars that the space does not vary, below",
+    "pruning": "the rules that stop trials early, see `jaxlab.pruning`",
+    "space": "the settings, see `jaxlab.space`",
+}
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 
 
@@ -54,7 +49,7 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
         [hyperparameters]            # traced: any value, no recompilation
         decay = 0.9
 
-        [pruning]                    # who stops early, see jaxlab.pruning
+        [pruning]                    # the rules that stop trials early, see jaxlab.pruning
         median = { warmup_epochs = 3 }
 
         [space]                      # see jaxlab.space
@@ -72,21 +67,24 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
     table = _read(path)
     for change in changes:
         _apply(table, change)
-    return study_from_table(table, path.parent)
+    return study_from_table(table, path.parent, path.name)
 
 
-def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
-    """A study from a parsed study file; ``folder`` is where ``file.py:function`` is looked for."""
+def study_from_table(table: Mapping[str, Any], folder: Path, file: str = "the study file") -> Study:
+    """A study from a parsed study file.
+
+    Args:
+        table: what the file holds.
+        folder: where ``file.py:function`` is looked for.
+        file: its name, for errors.
+    """
     for key, value in table.items():
-        if key not in _KEYS:
-            raise unknown("study file", key, _KEYS, "key")
-        if key in _TABLES and not isinstance(value, dict):
+        if key not in STUDY and key not in TABLES:
+            raise UnknownName(file, key, [*STUDY, *TABLES], "key")
+        if key in TABLES and key != "space" and not isinstance(value, dict):
             raise InputError(key, value, f"make it a table: [{key}]")
-    for key, kind in {"name": str, "epochs": int, "data_seed": int, "keep": str}.items():
-        if key in table and (not isinstance(table[key], kind) or isinstance(table[key], bool)):
-            raise InputError(key, table[key], f"give {'text' if kind is str else 'a whole number'}")
-    check_deterministic(table.get("deterministic", "auto"))
-    if not re.fullmatch(r"\w[\w.-]*", table.get("name", "study")):
+    fields = {key: STUDY[key].check(key, table[key]) for key in STUDY if key in table}
+    if not re.fullmatch(r"\w[\w.-]*", fields.get("name", "study")):  # names the run folder
         raise InputError(
             "name", table["name"], "use letters, digits, '_', '-' and '.', a letter or digit first"
         )
@@ -94,10 +92,8 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     if "name" not in options:
         raise InputError("data", options, 'say which: name = "digits"')
     for key in ("name", "folder", "path", "url"):
-        if key in options and not isinstance(options[key], str):
-            raise InputError(f"data.{key}", options[key], "give text")
-    plain = ("name", "epochs", "data_seed", "keep", "deterministic")
-    fields = {key: table[key] for key in plain if key in table}
+        if key in options:
+            text(f"data.{key}", options[key])
     return Study(
         load(options.pop("name"), **options),
         from_table(_functions(table["space"], folder, "space")) if "space" in table else grid(),

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxlab.checks import one_of
 from jaxlab.datasets import prepared
 from jaxlab.engine import to_device, unflatten
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.settings import Configuration, Hyperparameters, traced
 from jaxlab.store import Data, RunFolder, read_weights
 from jaxlab.study.build import model_of
-from jaxlab.study.checks import one_of
-from jaxlab.study.fields import checked_configuration
+from jaxlab.study.fields import CONFIGURATION, checked_configuration
 from jaxlab.trial import build_model
 
 
@@ -56,7 +56,7 @@ def load_model(
         InputError: there is no such run or trial, no weights were kept, or they are of another model.
     """
     if inputs is not None:
-        one_of(("prepared", "raw"), "kind of input")("inputs", inputs)
+        one_of("inputs", inputs, ("prepared", "raw"))
     folder = RunFolder(run)
     description = folder.describe()
     number = _number(trial, description.trial_ids)
@@ -153,15 +153,15 @@ def _found(kept: dict[str, dict[str, np.ndarray]], which: str | None, run: Any) 
 
 def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> Configuration:
     """A group's configuration from JSON, with the user's functions put back."""
-    unknown = sorted(set(functions) - set(recorded))
-    if unknown:
-        raise InputError("functions", unknown[0], "is no configuration field of this run")
+    for name in functions:
+        if name not in recorded:
+            raise UnknownName("functions", name, recorded, "field")
     fields = {}
     for name, value in recorded.items():
         names = [each["function"] for each in _each(value) if isinstance(each, dict)]
         if name in functions:
             fields[name] = functions[name]
-        elif names and name in _OF_THE_MODEL:
+        elif names and _of_model(name):
             remedy = f"was {', '.join(names)} in this run: give it again, functions={{{name!r}: ...}}"
             raise InputError("functions", name, remedy)
         elif names:  # of the training alone
@@ -175,4 +175,6 @@ def _each(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-_OF_THE_MODEL = ("model", "activation", "kernel_init", "bias_init")
+def _of_model(name: str) -> bool:
+    """Whether a built-in field takes part in building the model."""
+    return name == "model" or (name in CONFIGURATION and "model" in CONFIGURATION[name].needs)

@@ -8,9 +8,8 @@ from typing import Any
 
 import jax
 
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.study.checks import unknown
 
 
 class Undeclared(AttributeError, KeyError):
@@ -30,7 +29,7 @@ class Undeclared(AttributeError, KeyError):
     def error(self, field: str, given: Any) -> InputError:
         """The same as one line about the function ``given``, which stands in ``field``."""
         if self.likely is not None:
-            return unknown(self.kind, self.likely, {self.name, *self.read})
+            return UnknownName(self.kind, self.likely, {self.name, *self.read})
         return InputError(
             field, given, f"reads {self.name}, which is not declared: declare it under {self.kind}"
         )

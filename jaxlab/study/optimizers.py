@@ -1,15 +1,15 @@
 """The optimizers that a study knows by name, with every number traced."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
 
+from jaxlab.checks import one_of
 from jaxlab.errors import InputError
 from jaxlab.schedules import SCHEDULES
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.study.checks import name_or_function
 from jaxlab.transforms import (
     add_decoupled_l2,
     add_l1,
@@ -21,19 +21,12 @@ from jaxlab.transforms import (
     trace,
 )
 
-
-class Family(NamedTuple):
-    """One family: its scaling ``(configuration, hyperparameters) -> transform``, and the hyperparameters it reads."""
-
-    scaling: Callable[[Configuration, Hyperparameters], optax.GradientTransformation]
-    hyperparameters: tuple[str, ...] = ()
-
-
-OPTIMIZERS: dict[str, Family] = {
-    "rmsprop": Family(lambda c, h: scale_by_rms(h.decay, h.eps, centered=c.centered), ("decay", "eps")),
-    "sgd": Family(lambda c, h: optax.identity()),
-    "adam": Family(lambda c, h: optax.scale_by_adam(h.beta1, h.beta2, h.eps), ("beta1", "beta2", "eps")),
-    "adagrad": Family(lambda c, h: optax.scale_by_rss(0.0, h.eps), ("eps",)),
+#: The scaling of each family, ``(configuration, hyperparameters) -> transform``.
+OPTIMIZERS: dict[str, Callable[[Configuration, Hyperparameters], optax.GradientTransformation]] = {
+    "rmsprop": lambda c, h: scale_by_rms(h.decay, h.eps, centered=c.centered),
+    "sgd": lambda c, h: optax.identity(),
+    "adam": lambda c, h: optax.scale_by_adam(h.beta1, h.beta2, h.eps),
+    "adagrad": lambda c, h: optax.scale_by_rss(0.0, h.eps),
 }
 
 
@@ -63,7 +56,7 @@ def build_optimizer(
     nesterov = c.momentum_type == "nesterov"
     if c.optimizer == "rmsprop" and c.l2_type == "coupled":
         return optax.chain(*before, rmsprop(rate, h.decay, h.eps, momentum, nesterov, c.centered))
-    step = [OPTIMIZERS[c.optimizer].scaling(c, h)]
+    step = [OPTIMIZERS[c.optimizer](c, h)]
     step += [] if momentum is None else [trace(momentum, nesterov)]
     step += [] if c.l2_type == "coupled" else [add_decoupled_l2(h.l2)]
     return optax.chain(*before, *step, scale_by_learning_rate(rate))
@@ -81,13 +74,13 @@ def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparamet
 
 
 def optimizer(field: str, value: Any) -> Any:
-    """One of the families by name, or a function of the user's own that builds an optimizer."""
+    """One of the families by name, or a custom function that builds an optimizer."""
     if isinstance(value, optax.GradientTransformation):
         remedy = (
             "is built already: give a function of (configuration, hyperparameters) that builds it, such as "
         )
         raise InputError(field, value, f"{remedy}lambda c, h: optax.adamw(h.learning_rate)")
-    return name_or_function(OPTIMIZERS, "optimizer")(field, value)
+    return one_of(field, value, OPTIMIZERS, or_function=True)
 
 
 def check_optimizer(configuration: Configuration) -> None:

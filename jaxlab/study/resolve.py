@@ -7,19 +7,18 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import partial
 from typing import Any
 
+from jaxlab.checks import plain, seed, traceable
 from jaxlab.datasets import Dataset
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.settings import Configuration, traced
 from jaxlab.space import Group, Space, groups, setting_key
-from jaxlab.study.checks import number, static, unknown
-from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.fields import (
     CONFIGURATION,
+    HYPERPARAMETERS,
+    Field,
     checked_configuration,
     checked_hyperparameter,
-    fields_of,
-    hyperparameters_of,
-    known_hyperparameters,
+    with_effect,
 )
 from jaxlab.study.optimizers import check_optimizer
 from jaxlab.study.reading import names_read, names_read_by
@@ -43,24 +42,24 @@ def resolve_supervised(
         if checked is not None:
             statics[name] = checked
     space = _checked(space, statics)
-    known = known_hyperparameters()
     for name, value in hyperparameters.items():
-        _check_known(f"hyperparameters.{name}", name, value, known, own)
+        _check_known("hyperparameters", name, value, HYPERPARAMETERS, own)
     given = {name: checked_hyperparameter(name, value) for name, value in hyperparameters.items()}
     swept = [name for name in space.names if name not in statics]
     for name in swept:
-        _check_known(f"space.{name}", name, _first(space, name), known | given, own=False)
+        _check_known("space", name, _first(space, name), HYPERPARAMETERS | given, own=False)
         for value in space.values(name):
             checked_hyperparameter(name, value, "space")
-    numbers = {name: field.default for name, field in known.items()} | given
+    numbers = {name: field.default for name, field in HYPERPARAMETERS.items()} | given
     offered = {name: numbers[name] for name in (*given, *swept)}
     used = _Used(partial(_names, data=data, numbers=numbers, offered=offered))
     found = groups(space, numbers, statics, used)
     tried = {name: _first(space, name) for name in space.names}
-    remedies = {} if own else _REMEDIES  # a custom part reads what it reads, whatever the other names say
-    _check_used("configuration", configuration, statics, used, remedies)
-    _check_used("hyperparameters", hyperparameters, numbers, used, remedies)
-    _check_used("space", tried, statics | numbers, used, remedies)
+    # A custom part reads what it reads, whatever the other names say.
+    fields = {} if own else CONFIGURATION | HYPERPARAMETERS
+    _check_used("configuration", configuration, statics, used, fields)
+    _check_used("hyperparameters", hyperparameters, numbers, used, fields)
+    _check_used("space", tried, statics | numbers, used, fields)
     return found
 
 
@@ -99,8 +98,8 @@ def _names(
         offered: of these, what a custom function may read besides those that built-in parts read.
     """
     check_optimizer(configuration)
-    names = hyperparameters_of(configuration)
-    found = frozenset(names).union(fields_of(configuration))
+    names = with_effect(HYPERPARAMETERS, configuration)
+    found = frozenset(names).union(with_effect(CONFIGURATION, configuration))
     if not (callable(configuration.model) or callable(configuration.optimizer)):
         return found
     example = offered | {name: numbers[name] for name in names}
@@ -122,7 +121,7 @@ def resolve_custom(
 
     What `resolve_supervised` says of names without effect holds here too. A seed that is not declared is 0.
     """
-    fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
+    fields = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
     given = {name: _number_or_seed("hyperparameters", name, value) for name, value in hyperparameters.items()}
     declared = {"seed": 0} | given
     for name in declared:
@@ -147,7 +146,7 @@ def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bo
 
 
 def _number_or_seed(where: str, name: str, value: Any) -> float | int:
-    return (check_seed if name == "seed" else number())(f"{where}.{name}", value)
+    return (seed if name == "seed" else traceable)(f"{where}.{name}", value)
 
 
 def _like(name: str, known: Collection[str]) -> bool:
@@ -163,12 +162,12 @@ def _defaults(data: Dataset) -> dict[str, Any]:
 
 
 def _check_static(name: str, value: Any, own: bool) -> None:
-    if name in known_hyperparameters():
+    if name in HYPERPARAMETERS:
         raise InputError(
             f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
         )
     if name not in CONFIGURATION and not own:
-        raise unknown("configuration", name, CONFIGURATION)
+        raise UnknownName("configuration", name, CONFIGURATION)
 
 
 def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
@@ -181,12 +180,12 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     return space
 
 
-def _check_known(field: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
+def _check_known(where: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
     """Raise unless a hyperparameter's name is known, or a function of the user's own could read it."""
     if name in CONFIGURATION:
-        raise InputError(field, value, "is configuration: declare it under configuration")
+        raise InputError(f"{where}.{name}", value, "is configuration: declare it under configuration")
     if name not in known and not own:
-        raise unknown(field.rsplit(".", 1)[0], name, known)
+        raise UnknownName(where, name, known)
 
 
 def _check_used(
@@ -194,28 +193,14 @@ def _check_used(
     given: Mapping[str, Any],
     declared: Collection[str],
     used: _Used,
-    remedies: Mapping[str, str],
+    fields: Mapping[str, Field],
 ) -> None:
-    """Raise where a name has no effect in any configuration of the study."""
+    """Raise where a name has no effect in any configuration of the study; ``fields`` know what would give it one."""
     anywhere = used.anywhere
     for name, value in given.items():
         if name in anywhere:
             continue
-        if name not in CONFIGURATION and name not in known_hyperparameters() and _like(name, declared):
-            raise unknown(where, name, set(declared) - {name})
-        remedy = (
-            f"has no effect under this configuration{remedies.get(name, ': nothing reads it, remove it')}"
-        )
-        raise InputError(f"{where}.{name}", value, remedy)
-
-
-_REMEDIES = {
-    "centered": ": only rmsprop has a centred form",
-    "momentum": ": set configuration.momentum_type to classical or nesterov",
-    "dropout_rate": ": set configuration.dropout to true",
-    "warmup_fraction": ": set configuration.schedule to warmup_cosine",
-    "final_fraction": ": set configuration.schedule to warmup_cosine",
-    "decay_rate": ": set configuration.schedule to exponential",
-    "drop_factor": ": set configuration.schedule to step",
-    "drop_every": ": set configuration.schedule to step",
-}
+        if name not in CONFIGURATION and name not in HYPERPARAMETERS and _like(name, declared):
+            raise UnknownName(where, name, set(declared) - {name})
+        remedy = (name in fields and fields[name].remedy) or "nothing reads it, remove it"
+        raise InputError(f"{where}.{name}", value, f"has no effect under this configuration: {remedy}")

@@ -11,19 +11,18 @@ from typing import Any
 import jax
 import xarray as xr
 
+from jaxlab.checks import number, whole
 from jaxlab.datasets import Dataset
 from jaxlab.devices import warn_if_cores_idle
-from jaxlab.engine import check_deterministic
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
-from jaxlab.runs import Job, Options, Plan, Progress, make_plan, run
+from jaxlab.runs import Job, Options, Plan, Progress, make_plan, plain, run
 from jaxlab.settings import Configuration
 from jaxlab.space import Group, Space, grid
-from jaxlab.store import Source
+from jaxlab.store import Source, Specification
 from jaxlab.study.build import supervised_trial
-from jaxlab.study.checks import number, one_of, positive_int
-from jaxlab.study.checks import seed as check_seed
-from jaxlab.study.identity import specification, study_hash
+from jaxlab.study.fields import STUDY
+from jaxlab.study.identity import described_data, described_rules, study_hash
 from jaxlab.study.own import built_trial
 from jaxlab.study.resolve import resolve_custom, resolve_supervised
 from jaxlab.trial import Trial, shared_arrays
@@ -68,16 +67,16 @@ class Study:
 
     data: Dataset | None = None
     space: Space = field(default_factory=grid)
-    epochs: int = 10
+    epochs: int = STUDY["epochs"].default
     configuration: Mapping[str, Any] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "study"
-    data_seed: int = 0
+    name: str = STUDY["name"].default
+    data_seed: int = STUDY["data_seed"].default
     trial: Callable[[Configuration], Trial] | None = None
     shared: Any = None
     rules: Sequence[Callable] = ()
-    keep: str = "none"
-    deterministic: bool | str = "auto"
+    keep: str = STUDY["keep"].default
+    deterministic: bool | str = STUDY["deterministic"].default
     source: Mapping[str, Any] | None = None
 
     def __post_init__(self):
@@ -85,12 +84,10 @@ class Study:
             value = getattr(self, name)
             if not (isinstance(value, kind) or (name == "data" and value is None)):
                 raise InputError(name, value, remedy)
-        positive_int("epochs", self.epochs)
-        check_seed("data_seed", self.data_seed)
+        for name, each in STUDY.items():
+            object.__setattr__(self, name, each.check(name, getattr(self, name)))
         if (self.data is None) == (self.trial is None):
             raise InputError("data", self.data, "give either data, or trial with what it shares")
-        one_of(("none", "last", "best"), "choice")("keep", self.keep)
-        check_deterministic(self.deterministic)
         check_rules(self.rules)
         most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
         if self.epochs > most:
@@ -115,7 +112,18 @@ class Study:
     @cached_property
     def job(self) -> Job:
         """What `jaxlab.runs` executes."""
-        declared = specification(self)
+        declared = Specification(
+            name=self.name,
+            data=described_data(self.data, self.shared),
+            epochs=self.epochs,
+            data_seed=self.data_seed,
+            trial=plain(self.trial),
+            rules=described_rules(self.rules),
+            keep=self.keep,
+            deterministic=self.deterministic,
+            configuration={name: plain(value) for name, value in self.configuration.items()},
+            hyperparameters={name: plain(value) for name, value in self.hyperparameters.items()},
+        )
         return Job(
             groups=self.groups,
             trial_of=self.trial_of,
@@ -126,7 +134,7 @@ class Study:
             deterministic=self.deterministic,
             labelled=self.trial is None,
             specification=declared,
-            study_hash=study_hash(self, declared.data),
+            study_hash=study_hash(declared.data, self.data_seed, self.rules, self.keep),
             source=None if self.source is None else Source(**self.source),
         )
 
@@ -210,7 +218,7 @@ class Study:
             _width(width),
             progress or (lambda _: None),
             width_cache,
-            None if checkpoint_seconds is None else number(0)("checkpoint_seconds", checkpoint_seconds),
+            None if checkpoint_seconds is None else number("checkpoint_seconds", checkpoint_seconds, 0),
             stop or (lambda: False),
             accept_changes,
         )
@@ -222,16 +230,15 @@ _KINDS = {
     "space": (Space, "give settings, such as jaxlab.space.grid(learning_rate=[1e-3, 1e-2])"),
     "configuration": (Mapping, "give a dict from names to values"),
     "hyperparameters": (Mapping, "give a dict from names to numbers"),
-    "name": (str, "give text"),
 }
 
 
 def _width(width: int | str) -> int | None:
     if width == "auto":
         return None
-    if isinstance(width, str):
-        raise InputError("width", width, 'give "auto" or a whole number >= 1')
-    return positive_int("width", width)
+    return whole(
+        "width", width, 1, remedy='give "auto" or a whole number >= 1' if isinstance(width, str) else ""
+    )
 
 
 def _devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from jaxlab import runs
+from jaxlab.checks import seed as check_seed
+from jaxlab.checks import whole
 from jaxlab.errors import InputError
 from jaxlab.runs import Options, Progress, Verification
 from jaxlab.store import Description, RunFolder
-from jaxlab.study.checks import positive_int
-from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.files import study_from_table, uses_functions
 from jaxlab.study.study import Study
 
@@ -50,7 +50,7 @@ def verify(
     job = _study(study, description, run).job
     count = len(description.trial_ids)  # the study may have more trials by now
     chosen = np.random.default_rng(None if seed is None else check_seed("seed", seed)).choice(
-        count, min(positive_int("trials", trials), count), replace=False
+        count, min(whole("trials", trials, 1), count), replace=False
     )
     devices = list(devices or jax.devices()[: description.environment.devices])
     options = Options(devices, progress=progress or (lambda _: None))

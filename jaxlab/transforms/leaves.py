@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlab.errors import InputError
+
 
 def map_leaves(rule: Callable[..., jax.Array], trees: tuple, *numbers: jax.typing.ArrayLike) -> Any:
     """Apply ``rule(*leaves, *numbers)`` to each leaf of ``trees``; the result has the first tree's dtypes.
@@ -31,3 +33,9 @@ def widen(leaf: jax.typing.ArrayLike) -> jax.Array:
 def accumulators(params: Any) -> Any:
     """Zeros shaped like ``params``, in float32 or wider: a running average in bfloat16 stalls."""
     return jax.tree.map(lambda p: jnp.zeros_like(widen(p)), params)
+
+
+def check_params(transform: str, params: Any) -> None:
+    """Raise InputError if ``update`` was called without the parameters that ``transform`` reads."""
+    if params is None:
+        raise InputError("params", params, f"{transform} reads them: call update(updates, state, params)")

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlab.transforms import checks
-from jaxlab.transforms.leaves import map_leaves, widen
+from jaxlab.checks import scalar
+from jaxlab.transforms.leaves import check_params, map_leaves, widen
 from jaxlab.transforms.masks import resolve
 
 
@@ -115,14 +115,14 @@ def l2_penalty(params: Any, strength: jax.typing.ArrayLike, mask: Any = None) ->
 def _add_term(
     name: str, rule: Callable[..., jax.Array], strength: jax.typing.ArrayLike, mask: Any
 ) -> optax.GradientTransformation:
-    checks.at_least_zero("strength", strength)
+    scalar("strength", strength, 0)
 
     def init(params):
         resolve(mask, params)
         return optax.EmptyState()
 
     def update(updates, state, params=None):
-        checks.has_params(name, params)
+        check_params(name, params)
         penalised = map_leaves(rule, (updates, params), strength)
         chosen = resolve(mask, params)
         return jax.tree.map(lambda use, new, old: new if use else old, chosen, penalised, updates), state
@@ -133,7 +133,7 @@ def _add_term(
 def _penalty(
     params: Any, term: Callable[[jax.Array], jax.Array], strength: jax.typing.ArrayLike, mask: Any
 ) -> jax.Array:
-    checks.at_least_zero("strength", strength)
+    scalar("strength", strength, 0)
     chosen = jax.tree.leaves(resolve(mask, params))
     leaves = (widen(w) for w, use in zip(jax.tree.leaves(params), chosen, strict=True) if use)
     total = sum(jnp.sum(term(w)) for w in leaves)

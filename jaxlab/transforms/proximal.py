@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import scalar
 from jaxlab.errors import InputError
-from jaxlab.transforms import checks
-from jaxlab.transforms.leaves import map_leaves
+from jaxlab.transforms.leaves import check_params, map_leaves
 from jaxlab.transforms.masks import resolve
 from jaxlab.transforms.rate import ScalarOrSchedule, rate_at
 from jaxlab.transforms.rms import init_rms, inverse_root, next_rms
@@ -68,7 +68,7 @@ def proximal_l1(
         return ProximalL1State(jnp.zeros([], jnp.int32), rms)
 
     def update(updates, state, params=None):
-        checks.has_params("proximal_l1", params)
+        check_params("proximal_l1", params)
         if decay is None:
             rms, step = None, jax.tree.map(jnp.ones_like, params)
         else:
@@ -88,10 +88,11 @@ def _soft_threshold_step(w, g, step, strength, eta):
 
 
 def _check(learning_rate, strength, decay, eps, centered) -> None:
-    checks.at_least_zero("learning_rate", learning_rate)
-    checks.at_least_zero("strength", strength)
-    checks.at_least_zero("eps", eps)
+    if not callable(learning_rate):
+        scalar("learning_rate", learning_rate, 0)
+    scalar("strength", strength, 0)
+    scalar("eps", eps, 0)
     if decay is not None:
-        checks.fraction("decay", decay)
+        scalar("decay", decay, 0, below=1)
     elif centered:
         raise InputError("centered", centered, "give a decay as well, or leave centered out")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlab.transforms import checks
+from jaxlab.checks import scalar
 from jaxlab.transforms.leaves import accumulators, map_leaves
 
 ScalarOrSchedule = jax.typing.ArrayLike | optax.Schedule
@@ -35,8 +35,9 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
     Raises:
         InputError: a concrete η is negative or not finite.
     """
-    checks.at_least_zero("learning_rate", learning_rate)
     scheduled = callable(learning_rate)
+    if not scheduled:
+        scalar("learning_rate", learning_rate, 0)
 
     def init(params):
         return optax.ScaleByScheduleState(jnp.zeros([], jnp.int32)) if scheduled else optax.EmptyState()
@@ -66,7 +67,7 @@ def trace(momentum: jax.typing.ArrayLike, nesterov: bool = False) -> optax.Gradi
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
     """
-    checks.fraction("momentum", momentum)
+    scalar("momentum", momentum, 0, below=1)
 
     def init(params):
         return TraceState(accumulators(params))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import scalar
 from jaxlab.errors import InputError
-from jaxlab.transforms import checks
 from jaxlab.transforms.leaves import accumulators, map_leaves
 from jaxlab.transforms.rate import ScalarOrSchedule, scale_by_learning_rate, trace
 
@@ -79,8 +79,8 @@ def scale_by_rms(
     Source: Hinton, Neural networks for machine learning, lecture 6e, 2012; centred: Graves, arXiv:1308.0850,
     2013.
     """
-    checks.fraction("decay", decay)
-    checks.at_least_zero("eps", eps)
+    scalar("decay", decay, 0, below=1)
+    scalar("eps", eps, 0)
 
     def init(params):
         return init_rms(params, centered)
