@@ -1,4 +1,4 @@
-"""What could go wrong when a run is resumed or extended: reordered settings, lost files, untimely stops, other files in its place."""
+"""Resuming and extending in spite of reordered settings, lost files, untimely stops, other files in their place."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""The numbers of a run's trials and when they train, in whatever order the settings stand; each is looked up a few times."""
+"""The numbers of a run's trials, in whatever order the settings stand, and when they train."""
 
 import dataclasses
 

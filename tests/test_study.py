@@ -16,6 +16,7 @@ from small import digits, grid, plain_model, study
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
+from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
 from jaxlab.trial import Trial

@@ -49,10 +49,11 @@ def _free(device: jax.Device) -> float:
 
 def free_on_host() -> float:
     """Bytes that this process may still take: of the host, and of its control group, which a batch system limits."""
-    return min(_available(), _left_in_group())
+    return min(_available(), left_in_group())
 
 
-def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> float:
+def left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that a control group's limit leaves, those of droppable files included; infinite without a limit."""
     try:
         limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
         return math.inf if limit == "max" else float(limit) - float(used) + _cached_in_group(folder)

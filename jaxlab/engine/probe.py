@@ -58,6 +58,7 @@ class _Job(NamedTuple):
     trials: int  # on one device
     traced: Traced
     deterministic: bool | str
+    clock: Callable[[], float]
 
 
 def compile_group(
@@ -73,6 +74,7 @@ def compile_group(
     smallest_within: float = 0.0,
     deterministic: bool | str = "auto",
     tell: Callable[[int], None] = lambda width: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
     """Compile a group at a given width, or at the one that trains it fastest.
 
@@ -93,11 +95,12 @@ def compile_group(
         smallest_within: take the smallest width that is at most this fraction slower than the fastest.
         deterministic: see `compile_traced`.
         tell: called with each width before it is tried.
+        clock: gives the seconds by which widths are timed.
 
     Raises:
         InputError: there is no memory for even one trial on a device, or determinism is demanded and cannot be had.
     """
-    began = time.perf_counter()
+    began = clock()
     everyone = len(jax.tree.leaves(hyperparameters)[0])
     # A device without a trial would train copies, and host devices share the cores.
     devices = (list(devices) if devices is not None else jax.devices())[: calls(width or 1, everyone)]
@@ -105,7 +108,7 @@ def compile_group(
     traced = trace(trial, rows(hyperparameters, 0), shared, segment_epochs)
     if width is not None:
         return Choice(compile_traced(traced, make_pack(width, devices), deterministic), {}, 0.0)
-    job = _Job(trial, hyperparameters, shared, devices, epochs, trials, traced, deterministic)
+    job = _Job(trial, hyperparameters, shared, devices, epochs, trials, traced, deterministic, clock)
     thumb = default_width(devices[0], trials)
     widths = candidates(2 if devices[0].platform == "cpu" else 4, thumb, trials)
     key = _key(job, smallest_within)
@@ -125,7 +128,7 @@ def compile_group(
             programs = compile_traced(traced, make_pack(width, devices), deterministic)
     if seconds:
         remember(cache, key if len(found) > 1 else _untried(key, epochs), programs.pack.width)
-    return Choice(programs, found, time.perf_counter() - began - programs.compile_seconds)
+    return Choice(programs, found, clock() - began - programs.compile_seconds)
 
 
 def fingerprint(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> str:
@@ -190,9 +193,11 @@ def _training_seconds(job: _Job, programs: Programs) -> float:
     shared, values, now = placed(job.shared, pack), _first_pack(job, pack), _epochs(job, pack)
     lanes = programs.start(values, shared)
     if sampled:
-        once = _clocked(lambda lanes: programs.measure(values, lanes, shared), lanes, _MOMENT / 5)
+        once = _clocked(lambda lanes: programs.measure(values, lanes, shared), lanes, _MOMENT / 5, job.clock)
     else:
-        once = _clocked(lambda lanes: programs.segment(values, lanes, shared, now), lanes, _MOMENT / 5)
+        once = _clocked(
+            lambda lanes: programs.segment(values, lanes, shared, now), lanes, _MOMENT / 5, job.clock
+        )
     return once / cost * segments
 
 
@@ -214,7 +219,7 @@ def _searched(
         smallest_within: see `search`.
         tell: called with each width.
     """
-    began, first = time.perf_counter(), programs.pack.width
+    began, first = job.clock(), programs.pack.width
     shared, traced, ready = job.shared, job.traced, [programs.start, programs.segment]
     if job.trial.sample is not None:
         shared, ready = job.trial.sample(shared), None
@@ -232,7 +237,7 @@ def _searched(
             return True  # there was no memory: some width must do
         left = seconds * best / (once[first] * calls(first, job.trials))
         another = programs.cold_seconds + max(_MOMENT, once[first])
-        return left > _WORTH * (time.perf_counter() - began + another)
+        return left > _WORTH * (job.clock() - began + another)
 
     return search(seconds_of, widths, first, job.trials, worth=worth, smallest_within=smallest_within)
 
@@ -255,21 +260,21 @@ def _seconds_at(
             return math.inf
         shared, values, now = placed(shared, pack), _first_pack(job, pack), _epochs(job, pack)
         lanes = start(values, shared)
-        return _clocked(lambda lanes: segment(values, lanes, shared, now), lanes, _MOMENT)
+        return _clocked(lambda lanes: segment(values, lanes, shared, now), lanes, _MOMENT, job.clock)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return math.inf
 
 
-def _clocked(call: Callable[[Any], tuple], lanes: Any, moment: float) -> float:
+def _clocked(call: Callable[[Any], tuple], lanes: Any, moment: float, clock: Callable[[], float]) -> float:
     """Seconds of the fastest of some calls ``lanes -> (lanes, record)``, one after the other for a moment."""
     times: list[float] = []
     while not times or sum(times) < moment:
-        began = time.perf_counter()
+        began = clock()
         lanes, record = call(lanes)
         jax.block_until_ready((lanes, record))
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return min(times)
 
 
