@@ -86,16 +86,20 @@ def test_a_number_of_devices_is_a_whole_number(devices):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "times"),
-    [("", "", 1), ("", "jax.devices()[:1]", 0), ("jaxlab.use_all_cores(1)", "", 0)],
+    ("before", "devices", "times"),
+    [("", "None", 1), ("", "jax.devices()[:1]", 0), ("jaxlab.use_all_cores(1)", "None", 0)],
 )
-def test_idle_cores_are_pointed_out_once(before, after, times):
+def test_idle_cores_are_pointed_out_once(before, devices, times):
     code = f"""
-import jax, jaxlab, jaxlab.devices; from jaxlab.study.study import _devices
+import jax, jaxlab, jaxlab.devices, numpy as np
 jaxlab.devices.cores = lambda: 2
 {before}
+def evaluate(h, state, shared, final):
+    return state, {{"last" if final else "first": state}}
+trial = jaxlab.Trial(lambda h, shared: shared, lambda h, state, shared, epoch: (state, {{}}), evaluate)
+study = jaxlab.Study(trial=lambda configuration: trial, shared=np.zeros(1), epochs=1)
 for _ in range(3):
-    _devices({after or None})
+    study.run(devices={devices})
 """
     _, said = in_a_fresh_process(code)
     assert said.count("call jaxlab.use_all_cores() before JAX starts") == times == len(said.splitlines())

@@ -1,4 +1,4 @@
-"""Resuming and extending against odds: reordered settings, lost files, untimely stops, other files in the folder."""
+"""Resuming and extending in spite of reordered settings, lost files, untimely stops, other files in their place."""
 
 import functools
 import json

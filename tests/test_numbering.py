@@ -1,4 +1,4 @@
-"""The numbers of a run's trials and when they train, in any order of the settings."""
+"""The numbers of a run's trials, in whatever order the settings stand, and when they train."""
 
 import dataclasses
 

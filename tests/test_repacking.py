@@ -1,4 +1,4 @@
-"""Trials that end leave, the others are packed anew, states wait where there is room: and no bit changes."""
+"""Trials that end leave, the others are packed anew, idle states stay in device memory if they fit: no bit changes."""
 
 import os
 import subprocess
@@ -16,6 +16,7 @@ from small import optimised
 from test_engine import quadratic, settings
 
 from jaxlab.engine import (
+    EndRecord,
     GroupTraining,
     Training,
     compile_programs,
@@ -42,24 +43,24 @@ def group_of(programs, resident=None, rates=RATES):
     return GroupTraining(programs, settings(rates), place_shared(ONE, programs.pack), resident)
 
 
-def record_of(pieces):
-    """Everything recorded: ``{(trial, epoch, name): bits}``; the last record has epoch "end"."""
+def bits_of(records):
+    """Everything recorded: ``{(trial, epoch, name): bits}``; an `EndRecord` has epoch "end"."""
     found = {}
-    for _, piece in pieces:
-        for name, values in piece.record.items():
-            for row, trial in enumerate(piece.trials.tolist()):
-                if piece.final:
+    for _, record in records:
+        for name, values in record.values.items():
+            for row, trial in enumerate(record.trials.tolist()):
+                if isinstance(record, EndRecord):
                     assert (trial, "end", name) not in found
                     found[trial, "end", name] = values[row].tobytes()
                     continue
-                for at, epoch in enumerate(piece.epochs.tolist()):
+                for at, epoch in enumerate(record.epochs.tolist()):
                     assert (trial, epoch, name) not in found
                     found[trial, epoch, name] = values[row, at].tobytes()
     return found
 
 
 def trained(group, ends, epochs=EPOCHS, calls=None):
-    """All records where trial i ends after ``ends[i]`` epochs."""
+    """The bits of all records where trial i ends after ``ends[i]`` epochs."""
     training = Training([group], epochs)
 
     def decide(epoch):
@@ -67,9 +68,9 @@ def trained(group, ends, epochs=EPOCHS, calls=None):
             calls.append(group.packs)
         return [np.flatnonzero(np.asarray(ends) == epoch)]
 
-    pieces = [*training.segments(decide), *training.finish()]
+    records = [*training.segments(decide), *training.finish()]
     assert not len(group.running)
-    return record_of(pieces)
+    return bits_of(records)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def whole(programs):
 
 
 def expected(whole, programs, ends):
-    """What trials that end early should record: what they recorded when they went on, and their state at that time."""
+    """What trials that end early should record: what they record without that, and their state at that time."""
     found = {}
     for (trial, epoch, name), bits in whole.items():
         if epoch != "end" and epoch <= ends[trial]:
@@ -113,10 +114,10 @@ def test_last_records_come_a_full_pack_at_a_time(programs):
     training = Training([group], EPOCHS)
     ends = np.array([1, 2, 3, 5, 5, 5, 5])
     finals = [
-        (sorted(piece.trials.tolist()), piece.epochs.tolist())
-        for pieces in (training.segments(lambda epoch: [np.flatnonzero(ends == epoch)]), training.finish())
-        for _, piece in pieces
-        if piece.final
+        (sorted(record.trials.tolist()), record.epochs.tolist())
+        for records in (training.segments(lambda epoch: [np.flatnonzero(ends == epoch)]), training.finish())
+        for _, record in records
+        if isinstance(record, EndRecord)
     ]
     assert finals[0] == ([0, 1], [1, 2])
     assert sorted(trial for trials, _ in finals for trial in trials) == list(range(7))
@@ -125,15 +126,15 @@ def test_last_records_come_a_full_pack_at_a_time(programs):
 
 @pytest.mark.parametrize("after", [0, 3, 5, 9])
 @pytest.mark.parametrize("width", [1, 2, 3])
-def test_a_snapshot_goes_on_in_other_packs_with_the_same_bits(programs, whole, after, width):
+def test_a_snapshot_resumes_in_other_packs_with_the_same_bits(programs, whole, after, width):
     """After any number of calls, packs at different epochs included."""
     group = group_of(programs, resident=1)
     training = Training([group], EPOCHS)
-    pieces = []
-    for piece in training.segments(lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]):
-        pieces.append(piece)
-        if training.begun and len(pieces) > after:
-            pieces += training.drain()
+    records = []
+    for record in training.segments(lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]):
+        records.append(record)
+        if training.begun and len(records) > after:
+            records += training.drain()
             break
     ((running, ended),) = training.snapshot()
     restored = [rows._replace(states=unflatten(flatten(rows.states), programs.lane)) if len(rows.trials) else rows
@@ -142,7 +143,7 @@ def test_a_snapshot_goes_on_in_other_packs_with_the_same_bits(programs, whole, a
     again.restore(*restored)
     rest = Training([again], EPOCHS)
     stop = lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]  # noqa: E731
-    found = record_of([*pieces, *rest.segments(stop), *rest.finish()])
+    found = bits_of([*records, *rest.segments(stop), *rest.finish()])
     assert found == expected(whole, programs, [EPOCHS, EPOCHS, 1, EPOCHS, EPOCHS, EPOCHS, EPOCHS])
 
 
@@ -155,7 +156,7 @@ def other_width(width, cache={}):  # noqa: B006
     return cache[width]
 
 
-def test_a_snapshot_shares_no_memory_with_what_goes_on(programs):
+def test_a_snapshot_shares_no_memory_with_training(programs):
     group = group_of(programs)
     training = Training([group], EPOCHS)
     segments = training.segments()
@@ -199,12 +200,12 @@ def test_typed_keys_survive_the_host(implementation):
     hyper = settings(RATES).replace(seed=np.arange(7, dtype=np.uint32))
     one = jax.tree.map(lambda leaf: leaf[0], hyper)
     programs = compile_programs(trial, one, ONE, make_pack(2))
-    records = []
+    found = []
     for resident in (None, 0):
         group = GroupTraining(programs, hyper, place_shared(ONE, programs.pack), resident)
-        records.append(trained(group, [5, 1, 5, 2, 5, 1, 3]))
-    assert records[0] == records[1]
-    assert len({bits for (_, epoch, name), bits in records[0].items() if (epoch, name) == (1, "x")}) == 7
+        found.append(trained(group, [5, 1, 5, 2, 5, 1, 3]))
+    assert found[0] == found[1]
+    assert len({bits for (_, epoch, name), bits in found[0].items() if (epoch, name) == (1, "x")}) == 7
 
 
 def test_the_best_epoch_is_kept_and_measured_at_the_end():
@@ -220,11 +221,11 @@ def test_the_best_epoch_is_kept_and_measured_at_the_end():
     group = GroupTraining(programs, settings([1.0, np.nan, -1.0]), place_shared(ONE, programs.pack))
     training = Training([group], EPOCHS)
     found = {}
-    for _, piece in [*training.segments(), *training.finish()]:
-        if piece.final:
-            np.testing.assert_array_equal(piece.record["test_w"], EPOCHS)
-            np.testing.assert_array_equal(piece.ended.states.best.kept, piece.record["test_w_at_best"])
-            found |= dict(zip(piece.trials.tolist(), piece.record["test_w_at_best"].tolist(), strict=True))
+    for _, record in [*training.segments(), *training.finish()]:
+        if isinstance(record, EndRecord):
+            np.testing.assert_array_equal(record.values["test_w"], EPOCHS)
+            np.testing.assert_array_equal(record.states.states.best.kept, record.values["test_w_at_best"])
+            found |= dict(zip(record.trials.tolist(), record.values["test_w_at_best"].tolist(), strict=True))
     assert found == {0: 3.0, 1: 0.0, 2: 5.0}  # without any score it is the start
 
 

@@ -49,10 +49,10 @@ def _free(device: jax.Device) -> float:
 
 def free_on_host() -> float:
     """Bytes that this process can still allocate, limited by the host and by its control group."""
-    return min(_available_on_host(), _free_in_cgroup())
+    return min(_available_on_host(), free_in_cgroup())
 
 
-def _free_in_cgroup(folder: Path = Path("/sys/fs/cgroup")) -> float:
+def free_in_cgroup(folder: Path = Path("/sys/fs/cgroup")) -> float:
     try:
         limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
         return math.inf if limit == "max" else float(limit) - float(used) + _reclaimable_in_cgroup(folder)

@@ -58,6 +58,7 @@ class _Workload(NamedTuple):
     trials: int  # per device
     traced: Traced
     deterministic: bool | str
+    clock: Callable[[], float]
 
 
 def compile_group(
@@ -73,6 +74,7 @@ def compile_group(
     smallest_within: float = 0.0,
     deterministic: bool | str = "auto",
     notify: Callable[[int], None] = lambda width: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
     """Compile a group at a given width, or at the width that trains it fastest.
 
@@ -93,12 +95,13 @@ def compile_group(
         smallest_within: choose the smallest width that is at most this fraction slower than the fastest.
         deterministic: see `compile_traced`.
         notify: called with each width before it is tried.
+        clock: returns the seconds by which widths are timed.
 
     Raises:
         InputError: not even one trial fits in the memory of a device, or ``deterministic`` is True and an operation
             has no deterministic form.
     """
-    began = time.perf_counter()
+    began = clock()
     all_trials = len(jax.tree.leaves(hyperparameters)[0])
     # A device without a trial would train copies, and slow down host devices that share its cores.
     devices = (list(devices) if devices is not None else jax.devices())[: pack_count(width or 1, all_trials)]
@@ -106,7 +109,9 @@ def compile_group(
     traced = trace(trial, take_rows(hyperparameters, 0), shared, segment_epochs)
     if width is not None:
         return Choice(compile_traced(traced, make_pack(width, devices), deterministic), {}, 0.0)
-    workload = _Workload(trial, hyperparameters, shared, devices, epochs, trials, traced, deterministic)
+    workload = _Workload(
+        trial, hyperparameters, shared, devices, epochs, trials, traced, deterministic, clock
+    )
     default = default_width(devices[0], trials)
     widths = candidates(2 if devices[0].platform == "cpu" else 4, default, trials)
     key = _key(workload, smallest_within)
@@ -126,7 +131,7 @@ def compile_group(
             programs = compile_traced(traced, make_pack(width, devices), deterministic)
     if seconds:
         save_width(cache, key if len(found) > 1 else _unprobed_key(key, epochs), programs.pack.width)
-    return Choice(programs, found, time.perf_counter() - began - programs.compile_seconds)
+    return Choice(programs, found, clock() - began - programs.compile_seconds)
 
 
 def fingerprint(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> str:
@@ -197,10 +202,15 @@ def _estimate_training(workload: _Workload, programs: Programs) -> float:
     )
     lanes = programs.start(values, shared)
     if sampled:
-        once = _fastest(lambda lanes: programs.measure(values, lanes, shared), lanes, _TIMING_SECONDS / 5)
+        once = _fastest(
+            lambda lanes: programs.measure(values, lanes, shared), lanes, _TIMING_SECONDS / 5, workload.clock
+        )
     else:
         once = _fastest(
-            lambda lanes: programs.segment(values, lanes, shared, now), lanes, _TIMING_SECONDS / 5
+            lambda lanes: programs.segment(values, lanes, shared, now),
+            lanes,
+            _TIMING_SECONDS / 5,
+            workload.clock,
         )
     return once / cost * segments
 
@@ -223,7 +233,7 @@ def _search_width(
         smallest_within: see `search`.
         notify: called with each width.
     """
-    began, first = time.perf_counter(), programs.pack.width
+    began, first = workload.clock(), programs.pack.width
     shared, traced, ready = workload.shared, workload.traced, [programs.start, programs.segment]
     if workload.trial.sample is not None:
         shared, ready = workload.trial.sample(shared), None
@@ -241,7 +251,7 @@ def _search_width(
             return True  # none fitted in memory so far: keep searching
         left = seconds * best / (once[first] * pack_count(first, workload.trials))
         another = programs.cold_seconds + max(_TIMING_SECONDS, once[first])
-        return left > _TRAINING_TO_PROBE * (time.perf_counter() - began + another)
+        return left > _TRAINING_TO_PROBE * (workload.clock() - began + another)
 
     return search(seconds_of, widths, first, workload.trials, worth=worth, smallest_within=smallest_within)
 
@@ -266,21 +276,23 @@ def _time_width(
             return math.inf
         shared, values, now = place_shared(shared, pack), _first_pack(workload, pack), _epochs(workload, pack)
         lanes = start(values, shared)
-        return _fastest(lambda lanes: segment(values, lanes, shared, now), lanes, _TIMING_SECONDS)
+        return _fastest(
+            lambda lanes: segment(values, lanes, shared, now), lanes, _TIMING_SECONDS, workload.clock
+        )
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return math.inf
 
 
-def _fastest(call: Callable[[Any], tuple], lanes: Any, duration: float) -> float:
+def _fastest(call: Callable[[Any], tuple], lanes: Any, duration: float, clock: Callable[[], float]) -> float:
     """Seconds of the fastest call ``lanes -> (lanes, record)``, repeated for a given time."""
     times: list[float] = []
     while not times or sum(times) < duration:
-        began = time.perf_counter()
+        began = clock()
         lanes, record = call(lanes)
         jax.block_until_ready((lanes, record))
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return min(times)
 
 
