@@ -62,7 +62,7 @@ def warmup_cosine(
         ηₙ = peak · (f + (1 − f)·(1 + cos π·p)/2)        p = (n − W)/(N − W), f = final_fraction
         ηₙ = peak · f                                    n > N
 
-    Numbers: ``warmup_fraction`` (0.1) of all steps, from 0 to 1; ``final_fraction`` (0) of the peak.
+    Hyperparameters: ``warmup_fraction`` (0.1) of all steps, from 0 to 1; ``final_fraction`` (0) of the peak.
 
     Raises:
         InputError: a concrete number out of its range, ``total_steps`` or ``steps_per_epoch`` below 1.
@@ -101,7 +101,7 @@ def step_down(
 ) -> optax.Schedule:
     """ηₙ = peak · drop_factor^k, k the number of whole periods of ``drop_every`` epochs before step n.
 
-    Numbers: ``drop_factor`` (0.1); ``drop_every`` (10), in epochs, which need not be whole: a drop takes
+    Hyperparameters: ``drop_factor`` (0.1); ``drop_every`` (10), in epochs, which need not be whole: a drop takes
     place at the nearest step. The first epoch at the lower rate is epoch number ``drop_every``, counted from 0.
 
     Raises:

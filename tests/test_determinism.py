@@ -7,7 +7,7 @@ from small import grid, study
 
 from jaxlab import Study, load_study
 from jaxlab.engine import clear_programs, compile_programs, make_pack
-from jaxlab.engine.determinism import deterministic_options, refused_operation
+from jaxlab.engine.determinism import deterministic_options, nondeterministic_operation
 from jaxlab.errors import InputError
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import Trial
@@ -91,7 +91,7 @@ def test_any_other_failure_is_not_taken_for_a_refusal(refusing, deterministic):
     ],
 )
 def test_the_operation_is_read_from_the_refusal(words, operation):
-    assert refused_operation(RuntimeError(words)) == operation
+    assert nondeterministic_operation(RuntimeError(words)) == operation
 
 
 def test_another_word_is_bad_input():

@@ -12,7 +12,7 @@ import optax
 import pytest
 from small import optimised
 
-from jaxlab.engine import EpochRecord, compile_programs, default_width, make_pack, packs_of, train
+from jaxlab.engine import EpochRecord, compile_programs, default_width, make_pack, split_into_packs, train
 from jaxlab.errors import InputError
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import Trial, guarded_scan
@@ -190,14 +190,14 @@ def test_names_recorded_at_the_end_must_differ():
     def evaluate(h, state, shared, final):
         return state, {"w": state[0]}
 
-    with pytest.raises(InputError, match=r"trial.evaluate = \['w'\]: with final=True record other names"):
+    with pytest.raises(InputError, match=r"trial.evaluate = \['w'\]: use other names with final=True"):
         compile_programs(
             quadratic()._replace(evaluate=evaluate), settings([0.1]), np.float32(1), make_pack(1)
         )
 
 
 def test_packs_cover_every_trial_once_and_repeat_only_the_last():
-    packs = packs_of(7, 3)
+    packs = split_into_packs(7, 3)
     assert [pack.tolist() for pack in packs] == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
 
 
@@ -282,10 +282,10 @@ import numpy as np, jax
 assert len(jax.devices()) == 4
 import sys; sys.path.insert(0, "tests")
 from test_engine import quadratic, run, settings
-from jaxlab.engine import compile_programs, make_pack, placed
+from jaxlab.engine import compile_programs, make_pack, place_shared
 programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
 shared = np.arange(7001, dtype=np.float32)[1:]  # not aligned as JAX's own memory is
-shards = placed(shared, make_pack(2)).addressable_shards
+shards = place_shared(shared, make_pack(2)).addressable_shards
 assert len({shard.data.unsafe_buffer_pointer() for shard in shards}) == 1
 assert all(np.array_equal(shard.data, shared) for shard in shards)
 text = "".join(program.as_text() for program in programs[:4])

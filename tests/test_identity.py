@@ -327,6 +327,6 @@ def test_flags_that_change_arithmetic_are_compared(monkeypatch):
 )
 def test_numpys_version_counts_where_rules_may_draw(rule, counts):
     now = environment(jax.devices())
-    before = now | {"versions": now["versions"] | {"numpy": "1.0"}}
+    before = dataclasses.replace(now, versions=now.versions | {"numpy": "1.0"})
     found = environment_changes(before, now, [rule])
     assert found == [f"numpy is {np.__version__} and was 1.0"] * counts

@@ -1,13 +1,21 @@
-"""Which trials a run has and when they train, in whatever order the settings stand; each is looked up a few times."""
+"""The numbers of a run's trials and when they train, in any order of the settings."""
 
-from types import SimpleNamespace
+import dataclasses
 
+import jax
 import numpy as np
 import pytest
-from jaxlab.study.roster import make_roster, stages
 
 from jaxlab import InputError
+from jaxlab.runs import Job, number_trials, stages
+from jaxlab.runs.describe import describe
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.space import Group
+from jaxlab.store import Data, Specification
+from jaxlab.trial import Trial
+
+DECLARED = Specification("study", Data("d"), 1, 0, None, [], "none", "auto", {}, {})
+TRIAL = Trial(lambda h, x: x, lambda h, x, _, epoch: (x, {}), lambda h, x, _, final: (x, {}))
 
 
 class Id(str):
@@ -20,41 +28,55 @@ class Id(str):
         return super().__hash__()
 
 
-def study_of(ids, groups):
-    """A study of trials by id; ``groups`` says which of them share a configuration."""
+@dataclasses.dataclass(frozen=True)
+class Listed(Job):
+    """A job whose trials have the ids that it is given."""
+
+    ids: tuple[str, ...] = ()
+
+    @property
+    def trial_ids(self):
+        return self.ids
+
+
+def job(ids, groups):
+    """A job of trials by id; ``groups`` says which of them share a configuration."""
     rows = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
     made = tuple(
-        Group({"features": (int(row[0]),)}, tuple(row.tolist()), {"seed": np.zeros(len(row), int)})
+        Group(
+            Configuration(features=(int(row[0]),)),
+            tuple(row.tolist()),
+            Hyperparameters(seed=np.zeros(len(row), np.uint32)),
+        )
         for row in rows
     )
-    return SimpleNamespace(trial_ids=tuple(map(Id, ids)), groups=made, name="study")
+    fixed = (lambda group: TRIAL, np.zeros(1), 1, lambda group: 1, (), "auto", False, DECLARED, "hash", None)
+    return Listed(made, *fixed, ids=tuple(map(Id, ids)))
 
 
-def described(ids, groups, cohorts=None):
-    return {
-        "coordinates": {"trial_id": [Id(each) for each in ids]},
-        "groups": [{"trials": trials, "configuration": {}} for trials in groups],
-        "cohorts": cohorts or [len(ids)],
-    }
+def described(ids, groups):
+    """What a run says of itself whose first start had these trials."""
+    first = job(ids, groups)
+    return describe(first, number_trials(first, None), [TRIAL] * len(first.groups), jax.devices())
 
 
 def test_a_thousand_trials_are_looked_up_a_few_times_each():
     ids = [f"{index:05d}" for index in range(1000)]
-    before = described(ids[:600], [list(range(0, 600, 2)), list(range(1, 600, 2))])
-    study = study_of(ids[::-1], [index % 2 for index in range(1000)][::-1])
+    before = described(ids[:600], [index % 2 for index in range(600)])
+    reversed_ = job(ids[::-1], [index % 2 for index in range(1000)][::-1])
     Id.looked_up = 0
-    roster = make_roster(study, before)
+    numbering = number_trials(reversed_, before)
     assert Id.looked_up < 10 * 1000
-    assert roster.trial_ids[:600] == ids[:600]
-    assert roster.cohorts == [600, 400]
+    assert numbering.trial_ids[:600] == ids[:600]
+    assert numbering.cohorts == [600, 400]
 
 
-def test_old_trials_keep_their_numbers_and_groups_and_new_ones_come_behind():
-    before = described("abcd", [[0, 3], [1, 2]])
-    roster = make_roster(study_of("xbdcay", [2, 1, 0, 1, 0, 0]), before)
-    assert roster.trial_ids == list("abcdxy")
-    assert [numbers.tolist() for numbers in roster.numbers] == [[3, 0, 5], [1, 2], [4]]
-    found = stages(roster, together=False)
+def test_earlier_trials_keep_their_numbers_and_groups_and_new_ones_follow():
+    before = described("abcd", [0, 1, 1, 0])
+    numbering = number_trials(job("xbdcay", [2, 1, 0, 1, 0, 0]), before)
+    assert numbering.trial_ids == list("abcdxy")
+    assert [numbers.tolist() for numbers in numbering.numbers] == [[3, 0, 5], [1, 2], [4]]
+    found = stages(numbering, together=False)
     assert [(stage.name, stage.groups, *(each.tolist() for each in stage.numbers)) for stage in found] == [
         ("c000-g000", [0], [0, 3]),
         ("c000-g001", [1], [1, 2]),
@@ -62,11 +84,11 @@ def test_old_trials_keep_their_numbers_and_groups_and_new_ones_come_behind():
         ("c001-g002", [2], [4]),
     ]
     assert [stage.rows[0].tolist() for stage in found] == [[1, 0], [0, 1], [2], [0]]
-    first, second = stages(roster, together=True)
+    first, second = stages(numbering, together=True)
     assert (first.name, first.groups, second.name, second.groups) == ("c000", [0, 1], "c001", [0, 2])
 
 
-@pytest.mark.parametrize("groups", [[[0, 1], [2, 3]], [[0], [1, 2], [3]]])
-def test_other_groups_than_the_studys_are_refused(groups):
+@pytest.mark.parametrize("groups", [[0, 0, 1, 1], [0, 1, 1, 2]])
+def test_other_groups_than_the_runs_are_refused(groups):
     with pytest.raises(InputError, match="space = 'study': has other groups of trials than the run"):
-        make_roster(study_of("abcd", [0, 1, 1, 0]), described("abcd", groups))
+        number_trials(job("abcd", [0, 1, 1, 0]), described("abcd", groups))

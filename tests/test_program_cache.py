@@ -231,7 +231,7 @@ def test_functions_of_the_same_name_that_differ_in_a_number(compiled):
 
 def test_the_programs_used_last_are_held(monkeypatch):
     clear_programs()
-    monkeypatch.setattr(program_cache, "MOST", 2)
+    monkeypatch.setattr(program_cache, "MAX_PROGRAMS", 2)
     one = program_cache.Compiled(jax.jit(jnp.sin).lower(X).compile(), 1.0)
     for key in ("a", "b"):
         program_cache.add_program(key, one)

@@ -100,7 +100,7 @@ def test_the_built_in_parts_read_what_is_said_of_them(model, optimizer):
     from jaxlab.study.optimizers import build_optimizer
 
     (group,) = study(grid(), model=model, optimizer=optimizer, dropout=True, schedule="step").groups
-    fields = {name: field.default for name, field in CONFIGURATION.items()} | group.configuration
+    fields = {name: field.default for name, field in CONFIGURATION.items()} | dict(group.configuration)
     named = Configuration(fields)
     own = named.replace(
         model=lambda c, h, rngs: model_of(c.replace(model=model), SMALL)(c, h, rngs),

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 from small import optimised
 from test_engine import quadratic, settings
 
-from jaxlab.engine import GroupTraining, Training, compile_programs, flat, make_pack, placed, unflat
+from jaxlab.engine import (
+    GroupTraining,
+    Training,
+    compile_programs,
+    flatten,
+    make_pack,
+    place_shared,
+    unflatten,
+)
 from jaxlab.engine.group import resident_packs
-from jaxlab.engine.memory import waiting_packs
+from jaxlab.engine.memory import idle_packs
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial, Weights
 
@@ -31,7 +39,7 @@ def programs():
 
 
 def group_of(programs, resident=None, rates=RATES):
-    return GroupTraining(programs, settings(rates), placed(ONE, programs.pack), resident)
+    return GroupTraining(programs, settings(rates), place_shared(ONE, programs.pack), resident)
 
 
 def record_of(pieces):
@@ -125,10 +133,10 @@ def test_a_snapshot_goes_on_in_other_packs_with_the_same_bits(programs, whole, a
     for piece in training.segments(lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]):
         pieces.append(piece)
         if training.begun and len(pieces) > after:
-            pieces += training.settled()
+            pieces += training.drain()
             break
     ((running, ended),) = training.snapshot()
-    restored = [rows._replace(states=unflat(flat(rows.states), programs.lane)) if len(rows.trials) else rows
+    restored = [rows._replace(states=unflatten(flatten(rows.states), programs.lane)) if len(rows.trials) else rows
                 for rows in (running, ended)]  # fmt: skip
     again = group_of(programs) if width == 2 else group_of(other_width(width))
     again.restore(*restored)
@@ -154,7 +162,7 @@ def test_a_snapshot_shares_no_memory_with_what_goes_on(programs):
     taken = None
     for _ in segments:
         if training.begun and taken is None:
-            list(training.settled())
+            list(training.drain())
             ((rows, _),) = training.snapshot()
             taken = rows, [leaf.copy() for leaf in jax.tree.leaves(rows.states)]
     for leaf, copy in zip(jax.tree.leaves(taken[0].states), taken[1], strict=True):
@@ -165,12 +173,12 @@ def test_a_snapshot_shares_no_memory_with_what_goes_on(programs):
 def test_states_of_something_else_are_refused(programs, change):
     group = group_of(programs)
     list(group.begin())
-    arrays = flat(group.snapshot()[0].states)
-    unflat(arrays, programs.lane)
+    arrays = flatten(group.snapshot()[0].states)
+    unflatten(arrays, programs.lane)
     name = next(iter(arrays))
     for wrong in (arrays | {name: change(arrays[name])}, {}, arrays | {"more": arrays[name]}):
-        with pytest.raises(InputError, match="is not part of what this study trains"):
-            unflat(wrong, programs.lane)
+        with pytest.raises(InputError, match="does not belong to the state of this study"):
+            unflatten(wrong, programs.lane)
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
@@ -193,7 +201,7 @@ def test_typed_keys_survive_the_host(implementation):
     programs = compile_programs(trial, one, ONE, make_pack(2))
     records = []
     for resident in (None, 0):
-        group = GroupTraining(programs, hyper, placed(ONE, programs.pack), resident)
+        group = GroupTraining(programs, hyper, place_shared(ONE, programs.pack), resident)
         records.append(trained(group, [5, 1, 5, 2, 5, 1, 3]))
     assert records[0] == records[1]
     assert len({bits for (_, epoch, name), bits in records[0].items() if (epoch, name) == (1, "x")}) == 7
@@ -209,7 +217,7 @@ def test_the_best_epoch_is_kept_and_measured_at_the_end():
     trial = Trial(lambda h, shared: jnp.array(0.0), lambda h, state, shared, epoch: (state + 1, {}), evaluate)
     weights = Weights(lambda state: state, lambda state, kept: kept, lambda record: -record["w"])
     programs = compile_programs(trial._replace(weights=weights), settings([0.1]), ONE, make_pack(2))
-    group = GroupTraining(programs, settings([1.0, np.nan, -1.0]), placed(ONE, programs.pack))
+    group = GroupTraining(programs, settings([1.0, np.nan, -1.0]), place_shared(ONE, programs.pack))
     training = Training([group], EPOCHS)
     found = {}
     for _, piece in [*training.segments(), *training.finish()]:
@@ -227,13 +235,13 @@ def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs, mon
     pack = programs.pack._replace(mesh=type("Mesh", (), {"devices": np.array([accelerator], object)})())
     for states, fitting in ((5.5, 5), (-1, 0), (100, 9), (np.inf, 9)):
         free = programs.memory_bytes() + states * programs.state_bytes
-        monkeypatch.setattr("jaxlab.engine.group.room", lambda device, free=free: free)
+        monkeypatch.setattr("jaxlab.engine.group.free_on_device", lambda device, free=free: free)
         assert resident_packs(programs._replace(pack=pack), 9) == fitting
     free = programs.memory_bytes() + 8 * programs.state_bytes
-    monkeypatch.setattr("jaxlab.engine.group.room", lambda device: free)
+    monkeypatch.setattr("jaxlab.engine.group.free_on_device", lambda device: free)
     for reserve, fitting in ((0, 8), (programs.memory_bytes() + 3 * programs.state_bytes, 5), (2 * free, 0)):
         assert resident_packs(programs._replace(pack=pack), 9, reserve) == fitting
-    assert waiting_packs(9, jax.devices()[0]) == 8
+    assert idle_packs(9, jax.devices()[0]) == 8
 
 
 _ON_DEVICES = """

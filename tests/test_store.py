@@ -135,7 +135,7 @@ def test_a_finished_run_is_read_and_not_trained_again(finished):
         ({"epochs": 1}, r"epochs = 1: the run has 2 epochs already"),
         (
             {"features": [5]},
-            r"space = .*has none of the run's trials: it is another study; name another folder",
+            r"space = .*has none of the run's trials: name another folder",
         ),
         ({"rules": [pruning.Median()]}, r"out = .*holds another study \(its rules differ\)"),
         ({"keep": "last"}, r"out = .*holds another study \(its keep differ\)"),
@@ -218,7 +218,7 @@ def test_a_damaged_piece_is_named_and_left_out_in_reading_and_refused_in_going_o
     with pytest.raises(InputError, match=rf"piece = .*{piece.name}.*is damaged .*remove it and .*states"):
         study(SPACE, 2).run(copy)
     piece.unlink()
-    with pytest.raises(InputError, match=r"what trial 0 recorded at epoch 1 is missing: remove .*states"):
+    with pytest.raises(InputError, match=r"the record of trial 0 at epoch 1 is missing: remove .*states"):
         study(SPACE, 2).run(copy)
     shutil.rmtree(copy / "states")
     assert not np.isnan(study(SPACE, 2).run(copy).train_loss[:4]).any()

@@ -1,4 +1,4 @@
-"""Automatic width: the search on synthetic curves, what trying may cost, memory, and what is remembered."""
+"""Automatic width: the search on synthetic curves, what trying may cost, memory, and what is width_cache."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from test_engine import settings as rates
 
 from jaxlab import Study, space
 from jaxlab.engine import compile_group, compile_programs, make_pack, memory, probe, train
-from jaxlab.engine.remembered import recall, remember
-from jaxlab.engine.width import calls, candidates, chosen, search
+from jaxlab.engine.width import candidates, choose, pack_count, search
+from jaxlab.engine.width_cache import load_width, save_width
 from jaxlab.errors import InputError
 from jaxlab.store import read_log
 from jaxlab.study.resolve import hyperparameters_in
@@ -48,7 +48,7 @@ def curve(overhead, linear, quadratic):
 def test_the_fastest_width_is_found_from_any_start(seconds_of, best, first):
     widths = candidates(2, first, 256)
     found = search(seconds_of, widths, first, 256)
-    assert chosen(found) == best
+    assert choose(found) == best
     assert found[best] == seconds_of(best) * 256 / best
     between = widths[min(widths.index(first), widths.index(best)) : max(map(widths.index, (first, best))) + 1]
     assert len(found) <= len(between) + 2
@@ -66,8 +66,8 @@ def test_the_fastest_width_is_found_from_any_start(seconds_of, best, first):
 def test_what_is_found_is_no_worse_than_its_neighbours(trials, base, thumb, overhead, linear, cliff):
     thumb = min(thumb, trials)
     widths, seconds_of = candidates(base, thumb, trials), curve(overhead, linear, cliff)
-    score = {width: seconds_of(width) * calls(width, trials) for width in widths}
-    width = chosen(search(seconds_of, widths, thumb, trials))
+    score = {width: seconds_of(width) * pack_count(width, trials) for width in widths}
+    width = choose(search(seconds_of, widths, thumb, trials))
     at = widths.index(width)
     assert score[width] <= min(score[each] for each in widths[max(at - 1, 0) : at + 2])
     assert score[width] <= score[thumb]
@@ -81,7 +81,7 @@ def test_candidates_waste_little(trials, base, thumb):
     assert widths == sorted(set(widths))
     assert {1, thumb, trials} <= set(widths)
     assert widths[-1] == trials
-    assert all(width * calls(width, trials) <= 1.25 * trials for width in set(widths) - {thumb})
+    assert all(width * pack_count(width, trials) <= 1.25 * trials for width in set(widths) - {thumb})
 
 
 def test_padding_counts():
@@ -109,15 +109,15 @@ def test_nothing_is_tried_that_does_not_pay():
 def test_the_smallest_width_within_a_tenth():
     seconds_of = {1: 1.0, 2: 1.05, 4: 1.98, 8: 3.96}.__getitem__  # all trials: 8, 4.2, 3.96, 3.96
     found = search(seconds_of, [1, 2, 4, 8], 8, 8, smallest_within=0.1)
-    assert chosen(found, 0.1) == 2
-    assert chosen(search(seconds_of, [1, 2, 4, 8], 8, 8)) == 4
-    assert chosen(search(seconds_of, [1, 2, 4, 8], 4, 8, smallest_within=0.1), 0.1) == 2
+    assert choose(found, 0.1) == 2
+    assert choose(search(seconds_of, [1, 2, 4, 8], 8, 8)) == 4
+    assert choose(search(seconds_of, [1, 2, 4, 8], 4, 8, smallest_within=0.1), 0.1) == 2
 
 
 def test_smaller_widths_are_looked_at_although_larger_ones_help():
     seconds_of = {1: 0.51, 2: 1.0, 4: 1.98, 8: 3.97}.__getitem__  # all trials: 4.08, 4, 3.96, 3.97
     found = search(seconds_of, [1, 2, 4, 8], 2, 8, smallest_within=0.1)
-    assert (chosen(found), chosen(found, 0.1)) == (4, 1)
+    assert (choose(found), choose(found, 0.1)) == (4, 1)
     assert 1 not in search(seconds_of, [1, 2, 4, 8], 2, 8)
 
 
@@ -128,14 +128,14 @@ def test_what_does_not_fit_is_not_made_larger():
 
 def test_widths_are_remembered(tmp_path):
     path = tmp_path / "new" / "widths.json"
-    assert recall(path, "a") is None
-    remember(path, "a", 4)
-    remember(path, "b", 16)
-    remember(path, "a", 8)
-    assert (recall(path, "a"), recall(path, "b"), recall(path, "c")) == (8, 16, None)
+    assert load_width(path, "a") is None
+    save_width(path, "a", 4)
+    save_width(path, "b", 16)
+    save_width(path, "a", 8)
+    assert (load_width(path, "a"), load_width(path, "b"), load_width(path, "c")) == (8, 16, None)
     assert [each.name for each in path.parent.iterdir()] == ["widths.json"]
-    assert recall(None, "a") is None
-    remember(None, "a", 4)
+    assert load_width(None, "a") is None
+    save_width(None, "a", 4)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +144,16 @@ def test_widths_are_remembered(tmp_path):
 def test_a_damaged_file_is_as_if_absent(tmp_path, content):
     path = tmp_path / "widths.json"
     path.write_bytes(content)
-    assert recall(path, "a") is None
-    remember(path, "b", 4)
-    assert recall(path, "b") == 4
+    assert load_width(path, "a") is None
+    save_width(path, "b", 4)
+    assert load_width(path, "b") == 4
 
 
 def test_a_file_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "widths.json", tmp_path):
-        remember(path, "a", 4)
-        assert recall(path, "a") is None
+        save_width(path, "a", 4)
+        assert load_width(path, "a") is None
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
@@ -178,16 +178,16 @@ def test_memory_is_known_without_psutil(monkeypatch):
 @pytest.fixture
 def eager(monkeypatch):
     """Trying costs nothing, so every width that may help is tried; a made-up clock decides, 4 being fastest."""
-    monkeypatch.setattr(probe, "_WORTH", 0)
-    monkeypatch.setattr(probe, "_MOMENT", 0.0)
-    real, shapes = probe._seconds_at, []
+    monkeypatch.setattr(probe, "_TRAINING_TO_PROBE", 0)
+    monkeypatch.setattr(probe, "_TIMING_SECONDS", 0.0)
+    real, shapes = probe._time_width, []
 
     def seconds_at(job, traced, shared, width, *more):
         real(job, traced, shared, width, *more)
         shapes.append((width, jax.tree.map(np.shape, shared)))
         return curve(4, 1, 1 / 16 if width < 8 else 1)(width)
 
-    monkeypatch.setattr(probe, "_seconds_at", seconds_at)
+    monkeypatch.setattr(probe, "_time_width", seconds_at)
     return shapes
 
 
@@ -198,7 +198,7 @@ def records(programs, hyper, epochs=2, shared=ONE):
 def test_one_trace_whatever_is_tried_and_the_bits_of_the_width_pinned(eager):
     traces, told = [], []
     hyper = rates(np.linspace(0.1, 1.9, 32))
-    choice = compile_group(quadratic(traces=traces), hyper, ONE, 20, tell=told.append)
+    choice = compile_group(quadratic(traces=traces), hyper, ONE, 20, notify=told.append)
     assert len(traces) == 1
     assert told == [2, 4, 8] == [width for width, _ in eager]
     assert choice.programs.pack.width == 4
@@ -225,7 +225,7 @@ def test_a_remembered_width_is_taken_without_trying(eager, tmp_path):
     path, hyper = tmp_path / "widths.json", rates(np.ones(32))
     assert compile_group(quadratic(), hyper, ONE, 20, cache=path).programs.pack.width == 4
     (key,) = json.loads(path.read_text())
-    remember(path, key, 8)
+    save_width(path, key, 8)
     eager.clear()
     again = compile_group(quadratic(), hyper, ONE, 20, cache=path)
     assert (again.programs.pack.width, again.seconds, eager) == (8, {}, [])
@@ -234,7 +234,7 @@ def test_a_remembered_width_is_taken_without_trying(eager, tmp_path):
         compile_group(quadratic(), rates(np.ones(64)), ONE, 20, cache=path),
     ):
         assert other.programs.pack.width == 4
-    remember(path, key, 7)  # no candidate: the file is somebody's mistake
+    save_width(path, key, 7)  # no candidate: the file is somebody's mistake
     assert compile_group(quadratic(), hyper, ONE, 20, cache=path).programs.pack.width == 4
 
 
@@ -243,24 +243,24 @@ def test_a_short_study_and_a_width_that_is_given_are_not_tried(monkeypatch, tmp_
         raise AssertionError
 
     path, hyper = tmp_path / "widths.json", rates(np.ones(32))
-    monkeypatch.setattr(probe, "_searched", never)
+    monkeypatch.setattr(probe, "_search_width", never)
     assert compile_group(quadratic(), hyper, ONE, 20, 5, cache=path).programs.pack.width == 5
     assert compile_group(quadratic(), rates(np.ones(1)), ONE, 20, cache=path).programs.pack.width == 1
     assert compile_group(quadratic(), hyper, ONE, 1, cache=path).programs.pack.width == 2
     assert not path.exists()
     assert compile_group(quadratic(), hyper, ONE, 20, cache=path).programs.pack.width == 2
-    real = probe._training_seconds
-    monkeypatch.setattr(probe, "_training_seconds", never)  # the same study again is not even timed
+    real = probe._estimate_training
+    monkeypatch.setattr(probe, "_estimate_training", never)  # the same study again is not even timed
     assert compile_group(quadratic(), hyper, ONE, 20, cache=path).programs.pack.width == 2
     tried = []
-    monkeypatch.setattr(probe, "_training_seconds", lambda *job: tried.append(job) or real(*job))
+    monkeypatch.setattr(probe, "_estimate_training", lambda *job: tried.append(job) or real(*job))
     compile_group(quadratic(), hyper, ONE, 21, cache=path)
     assert len(tried) == 1
 
 
 def test_a_long_study_is_tried(monkeypatch):
-    monkeypatch.setattr(probe, "_training_seconds", lambda job, programs: 1e6)
-    monkeypatch.setattr(probe, "_MOMENT", 0.0)
+    monkeypatch.setattr(probe, "_estimate_training", lambda job, programs: 1e6)
+    monkeypatch.setattr(probe, "_TIMING_SECONDS", 0.0)
     assert len(compile_group(quadratic(), rates(np.ones(32)), ONE, 20).seconds) > 1
 
 
@@ -273,7 +273,7 @@ def test_no_estimate_where_it_would_cost_a_good_part_of_the_training(trials, sam
     hyper = rates(np.ones(trials))
     traced = probe.trace(trial, probe.rows(hyper, 0), ONE)
     job = probe._Job(trial, hyper, ONE, jax.devices()[:1], 1, trials, traced, "auto")
-    found = probe._training_seconds(job, probe.compile_traced(traced, make_pack(2)))
+    found = probe._estimate_training(job, probe.compile_traced(traced, make_pack(2)))
     assert (found > 0) == estimated
 
 
@@ -282,8 +282,8 @@ def exhausted(*arguments):
 
 
 def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
-    monkeypatch.setattr(probe, "_WORTH", 0)
-    monkeypatch.setattr(probe, "_MOMENT", 0.0)
+    monkeypatch.setattr(probe, "_TRAINING_TO_PROBE", 0)
+    monkeypatch.setattr(probe, "_TIMING_SECONDS", 0.0)
     real = probe.compile_stages
     monkeypatch.setattr(
         probe,
@@ -297,8 +297,8 @@ def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
 
 @pytest.mark.parametrize("fitting", [1, 0])
 def test_out_of_memory_at_the_first_width_tried_goes_down(monkeypatch, fitting):
-    monkeypatch.setattr(probe, "_WORTH", 0)
-    monkeypatch.setattr(probe, "_seconds_at", lambda *job: 1.0 if job[3] <= fitting else math.inf)
+    monkeypatch.setattr(probe, "_TRAINING_TO_PROBE", 0)
+    monkeypatch.setattr(probe, "_time_width", lambda *job: 1.0 if job[3] <= fitting else math.inf)
     if fitting:
         assert compile_group(quadratic(), rates(np.ones(32)), ONE, 20).programs.pack.width == 1
     else:

@@ -47,7 +47,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def load(name: Any, **options: Any) -> Dataset:
-    """Load a data set by name: ``modify(DATASETS[name](**own), **common)``.
+    """Load a data set by name: ``modify(DATASETS[name](**specific), **common)``.
 
     Args:
         name: a key of `DATASETS`.
@@ -58,17 +58,17 @@ def load(name: Any, **options: Any) -> Dataset:
             raises it.
     """
     one_of("dataset", name, DATASETS)
-    own, required = _options(DATASETS[name])
+    specific, required = _options(DATASETS[name])
     common, _ = _options(modify)
     for option in options:
-        if option not in own | common:
-            raise UnknownName(f"the options of {name}", option, own | common)
+        if option not in specific | common:
+            raise UnknownName(f"the options of {name}", option, specific | common)
     for option in required:
         if option not in options:
             raise InputError(option, None, f"{name} requires this option; give {option}")
-    given = {option: options[option] for option in own if option in options}
+    given = {option: options[option] for option in specific if option in options}
     scaled = options.get("input_range") is not None or options.get("standardize") not in (None, False)
-    if "scale" in own and scaled:
+    if "scale" in specific and scaled:
         given.setdefault("scale", 1.0)  # these options determine the scale, so it is not guessed
     dataset = DATASETS[name](**given)
     return modify(dataset, **{option: options[option] for option in common if option in options})

@@ -92,9 +92,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _read_archive(path: Path) -> list[tuple[str, bytes]]:
-    content = io.BytesIO(
-        read(path, REMEDY)
-    )  # read it whole: tarfile would stop before the checksum at the end
+    # Read the whole file: tarfile would stop before the checksum at the end.
+    content = io.BytesIO(read(path, REMEDY))
     try:
         with tarfile.open(fileobj=content, mode="r:") as archive:
             return [

@@ -1,6 +1,4 @@
-"""What training records, call by call."""
-
-from __future__ import annotations
+"""Records that training yields, one per call."""
 
 from typing import NamedTuple
 
@@ -10,39 +8,39 @@ from jaxlab.engine.host import Rows
 
 
 class EpochRecord(NamedTuple):
-    """What T trials of one group recorded at E epochs.
+    """Record of T trials of one group at E epochs.
 
     Attributes:
-        trials: their indices, ``[T]``.
-        epochs: the same for all of them, ascending, ``[E]``; 0 is the state before training.
-        values: by name, ``[T, E, ...]``.
+        trials: indices of the trials, ``[T]``.
+        epochs: epochs in ascending order, the same for all trials, ``[E]``; 0 is the state before training.
+        values: recorded arrays by name, ``[T, E, ...]``.
     """
 
     trials: np.ndarray
     epochs: np.ndarray
     values: dict[str, np.ndarray]
 
-    def rows(self, rows: np.ndarray) -> EpochRecord:
-        """Some of the trials, by a mask ``[T]``."""
+    def rows(self, rows: np.ndarray) -> "EpochRecord":
+        """Select trials by a mask ``[T]``."""
         return EpochRecord(
             self.trials[rows], self.epochs, {name: each[rows] for name, each in self.values.items()}
         )
 
-    def at(self, epochs: np.ndarray) -> EpochRecord:
-        """Some of the epochs, by a mask ``[E]``."""
+    def at(self, epochs: np.ndarray) -> "EpochRecord":
+        """Select epochs by a mask ``[E]``."""
         return EpochRecord(
             self.trials, self.epochs[epochs], {name: each[:, epochs] for name, each in self.values.items()}
         )
 
 
 class EndRecord(NamedTuple):
-    """What T trials of one group recorded when they ended.
+    """Last record of T trials of one group.
 
     Attributes:
-        trials: their indices, ``[T]``.
-        epochs: the last one that each of them trained, ``[T]``.
-        values: by name, ``[T, ...]``.
-        states: the states that they ended with; None once these are not needed any more.
+        trials: indices of the trials, ``[T]``.
+        epochs: last epoch of each trial, ``[T]``.
+        values: recorded arrays by name, ``[T, ...]``.
+        states: final states of the trials; None once they are no longer needed.
     """
 
     trials: np.ndarray
@@ -50,8 +48,8 @@ class EndRecord(NamedTuple):
     values: dict[str, np.ndarray]
     states: Rows | None = None
 
-    def rows(self, rows: np.ndarray) -> EndRecord:
-        """Some of the trials, by a mask ``[T]``; without their states."""
+    def rows(self, rows: np.ndarray) -> "EndRecord":
+        """Select trials by a mask ``[T]``, without their states."""
         return EndRecord(
             self.trials[rows], self.epochs[rows], {name: each[rows] for name, each in self.values.items()}
         )

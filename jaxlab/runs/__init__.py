@@ -1,6 +1,7 @@
-"""The life of a run: a job is executed, from wherever an earlier start left it.
+"""Execution of a job: a run, which begins anew or resumes where an earlier start ended.
 
-`jaxlab.runs.run` reads from top to bottom: begin or resume, compile, train, decide, record, checkpoint, finish.
+The module `jaxlab.runs.run` tells the life of a run from top to bottom: begin or resume, compile, train, decide,
+record, checkpoint, finish.
 """
 
 from jaxlab.runs.compiling import fingerprint_of

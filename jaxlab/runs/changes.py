@@ -1,4 +1,4 @@
-"""What differs between a run and the job, the code and the machine that would resume it."""
+"""Differences between a run and the job, code and machine that would resume it, in words."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jaxlab.schedules import SCHEDULES
 from jaxlab.space import Group
 from jaxlab.store import Description, Environment
 
-# Other versions of these change the programs, and so may change bits.
+# Other versions of these packages compile other programs, and so may change bits.
 _COMPUTES = ("jaxlab", "jax", "jaxlib", "flax", "optax")
 
 
 def environment_changes(
     before: Environment, now: Environment, rules: Sequence[Rule] = (), counting: bool = False
 ) -> list[str]:
-    """Versions, flags and devices that decide bits and are not those of the run, in words.
+    """List the versions, flags and devices that affect bits and have changed since the run.
 
     Args:
-        before, now: of the run and of this process.
-        rules: of the job; where one of them may draw from NumPy's generator, NumPy's version decides who stops.
-        counting: whether the number of devices counts: the last bits of recorded norms, which decide nothing, depend
-            on it.
+        before, now: environments of the run and of this process.
+        rules: rules of the job; NumPy's version counts if one of them may draw from NumPy's random generator.
+        counting: whether the number of devices counts. Only the last bits of recorded norms, which decide nothing,
+            depend on it.
     """
     found = version_changes(before, now, _COMPUTES + ("numpy",) * draw(rules))
     if before.flags != now.flags:
@@ -39,7 +39,7 @@ def environment_changes(
 
 
 def version_changes(before: Environment, now: Environment, packages: Sequence[str] = _COMPUTES) -> list[str]:
-    """Packages of another version than in the run, in words; by default those that decide what a program is."""
+    """List the packages whose version has changed since the run; by default those that affect compiled programs."""
     then, today = before.versions, now.versions
     return [
         f"{name} is {today[name]} and was {then.get(name)}"
@@ -49,55 +49,55 @@ def version_changes(before: Environment, now: Environment, packages: Sequence[st
 
 
 def fingerprint_changes(before: str | None, now: str, group: Group) -> list[str]:
-    """Whether a group's traced program is not that of the run, in words."""
+    """Report whether a group's traced programs have changed since the run."""
     if before is None or before == now:
         return []
-    return [f"the code that trains {_words(group)} has changed (fingerprint {now}, was {before})"]
+    return [f"the code that trains {_model_of(group)} has changed (fingerprint {now}, was {before})"]
 
 
 def determinism_changes(before: str | None, now: str, group: Group) -> list[str]:
-    """Whether a group's programs are deterministic and were not, or the other way round, in words."""
+    """Report whether a group's programs are deterministic and were not, or vice versa."""
     if before is None or before == now:
         return []
     words = [f"not deterministic ({why})" if why else "deterministic" for why in (now, before)]
-    return [f"what trains {_words(group)} is {words[0]} and was {words[1]}"]
+    return [f"the program that trains {_model_of(group)} is {words[0]} and was {words[1]}"]
 
 
 def width_changes(description: Description, width: int | None) -> list[str]:
-    """Whether another width is asked for than that of the run, in words."""
+    """Report whether the requested width differs from that of the run."""
     widths = sorted({entry.width for entry in description.groups} - {None, width})
     return [f"the width is {width} and was {' and '.join(map(str, widths))}"] if width and widths else []
 
 
-def _words(group: Group) -> str:
+def _model_of(group: Group) -> str:
     model = group.configuration.get("model", "a group")
     return name_of(model) if callable(model) else str(model)
 
 
 def check_accepted(changes: Sequence[str], accepted: bool, folder: str) -> None:
-    """Raise unless nothing changed, or the user has said that it does not matter."""
+    """Raise InputError if there are changes that the user has not accepted."""
     if changes and not accepted:
         remedy = (
-            "numbers could differ from those of an uninterrupted run: restore that, or give --accept-changes "
+            "numbers could differ from those of an uninterrupted run: undo this, or give --accept-changes "
         )
         remedy += "(accept_changes=True)"
         raise InputError("run", folder, f"{'; '.join(changes)}; {remedy}")
 
 
 def check_extension(job: Job, groups: Sequence[Group], before: int) -> None:
-    """Raise where more epochs than the run was planned for would be another job.
+    """Raise InputError if a run cannot be extended to the job's number of epochs.
 
     Args:
-        job: with its new number of epochs.
-        groups: of the run.
-        before: epochs that the run was planned for.
+        job: the job, with its new number of epochs.
+        groups: groups of the run.
+        before: number of epochs for which the run was planned.
     """
     if job.epochs < before:
         remedy = f"the run has {before} epochs already: give as many or more, or name another folder"
         raise InputError("epochs", job.epochs, remedy)
     if job.epochs == before:
         return
-    why = "depends on the total number of epochs, so the first epochs would have been others: name another folder"
+    why = "depends on the total number of epochs, so the earlier epochs would differ: name another folder"
     for group in groups:
         schedule = group.configuration.get("schedule")
         if schedule in SCHEDULES and SCHEDULES[schedule].needs_total_steps:

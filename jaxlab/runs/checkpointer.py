@@ -1,4 +1,4 @@
-"""Checkpoints of one stage: when they are due, what is in them, and which one training resumes from."""
+"""Checkpoints of one stage: when to save, what to save, and how to restore."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.engine import NO_ROWS, Programs, Rows, flat, unflat
+from jaxlab.engine import NO_ROWS, Programs, Rows, flatten, unflatten
 from jaxlab.errors import InputError
 from jaxlab.runs.numbering import Stage
 from jaxlab.store import Checkpoints
 
-#: Of each group, the trials that run and those that ended but lack their `EndRecord`.
+#: For each group: the running trials, and those that ended but do not have their `EndRecord` yet.
 Snapshot = Sequence[tuple[Rows, Rows]]
-# By default one is due so many seconds after the previous one, or later: saving takes at most this share of the time.
+# By default, checkpoints are at least this many seconds apart, and take at most this share of the time.
 _INTERVAL = 30.0
 _SHARE = 0.01
 
 
 class Checkpointer:
-    """Saves and restores the states of a stage. Trials are known by their numbers, not by where they ran.
+    """Saves and restores the train states of a stage, by the trials' numbers, independently of lanes and devices.
 
     Args:
-        checkpoints: where, or None: then none is ever due.
-        stage: whose.
-        seconds: between two checkpoints; None chooses.
+        checkpoints: folder of the checkpoints; None disables them.
+        stage: the stage.
+        seconds: seconds between two checkpoints; None chooses automatically.
     """
 
     def __init__(self, checkpoints: Checkpoints | None, stage: Stage, seconds: float | None):
@@ -38,18 +38,18 @@ class Checkpointer:
         """Whether it is time for a checkpoint."""
         if self.checkpoints is None:
             return False
-        # The lesser of the last two: one that a file system held up does not foretell the next.
+        # The smaller cost of the last two: a single slow write says little about the next.
         interval = self.seconds if self.seconds is not None else max(_INTERVAL, min(self.costs) / _SHARE)
         return time.perf_counter() - self.last >= interval
 
     def save(self, snapshot: Snapshot, cost: float) -> None:
-        """Begin to write a checkpoint; training has stood still for it for ``cost`` seconds so far."""
+        """Start writing a checkpoint, for which training has already paused ``cost`` seconds."""
         began = time.perf_counter()
         arrays, note = {}, []
         for index, (numbers, parts) in enumerate(zip(self.stage.numbers, snapshot, strict=True)):
             entry = {}
             for name, rows in zip(("running", "ended"), parts, strict=True):
-                arrays |= {f"{index}/{name}/{path}": leaf for path, leaf in flat(rows.states).items()}
+                arrays |= {f"{index}/{name}/{path}": leaf for path, leaf in flatten(rows.states).items()}
                 entry[name] = {"trials": numbers[rows.trials].tolist(), "epochs": rows.epochs.tolist()}
             note.append(entry)
         self.checkpoints.save(arrays, note)
@@ -57,10 +57,10 @@ class Checkpointer:
         self.costs.append(cost + self.last - began)
 
     def newest(self, programs: Sequence[Programs]) -> Snapshot | None:
-        """The newest checkpoint, or None.
+        """Read the newest checkpoint; None if there is none.
 
         Raises:
-            InputError: it is damaged, or of something else than these programs.
+            InputError: it is damaged, or does not fit these programs.
         """
         found = None if self.checkpoints is None else self.checkpoints.newest()
         if found is None:
@@ -77,7 +77,7 @@ class Checkpointer:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                "checkpoint", self.stage.name, f"is not of this run ({error!r}): remove its folder"
+                "checkpoint", self.stage.name, f"does not belong to this run ({error!r}): remove its folder"
             ) from error
 
     def _rows(
@@ -96,8 +96,8 @@ class Checkpointer:
         if missing or len(set(trials.tolist())) < len(trials):
             raise KeyError(missing or entry["trials"])
         if epochs.shape != trials.shape or any(leaf.shape[:1] != trials.shape for leaf in own.values()):
-            raise ValueError(f"not one row for each of {len(trials)} trials")
-        return Rows(np.searchsorted(numbers, trials), epochs, unflat(own, programs.lane))
+            raise ValueError(f"the number of rows is not that of the {len(trials)} trials")
+        return Rows(np.searchsorted(numbers, trials), epochs, unflatten(own, programs.lane))
 
     def wait(self) -> None:
         """Block until everything is on disk."""

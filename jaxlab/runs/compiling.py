@@ -1,4 +1,4 @@
-"""A group's programs, compiled the same way for training, planning and verifying."""
+"""Compilation of a group's programs, the same for training, planning and verifying."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxlab.runs.job import Job
 from jaxlab.space import Group
 from jaxlab.trial import Trial
 
-# With rules, the smallest width that is at most this much slower than the fastest: survivors fill packs better.
+# With stopping rules, the smallest width at most this much slower than the fastest is chosen: survivors fill it better.
 _SLOWER = 0.1
 
 
@@ -29,7 +29,7 @@ def compile_for(
     cache: str | os.PathLike | None = None,
     tell: Callable[[int], None] = lambda width: None,
 ) -> Choice:
-    """`jaxlab.engine.compile_group` of one of a job's groups; ``trial`` is its triple."""
+    """Compile the programs of one group of a job, whose triple is ``trial``; see `jaxlab.engine.compile_group`."""
     return compile_group(
         trial,
         group.hyperparameters,
@@ -40,21 +40,21 @@ def compile_for(
         cache=cache,
         smallest_within=_SLOWER if stop_early(job.rules) else 0.0,
         deterministic=job.deterministic,
-        tell=tell,
+        notify=tell,
     )
 
 
 def fingerprint_of(job: Job, group: Group) -> str:
-    """The fingerprint of the programs that would train a group, which are traced and not compiled."""
+    """The fingerprint of a group's programs, which takes tracing but no compilation."""
     return fingerprint(job.trial_of(group), group.hyperparameters, job.arrays)
 
 
 @contextmanager
 def out_of_memory_names_width(width: Callable[[], int | str]) -> Iterator[None]:
-    """Turn JAX's error where memory runs out into one line that says what to change.
+    """Turn JAX's out-of-memory error into an InputError that names the width.
 
     Args:
-        width: gives the width in use.
+        width: returns the width in use.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The description of a run: its trials by number, and the environment that trains them."""
+"""Making the description of a run: its trials by number, and the environment that trains them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from jaxlab.store import FORMAT, Description, Environment, GroupEntry, digest_of
 from jaxlab.trial import Trial
 
 _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
-# Where a user sets how compilers and their libraries compute.
+# Environment variables that set how compilers and their libraries compute.
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
-# Flags that change no number: how many host devices there are, and what is written down about a program.
+# Flags that do not affect numbers: the number of host devices, dumps and profiles.
 _HARMLESS = ("xla_force_host_platform_device_count", "xla_dump_", "xla_hlo_profile", "xla_gpu_cuda_data_dir")
 _NOT_USED = object()
 
@@ -34,13 +34,13 @@ _NOT_USED = object()
 def describe(
     job: Job, numbering: Numbering, trials: Sequence[Trial], devices: Sequence[jax.Device]
 ) -> Description:
-    """The description of a run before anything is compiled.
+    """Describe a run before anything is compiled.
 
     Args:
-        job: what it executes.
-        numbering: of its trials.
+        job: the job that the run executes.
+        numbering: numbers of its trials.
         trials: the triple of each group.
-        devices: that train it.
+        devices: devices that train it.
     """
     columns = coordinates(numbering)
     entries = zip(numbering.groups, numbering.numbers, trials, strict=True)
@@ -65,7 +65,7 @@ def with_compiled(
     fingerprints: Sequence[str | None],
     nondeterministic: Sequence[str | None],
 ) -> Description:
-    """A description with what is known of each group once it is compiled; None before."""
+    """Add to a description what is known about each compiled group; None where a group is not compiled yet."""
     found = zip(description.groups, widths, fingerprints, nondeterministic, strict=True)
     groups = [
         dataclasses.replace(entry, width=width, fingerprint=fingerprint, nondeterministic=why)
@@ -84,7 +84,7 @@ def _entry(group: Group, numbers: np.ndarray, trial: Trial) -> GroupEntry:
 
 
 def environment(devices: Sequence[jax.Device]) -> Environment:
-    """Versions, devices, and the compilers' flags that can change numbers."""
+    """The environment of this process: versions, devices, and compiler flags that can affect numbers."""
     return Environment(
         versions={"python": platform.python_version()}
         | {package: _version(package) for package in _PACKAGES},
@@ -97,12 +97,12 @@ def environment(devices: Sequence[jax.Device]) -> Environment:
 
 
 def _version(package: str) -> str:
-    """Of an installed package; jaxlab itself also runs from a clone that is not installed."""
+    """The version of a package; jaxlab may run from a clone without being installed."""
     return __version__ if package == "jaxlab" else importlib.metadata.version(package)
 
 
 def flags() -> str:
-    """The flags of the environment that can change how numbers are computed, sorted; of one given twice the last."""
+    """The compiler flags that can affect numbers, sorted; of repeated flags the last."""
     found = {}
     for variable in _FLAGS:
         text = os.environ.get(variable, "")
@@ -118,15 +118,19 @@ def flags() -> str:
 
 
 def coordinates(numbering: Numbering) -> dict[str, list[Any]]:
-    """Per trial: its id, every hyperparameter, and every configuration field that varies; None where it uses none."""
+    """The coordinates: id, hyperparameters and varying configuration fields of each trial; None where it uses none."""
     columns: dict[str, list[Any]] = {"trial_id": list(numbering.trial_ids)}
     groups = numbering.groups
     names = varied(groups)
-    nothing = {name: _nothing([group.configuration.get(name) for group in groups]) for name in names}
+    words_for_none = {
+        name: _word_for_none([group.configuration.get(name) for group in groups]) for name in names
+    }
     rows: dict[int, dict[str, Any]] = {}
     for group, numbers in zip(groups, numbering.numbers, strict=True):
         given = {name: group.configuration[name] for name in names if name in group.configuration}
-        fields = {name: nothing[name] if value is None else plain(value) for name, value in given.items()}
+        fields = {
+            name: words_for_none[name] if value is None else plain(value) for name, value in given.items()
+        }
         for row, number in enumerate(numbers.tolist()):
             values = {name: values[row].item() for name, values in group.hyperparameters.items()}
             rows[number] = values | fields
@@ -136,13 +140,13 @@ def coordinates(numbering: Numbering) -> dict[str, list[Any]]:
     return columns
 
 
-def _nothing(values: Sequence[Any]) -> str:
-    """What the value None is called among a field's values: None itself stands for a trial without the field."""
+def _word_for_none(values: Sequence[Any]) -> str:
+    """A word for the value None that no other value of the field has; None itself means that the field is not used."""
     return next(word for word in ("none", "None", "null", "no value") if word not in values)
 
 
 def varied(groups: Sequence[Group]) -> list[str]:
-    """Configuration fields that differ between groups, or that not all of them use."""
+    """Names of the configuration fields that differ between groups, or that only some groups use."""
     every = [group.configuration for group in groups]
     names = dict.fromkeys(name for fields in every for name in fields)
     return [name for name in names if len({_token(fields, name) for fields in every}) > 1]

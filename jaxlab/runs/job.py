@@ -1,4 +1,4 @@
-"""What a run executes: a study that has been resolved and checked."""
+"""The job that a run executes: a resolved and checked study."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from jaxlab.trial import Trial
 
 @dataclass(frozen=True)
 class Job:
-    """Groups of trials to train, and how.
+    """Everything that a run needs to train groups of trials.
 
     Attributes:
-        groups: the trials by configuration, numbered from 0 in the order of the space; one compiled program each.
-        trial_of: ``group -> Trial``, the pure functions that train one trial of the group.
-        arrays: what all trials share on the devices.
-        epochs: of every trial.
+        groups: trials by configuration, numbered from 0 in the order of the space; each group has one compiled program.
+        trial_of: ``group -> Trial``, the pure functions that train one trial of a group.
+        arrays: arrays that all trials share on the devices. A pytree, whose structure only the trials know.
+        epochs: planned number of epochs.
         steps_per_epoch: ``group -> optimisation steps``.
-        rules: which stop trials early.
+        rules: stopping rules.
         deterministic: True, False or "auto", see `jaxlab.engine.compile_group`.
-        labelled: whether the trials label all that they record, so that a rule that reads anything else is an error.
-        specification: what the study declares.
-        study_hash: identifies the study, whatever its epochs, settings and traced programs.
+        labelled: whether trials label every variable that they record, so that a rule that reads another one is an
+            error.
+        specification: declaration of the study.
+        study_hash: identifies the study, independently of its epochs, settings and traced programs.
         source: the study file, if there is one.
     """
 
@@ -45,12 +46,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """The name of the study."""
         return self.specification.name
 
     @cached_property
     def trial_ids(self) -> tuple[str, ...]:
-        """A hash of each trial's setting, by number."""
+        """The hash of each trial's setting, in order of the trials' numbers."""
         ids: dict[int, str] = {}
         for group in self.groups:
             ids.update(zip(group.trials, trial_ids(group), strict=True))

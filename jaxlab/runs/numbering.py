@@ -1,6 +1,4 @@
-"""The numbers of a run's trials, which they keep for good, and what trains when."""
-
-from __future__ import annotations
+"""The numbers of a run's trials, which never change, and the stages in which they train."""
 
 from typing import Any, NamedTuple
 
@@ -13,15 +11,15 @@ from jaxlab.store import Description
 
 
 class Numbering(NamedTuple):
-    """A run's groups, and the number of each of their trials.
+    """The groups of a run and the numbers of their trials.
 
-    Trials that are added later come after those of the first start, as a cohort of their own.
+    Trials that are added later form a new cohort, with numbers after those of earlier cohorts.
 
     Attributes:
-        groups: those of earlier starts first.
-        numbers: of each group's trials, ``[T]``, in the group's order.
-        trial_ids: by number.
-        cohorts: how many trials each cohort has, in order of their numbers.
+        groups: groups of the run, those of earlier starts first.
+        numbers: for each group, the numbers of its trials, ``[T]``, in the group's order.
+        trial_ids: ids of the trials, in order of their numbers.
+        cohorts: number of trials in each cohort, in order of their numbers.
     """
 
     groups: list[Group]
@@ -31,13 +29,13 @@ class Numbering(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Trials of one cohort that train together.
+    """Trials of one cohort that train together, one step of a run.
 
     Attributes:
-        name: of the stage, in the run folder.
-        groups: indices of their groups.
-        rows: of each group, the indices of its trials that take part.
-        numbers: of each group, the numbers of these trials, ascending.
+        name: name of the stage, in the run folder.
+        groups: indices of the groups with trials in the stage.
+        rows: for each of these groups, indices of the trials that take part.
+        numbers: for each of these groups, numbers of these trials, ascending.
     """
 
     name: str
@@ -47,7 +45,7 @@ class Stage(NamedTuple):
 
 
 def number_trials(job: Job, earlier: Description | None) -> Numbering:
-    """Number the trials of a job, those of an earlier start as they were.
+    """Number the trials of a job; those of an earlier start keep their numbers.
 
     Raises:
         InputError: the job lacks trials of the run.
@@ -71,11 +69,11 @@ def number_trials(job: Job, earlier: Description | None) -> Numbering:
 
 
 def stages(numbering: Numbering, together: bool) -> list[Stage]:
-    """What trains when: cohort after cohort; within one, all groups ``together``, or one after the other."""
+    """The stages of a run: cohort by cohort, and within a cohort all groups ``together`` or one by one."""
     cohort_of = np.repeat(np.arange(len(numbering.cohorts)), numbering.cohorts)
     parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in numbering.cohorts]
     for group, numbers in enumerate(numbering.numbers):
-        rows = np.argsort(numbers)  # the space may list them in another order than the run's
+        rows = np.argsort(numbers)  # the space may list trials in another order than the run
         present, starts = np.unique(cohort_of[numbers[rows]], return_index=True)
         for cohort, its in zip(present.tolist(), np.split(rows, starts[1:]), strict=True):
             parts[cohort].append((group, its, numbers[its]))
@@ -92,9 +90,7 @@ def _check_kept(job: Job, earlier: Description) -> None:
     before, now = earlier.trial_ids, set(job.trial_ids)
     missing = [index for index, each in enumerate(before) if each not in now]
     if len(missing) == len(before):
-        raise InputError(
-            "space", job.name, "has none of the run's trials: it is another study; name another folder"
-        )
+        raise InputError("space", job.name, "has none of the run's trials: name another folder")
     if missing:
         columns = {
             name: values[missing[0]] for name, values in earlier.coordinates.items() if name != "trial_id"
@@ -105,7 +101,7 @@ def _check_kept(job: Job, earlier: Description) -> None:
 
 
 def _check_groups(job: Job, numbers: list[np.ndarray], earlier: Description) -> None:
-    """Raise unless each of the run's groups is one of the job's, as far as the run's trials go."""
+    """Raise InputError unless each group of the run has the same trials in the job, apart from added ones."""
     count = len(earlier.trial_ids)
     for those, entry in zip(numbers, earlier.groups, strict=False):
         if sorted(entry.trials) != np.sort(those[those < count]).tolist():

@@ -1,4 +1,4 @@
-"""Values as JSON holds them, and short hashes of values and arrays."""
+"""JSON-serialisable values, and short hashes of values and arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxlab.errors import name_of
 
 
 def plain(value: Any, of_callable: Callable[[Callable], Any] = name_of) -> Any:
-    """A value as JSON holds it; a callable by its name, or as ``of_callable`` has it."""
+    """Make a value JSON-serialisable; a callable becomes ``of_callable(callable)``, by default its name."""
     if isinstance(value, (list, tuple)):
         return [plain(each, of_callable) for each in value]
     if isinstance(value, np.generic):
@@ -23,17 +23,17 @@ def plain(value: Any, of_callable: Callable[[Callable], Any] = name_of) -> Any:
 
 
 def marked(value: Any) -> Any:
-    """A value as JSON holds it; a callable as ``{"function": name}``, which no text can be confused with."""
+    """Make a value JSON-serialisable; a callable becomes ``{"function": name}``, so that it differs from any string."""
     return plain(value, lambda function: {"function": name_of(function)})
 
 
 def digest(value: Any) -> str:
-    """A short hash of anything that JSON can hold."""
+    """A short hash of a JSON-serialisable value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:16]
 
 
 def arrays_digest(tree: Any) -> str:
-    """A hash of a tree of arrays: structure, shapes, dtypes and contents."""
+    """A short hash of a pytree of arrays: structure, shapes, dtypes and contents."""
     leaves, structure = jax.tree.flatten(tree)
     return digest([str(structure), *map(_array, leaves)])
 

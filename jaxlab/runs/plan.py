@@ -1,4 +1,4 @@
-"""What a study will cost, before it is trained."""
+"""The plan of a study: memory and time, estimated before training."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxlab.engine import packs_of, train
+from jaxlab.engine import split_into_packs, train
 from jaxlab.runs.compiling import compile_for, out_of_memory_names_width
 from jaxlab.runs.describe import varied
 from jaxlab.runs.job import Job
@@ -16,16 +16,16 @@ from jaxlab.space import Group
 
 
 class GroupPlan(NamedTuple):
-    """One group.
+    """The plan of one group.
 
     Attributes:
-        configuration: the fields that differ between groups, callables by name.
-        trials: how many.
-        width: of them side by side on each device.
-        packs: calls that one segment takes.
-        compile_seconds: measured; trying widths included.
-        memory_bytes: on one device: the largest program, and the states of the packs that wait.
-        seconds: of training, extrapolated from the second segment of the first pack.
+        configuration: fields that differ between groups, callables by name.
+        trials: number of trials.
+        width: trials side by side on each device.
+        packs: number of packs, each of which takes one call per segment.
+        compile_seconds: measured compilation time, including the choice of the width.
+        memory_bytes: memory on one device: the largest program, and the states of idle packs.
+        seconds: training time, extrapolated from the second segment of the first pack.
     """
 
     configuration: dict[str, Any]
@@ -38,7 +38,7 @@ class GroupPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Of the whole study; ``groups`` is also the number of compilations."""
+    """The plan of a study; each group compiles one program."""
 
     groups: tuple[GroupPlan, ...]
     trials: int
@@ -48,14 +48,14 @@ class Plan(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Compilation and training."""
+        """Time of compilation and training."""
         return sum(group.seconds + group.compile_seconds for group in self.groups)
 
 
 def make_plan(
     job: Job, width: int | None, devices: Sequence[jax.Device], width_cache: str | os.PathLike | None
 ) -> Plan:
-    """Compile every group, run two segments of its first pack to time the second, and throw the results away."""
+    """Plan a job: compile every group, and time the second of two segments of its first pack."""
     names = varied(job.groups)
     with out_of_memory_names_width(lambda: width or "auto"):
         groups = [_group_plan(job, group, width, devices, width_cache, names) for group in job.groups]
@@ -80,7 +80,7 @@ def _group_plan(
     programs = compile_for(job, group, job.trial_of(group), width, devices, cache=width_cache).programs
     seconds = time.perf_counter() - began
     pack = programs.pack
-    packs = len(packs_of(len(group.trials), pack.lanes))
+    packs = len(split_into_packs(len(group.trials), pack.lanes))
     few = jax.tree.map(lambda values: values[: pack.lanes], group.hyperparameters)
     times = []
     for _ in train(programs, few, job.arrays, 2 * programs.segment_epochs):

@@ -1,4 +1,4 @@
-"""What a run has done so far, as it is reported."""
+"""Progress reports of a run."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,21 +10,22 @@ from jaxlab.engine import EpochRecord
 
 
 class Progress(NamedTuple):
-    """What a run has done so far, earlier starts included.
+    """The progress of a run, including earlier starts.
 
     Attributes:
         phase: "compiling", "probing" (choosing the width), "training" or "done".
-        group: index of the group in progress, of ``groups``.
-        trial_epochs: epochs finished, summed over trials, of ``all_trial_epochs``; those of a trial that ended count
-            as finished.
-        trials: of the study.
-        trial_steps: optimisation steps taken by this process, summed over trials.
-        diverged: trials that met a bad step so far.
-        stopped: trials that another rule stopped.
-        seconds: since this process began to train, compilation left out.
+        group: index of the group in progress.
+        groups: number of groups.
+        trial_epochs: finished epochs, summed over trials; the remaining epochs of a stopped trial count as finished.
+        all_trial_epochs: planned epochs, summed over trials.
+        trials: number of trials.
+        trial_steps: optimisation steps of this process, summed over trials.
+        diverged: number of trials with a bad step.
+        stopped: number of trials that another rule stopped.
+        seconds: training time of this process, without compilation.
         rate: trial-steps per second of this process; 0 while unknown.
-        compile_seconds: of all groups so far.
-        width: of this group; the one that is tried while probing; 0 while unknown.
+        compile_seconds: compilation time of all groups so far.
+        width: width of the group, or the one being measured while probing; 0 while unknown.
     """
 
     phase: str
@@ -43,7 +44,7 @@ class Progress(NamedTuple):
 
 
 class Counter:
-    """Counts epochs, steps and ends; ``notify`` is called with a `Progress` at each report."""
+    """Counter of epochs, steps and stopped trials, which calls ``notify`` with a `Progress` at each report."""
 
     def __init__(self, trials: int, epochs: int, groups: int, notify: Callable[[Progress], None]):
         self.start = time.perf_counter()
@@ -53,22 +54,22 @@ class Counter:
         self.trial_steps, self.training, self.width = 0, 0.0, 0
 
     def add(self, record: EpochRecord, steps_per_epoch: int) -> None:
-        """Add a record of this process; trials by number."""
-        self.known(record)
+        """Count a record of this process, with trials by number."""
+        self.add_without_steps(record)
         if record.epochs[-1] > 0:
             self.trial_steps += len(record.trials) * len(record.epochs) * steps_per_epoch
 
-    def known(self, record: EpochRecord) -> None:
-        """Add a record of this process or an earlier one."""
+    def add_without_steps(self, record: EpochRecord) -> None:
+        """Count a record of this or an earlier process, without its steps."""
         self.reached[record.trials] = np.maximum(self.reached[record.trials], record.epochs[-1])
         self.bad[record.trials] |= np.any(record.values["first_bad_step"] >= 0, axis=1)
 
     def stop(self, numbers: Iterable[int]) -> None:
-        """Add trials that stopped."""
+        """Count trials that stopped."""
         self.stopped[list(numbers)] = True
 
     def report(self, phase: str, group: int, compile_seconds: float) -> None:
-        """Report what was done so far."""
+        """Report the progress so far."""
         finished = np.where(self.stopped, self.epochs, self.reached)
         self.notify(
             Progress(

@@ -1,4 +1,4 @@
-"""What a run has recorded so far, by this process and earlier ones, and what of each trial is still missing."""
+"""The records of a run so far, from this process and earlier ones, and what is missing for each trial."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _NEVER = np.iinfo(np.int64).max
 
 
 class Recorder:
-    """Keeps records in memory, and on disk once a folder is opened. Trials are known by their numbers.
+    """Keeps records in memory, and on disk once a folder is opened; trials are given by their numbers.
 
     Args:
-        trials: how many the run has.
-        epochs: of each.
-        earlier: what earlier processes recorded.
+        trials: number of trials.
+        epochs: planned number of epochs.
+        earlier: records of earlier processes.
 
     Attributes:
-        records: everything so far.
+        records: all records so far.
     """
 
     def __init__(self, trials: int, epochs: int, earlier: Records):
@@ -45,7 +45,7 @@ class Recorder:
             self._stop(rung)
 
     def open(self, folder: Path) -> None:
-        """Write to a folder from here on."""
+        """Write to a folder from now on."""
         self._writer = RecordWriter(folder)
 
     @property
@@ -72,20 +72,20 @@ class Recorder:
             self._writer.discard(after)
 
     @property
-    def stopped(self) -> np.ndarray:
+    def stopped(self) -> list[int]:
         """Numbers of the trials that a rule stopped."""
-        return np.flatnonzero(self._stopped_at < _NEVER)
+        return np.flatnonzero(self._stopped_at < _NEVER).tolist()
 
     def rung(self, stage: str, epoch: int) -> Rung | None:
-        """What was decided at a rung before; None if no trial stopped there."""
+        """The recorded decision at a rung; None if no trial stopped there."""
         return self._rungs.get((stage, epoch))
 
     def running(self, numbers: np.ndarray, epoch: int) -> np.ndarray:
-        """Which of some trials have not stopped before an epoch, a mask."""
+        """A mask of the given trials that did not stop before an epoch."""
         return self._stopped_at[numbers] >= epoch
 
     def finished(self, numbers: np.ndarray) -> bool:
-        """Whether all of some trials have ended, with every epoch recorded."""
+        """Whether all given trials have ended with every epoch recorded."""
         last = np.minimum(self._stopped_at[numbers], self.epochs)
         return bool(np.all(self._ended[numbers] >= last)) and self.missing(numbers, last) is None
 
@@ -94,7 +94,7 @@ class Recorder:
         return self._ended[numbers]
 
     def missing(self, numbers: np.ndarray, epochs: np.ndarray) -> tuple[int, int] | None:
-        """The first trial and epoch that is not recorded, of some trials up to an epoch for each; None if all is."""
+        """The first trial and epoch without a record, of trials up to an epoch for each; None if none is missing."""
         recorded = self._recorded[numbers]
         first = np.where(recorded.all(axis=1), self.epochs + 1, recorded.argmin(axis=1))
         rows = np.flatnonzero(first <= epochs)
@@ -102,22 +102,22 @@ class Recorder:
 
     @contextlib.contextmanager
     def flushing(self) -> Iterator[None]:
-        """Write what was recorded at the end, also after an error."""
+        """Write pending records when the context ends, even after an error."""
         try:
             yield
         except BaseException:
-            with contextlib.suppress(InputError):  # the first error says what is wrong
+            with contextlib.suppress(InputError):  # the first error matters
                 self.flush()
             raise
         self.flush()
 
     def flush(self) -> None:
-        """Write what was recorded."""
+        """Write pending records."""
         if self._writer is not None:
             self._writer.flush()
 
     def flush_if_cheap(self) -> None:
-        """Write what was recorded, unless that would take too much of the time."""
+        """Write pending records, unless that takes too much of the time."""
         if self._writer is not None:
             self._writer.flush_if_cheap()
 

@@ -20,9 +20,9 @@ from jaxlab.engine import (
     GroupTraining,
     Programs,
     Training,
-    flat,
-    packs_of,
-    placed,
+    flatten,
+    place_shared,
+    split_into_packs,
 )
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.runs.changes import (
@@ -66,7 +66,7 @@ _TIMES = (
 
 @dataclasses.dataclass
 class Options:
-    """How to run a job; see `jaxlab.Study.run`. ``changes``: what differs from earlier starts and was accepted."""
+    """Options of a run, see `jaxlab.Study.run`; ``changes`` collects accepted differences from earlier starts."""
 
     devices: Sequence[jax.Device]
     out: str | os.PathLike | None = None
@@ -79,26 +79,26 @@ class Options:
     changes: list[str] = dataclasses.field(default_factory=list)
 
     def accept(self, changes: Sequence[str]) -> None:
-        """Note what differs, or raise if the user has not accepted it."""
+        """Note changes since earlier starts, or raise InputError if the user does not accept them."""
         check_accepted(changes, self.accept_changes, str(self.out))
         self.changes += [each for each in changes if each not in self.changes]
 
 
 def run(job: Job, options: Options) -> xr.Dataset:
-    """Train every trial of a job, or what an earlier start left of it; see `jaxlab.Study.run`."""
+    """Train every trial of a job, or resume an earlier run of it; see `jaxlab.Study.run`."""
     if options.out is None:
-        return _trained(Run(job, options, number_trials(job, None)))
+        return _execute(Run(job, options, number_trials(job, None)))
     folder = RunFolder(options.out)
     if folder.complete:
         description = folder.describe()
-        if _is_all(job, description):
+        if _covers(job, description):
             _check_programs(job, options, folder, description)
             return mended_results(folder, description)
     folder.check_usable()
     with contextlib.ExitStack() as stack:
         if folder.begun:
             stack.enter_context(only_writer(folder.path))
-            return _trained(_resumed(job, options, folder))
+            return _execute(_resumed_run(job, options, folder))
 
         def begin() -> None:
             folder.make()
@@ -107,38 +107,40 @@ def run(job: Job, options: Options) -> xr.Dataset:
                 remedy = "another process has begun a run there: run it again"
                 raise InputError("out", str(folder.path), remedy)
 
-        return _trained(Run(job, options, number_trials(job, None), folder, None, begin))
+        return _execute(Run(job, options, number_trials(job, None), folder, None, begin))
 
 
-def _is_all(job: Job, description: Description) -> bool:
-    """Whether a finished run is all that a job asks for."""
+def _covers(job: Job, description: Description) -> bool:
+    """Whether a finished run has all trials and epochs of a job."""
     if description.study_hash != job.study_hash or description.epochs != job.epochs:
         return False
     return len(number_trials(job, description).trial_ids) == len(description.trial_ids)
 
 
 def _check_programs(job: Job, options: Options, folder: RunFolder, description: Description) -> None:
-    """Raise where a finished run's programs are not those of the job, unless that is accepted."""
+    """Raise InputError if the job's programs differ from those of a finished run, unless the user accepts it."""
     before, now = description.environment, environment(options.devices)
-    unlike = version_changes(before, now)
+    incomparable = version_changes(before, now)
     if before.platform != now.platform:
-        unlike.append(f"the platform is {now.platform} and was {before.platform}")
-    if unlike:  # programs that were traced otherwise are not comparable
-        warnings.warn(f"{folder.path} is read without comparing its code: {'; '.join(unlike)}", stacklevel=4)
+        incomparable.append(f"the platform is {now.platform} and was {before.platform}")
+    if incomparable:  # fingerprints of different versions are not comparable
+        warnings.warn(
+            f"{folder.path} is read without comparing its code: {'; '.join(incomparable)}", stacklevel=4
+        )
         return
     groups, changes = number_trials(job, description).groups, []
     for group, entry in zip(groups, description.groups, strict=True):
         changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
     if changes and not options.accept_changes:
         remedy = (
-            "its results are those of the earlier code: restore that, name another folder, or read them with "
+            "its results are those of the earlier code: restore it, name another folder, or read them with "
         )
         remedy += "--accept-changes (accept_changes=True)"
         raise InputError("run", str(folder.path), f"is finished, and {'; '.join(changes)}; {remedy}")
 
 
-def _resumed(job: Job, options: Options, folder: RunFolder) -> Run:
-    """The run that a folder holds, to be resumed, or the error that says why it cannot be."""
+def _resumed_run(job: Job, options: Options, folder: RunFolder) -> Run:
+    """The run in a folder, ready to resume; raises InputError if it cannot be resumed."""
     description = folder.describe()
     if description.study_hash != job.study_hash:
         then, now = description.specification, job.specification
@@ -151,14 +153,14 @@ def _resumed(job: Job, options: Options, folder: RunFolder) -> Run:
     check_extension(job, before, description.epochs)
     changes = environment_changes(description.environment, environment(options.devices), job.rules)
     changes += width_changes(description, options.width)
-    if job.epochs > description.epochs:  # before the first of the groups is trained further
+    if job.epochs > description.epochs:  # before any group is trained
         for group, entry in zip(before, description.groups, strict=True):
             changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
     options.accept(changes)
     return Run(job, options, numbering, folder, description, begin=folder.resume)
 
 
-def _trained(run: Run) -> xr.Dataset:
+def _execute(run: Run) -> xr.Dataset:
     with out_of_memory_names_width(lambda: run.counter.width):
         for stage in run.stages():
             run.train(stage)
@@ -166,14 +168,14 @@ def _trained(run: Run) -> xr.Dataset:
 
 
 class Run:
-    """One process' work on a run.
+    """A run in this process, from its first or a later start to its end.
 
     Args:
-        job: what to train.
-        options: how.
-        numbering: of the trials.
-        folder: where, or None.
-        earlier: what the folder says of earlier starts.
+        job: the job to execute.
+        options: options of the run.
+        numbering: numbers of the trials.
+        folder: run folder; None keeps everything in memory.
+        earlier: description in the folder, by earlier starts.
         begin: called once, before anything is written.
     """
 
@@ -204,11 +206,11 @@ class Run:
         self.recorder = Recorder(count, job.epochs, records)
         self.counter = Counter(count, job.epochs, len(numbering.groups), options.progress)
         for _, record in records.epochs:
-            self.counter.known(record)
+            self.counter.add_without_steps(record)
         self.counter.stop(self.recorder.stopped)
 
     def description(self) -> Description:
-        """What ``run.json`` says, as far as it is known."""
+        """The content of ``run.json`` as far as it is known."""
         known = with_compiled(self._described, self.widths, self.fingerprints, self.nondeterministic)
         changes = [*([] if self.earlier is None else self.earlier.changes), *self.options.changes]
         return dataclasses.replace(known, times=dict(self.times), changes=changes)
@@ -218,19 +220,19 @@ class Run:
         return build_results(self.description(), self.recorder.records)
 
     def stages(self) -> list[Stage]:
-        """What is left to train, in order."""
+        """The stages that are not finished, in order."""
         every = stages(self.numbering, together=pruning.compare(self.job.rules))
         return [stage for stage in every if not self.recorder.finished(np.concatenate(stage.numbers))]
 
     def train(self, stage: Stage) -> None:
         """Train one stage to its end."""
-        programs = [self._compiled(index) for index in stage.groups]
+        programs = [self._compile(index) for index in stage.groups]
         curves = self._curves(stage, programs)
         start = curves.history(0, np.ones(len(curves.numbers), bool))
         pruning.check_curves(self.job.rules, start)
         pruning.try_rules(self.job.rules, start)
-        self._open()
-        training = Training(self._groups(stage, programs), self.job.epochs)
+        self._open_folder()
+        training = Training(self._group_trainings(stage, programs), self.job.epochs)
         folder = self.folder
         with contextlib.nullcontext() if folder is None else folder.checkpoints(stage.name) as checkpoints:
             checkpointer = Checkpointer(checkpoints, stage, self.options.checkpoint_seconds)
@@ -240,11 +242,11 @@ class Run:
                     folder.rewrite(self.description())
                 if self.options.changes:
                     curves = self._curves(stage, programs)  # some records may have been discarded
-                self._follow(stage, training, checkpointer, curves)
-                self._end(stage, training, checkpointer)
+                self._train_epochs(stage, training, checkpointer, curves)
+                self._finish_stage(stage, training, checkpointer)
 
     def finish(self) -> xr.Dataset:
-        """The results, which the folder then holds too."""
+        """Write the results to the folder, if there is one, and return them."""
         results = self.results()
         if self.folder is not None:
             self.folder.finish(self.description(), results)
@@ -253,9 +255,9 @@ class Run:
 
     # Compile.
 
-    def _compiled(self, index: int) -> Programs:
-        """One group's programs, at the width that is fixed from here on."""
-        self._leave(self.options.stop())
+    def _compile(self, index: int) -> Programs:
+        """Compile one group's programs; the width is fixed from now on."""
+        self._stop_if_asked(self.options.stop())
         counter, times, group = self.counter, self.times, self.numbering.groups[index]
         width = self.options.width or self.widths[index]
         counter.width = width or 0
@@ -276,11 +278,11 @@ class Run:
         )
         programs = choice.programs
         self.options.accept(fingerprint_changes(self.fingerprints[index], programs.fingerprint, group))
-        why = programs.nondeterministic
-        self.options.accept(determinism_changes(self.nondeterministic[index], why, group))
-        self.fingerprints[index], self.nondeterministic[index] = programs.fingerprint, why
+        nondeterministic = programs.nondeterministic
+        self.options.accept(determinism_changes(self.nondeterministic[index], nondeterministic, group))
+        self.fingerprints[index], self.nondeterministic[index] = programs.fingerprint, nondeterministic
         counter.width = self.widths[index] = programs.pack.width
-        packs = len(packs_of(len(group.trials), programs.pack.lanes))
+        packs = len(split_into_packs(len(group.trials), programs.pack.lanes))
         times["compile_seconds"] += programs.compile_seconds
         times["probe_seconds"] += choice.probe_seconds
         times["memory_bytes"] = max(times["memory_bytes"], programs.memory_bytes(packs))
@@ -293,27 +295,27 @@ class Run:
         variables = {name: label for trial in trials for name, label in trial.variables.items()}
         dims = {dim for trial in trials for dim in trial.coordinates}
         curves = Curves(np.sort(np.concatenate(stage.numbers)), self.job.epochs, variables, dims)
-        curves.expect_all([each.segment.out_info[1] for each in programs])
+        curves.allocate_all([each.segment.out_info[1] for each in programs])
         for _, record in self.recorder.records.epochs:
             curves.add(record)
         return curves
 
     # Begin or resume.
 
-    def _open(self) -> None:
-        """Write to the run's folder from here on."""
+    def _open_folder(self) -> None:
+        """Write to the run folder from now on."""
         if self.folder is not None and not self.recorder.opened:
             self.begin()
             self.folder.sweep()
             self.recorder.open(self.folder.records_path)
 
-    def _groups(self, stage: Stage, programs: Sequence[Programs]) -> list[GroupTraining]:
+    def _group_trainings(self, stage: Stage, programs: Sequence[Programs]) -> list[GroupTraining]:
         reserve = max(each.memory_bytes() for each in programs)
         groups = []
         for index, rows, each in zip(stage.groups, stage.rows, programs, strict=True):
             devices = tuple(each.pack.mesh.devices.flat)
             if devices not in self._placed:  # once for all groups on the same devices
-                self._placed[devices] = placed(self.job.arrays, each.pack)
+                self._placed[devices] = place_shared(self.job.arrays, each.pack)
             values = jax.tree.map(
                 lambda leaf, rows=rows: leaf[rows], self.numbering.groups[index].hyperparameters
             )
@@ -323,7 +325,7 @@ class Run:
     def _restore(self, stage: Stage, groups: Sequence[GroupTraining], saved: Snapshot | None) -> None:
         """Resume from a checkpoint, if there is one.
 
-        An accepted change makes what was recorded after it irreproducible, so that is discarded.
+        After an accepted change, records newer than the checkpoint are discarded: they could not be reproduced.
         """
         if self.options.changes:
             self.recorder.discard(_reached(stage, saved))
@@ -337,37 +339,39 @@ class Run:
             group.restore(running, ended.take(np.flatnonzero(left)))
 
     def _check_recorded(self, stage: Stage, numbers: np.ndarray, epochs: np.ndarray) -> None:
-        """Raise unless everything up to these epochs is in the record files."""
+        """Raise InputError unless the record files hold every epoch up to the given ones."""
         gap = self.recorder.missing(numbers, epochs)
         if gap is not None:
             folder = self.folder.checkpoints(stage.name).folder
             remedy = (
-                f"what trial {gap[0]} recorded at epoch {gap[1]} is missing: remove {folder}, and the run "
+                f"the record of trial {gap[0]} at epoch {gap[1]} is missing: remove {folder}, and the run "
             )
             raise InputError("records", str(self.folder.records_path), f"{remedy}trains it again")
 
     # Train and decide.
 
-    def _follow(self, stage: Stage, training: Training, checkpointer: Checkpointer, curves: Curves) -> None:
-        """Train through all epochs."""
+    def _train_epochs(
+        self, stage: Stage, training: Training, checkpointer: Checkpointer, curves: Curves
+    ) -> None:
+        """Train all epochs; record, decide and save after each segment."""
 
         def decide(epoch: int) -> list[np.ndarray]:
-            stops = self._stops(stage, curves, epoch)
+            stops = self._decide(stage, curves, epoch)
             return [np.flatnonzero(np.isin(numbers, stops)) for numbers in stage.numbers]
 
         clock = time.perf_counter()
         for index, record in training.segments(decide):
             self._record(stage, index, record, curves)
-            clock = self._tick(clock, stage.groups[index])
+            clock = self._report(clock, stage.groups[index])
             asked = self.options.stop()
-            # Before all have begun, there is no state of every trial to save.
+            # Before all packs have begun, some trials have no state to save.
             if training.begun and (asked or checkpointer.due()):
                 self._checkpoint(stage, training, checkpointer, curves)
-                clock = self._tick(clock, stage.groups[index])
-            self._leave(asked, checkpointer)
+                clock = self._report(clock, stage.groups[index])
+            self._stop_if_asked(asked, checkpointer)
 
-    def _stops(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
-        """Numbers of the trials that stop now that all have reached an epoch."""
+    def _decide(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
+        """The numbers of the trials that stop at an epoch, which all running trials have reached."""
         rung = self.recorder.rung(stage.name, epoch)
         if rung is None:
             history = curves.history(epoch, self.recorder.running(curves.numbers, epoch))
@@ -379,21 +383,21 @@ class Run:
         self.recorder.flush_if_cheap()
         return list(rung.stops)
 
-    def _leave(self, asked: bool, checkpointer: Checkpointer | None = None) -> None:
-        """Raise if the run should stop, once all is on disk."""
+    def _stop_if_asked(self, asked: bool, checkpointer: Checkpointer | None = None) -> None:
+        """Raise RunInterrupted if the run was asked to stop, after everything is on disk."""
         if asked:
             if checkpointer is not None:
                 checkpointer.wait()
             raise RunInterrupted("asked to stop" + ("; saved" if self.folder is not None else ""))
 
-    def _end(self, stage: Stage, training: Training, checkpointer: Checkpointer) -> None:
-        """A checkpoint to extend the run from, then the last record of every trial."""
+    def _finish_stage(self, stage: Stage, training: Training, checkpointer: Checkpointer) -> None:
+        """Save a checkpoint from which the run can be extended, then add the last record of every trial."""
         self._checkpoint(stage, training, checkpointer)
         clock = time.perf_counter()
         for index, record in training.finish():
             self._record(stage, index, record)
-            self._leave(self.options.stop(), checkpointer)
-        self._tick(clock, stage.groups[-1])
+            self._stop_if_asked(self.options.stop(), checkpointer)
+        self._report(clock, stage.groups[-1])
         checkpointer.wait()
 
     # Record and checkpoint.
@@ -403,7 +407,7 @@ class Run:
     ) -> None:
         numbers, group = stage.numbers[index][record.trials], stage.groups[index]
         if isinstance(record, EndRecord):
-            self._keep(group, numbers, record)
+            self._write_weights(group, numbers, record)
         record = record._replace(trials=numbers)
         self.recorder.add(group, record)
         if isinstance(record, EndRecord):
@@ -414,21 +418,21 @@ class Run:
         if curves is not None:
             curves.add(record)
 
-    def _keep(self, group: int, numbers: np.ndarray, record: EndRecord) -> None:
+    def _write_weights(self, group: int, numbers: np.ndarray, record: EndRecord) -> None:
         """Write the weights of trials that ended."""
         weights = self.trials[group].weights
         if self.folder is not None and weights is not None:
             lanes = record.states.states
-            kept = {"last": flat(weights.kept(lanes.state))}
-            kept |= {} if lanes.best is None else {"best": flat(lanes.best.kept)}
+            kept = {"last": flatten(weights.kept(lanes.state))}
+            kept |= {} if lanes.best is None else {"best": flatten(lanes.best.kept)}
             write_weights(self.folder.weights_path, numbers, record.epochs, kept)
 
     def _checkpoint(
         self, stage: Stage, training: Training, checkpointer: Checkpointer, curves: Curves | None = None
     ) -> None:
-        """Save states, and results while training continues. Records first: no state is ahead of what was recorded."""
+        """Save states and intermediate results; records first, so that no state is ahead of the records."""
         began = time.perf_counter()
-        for index, record in training.settled():
+        for index, record in training.drain():
             self._record(stage, index, record, curves)
         if self.folder is not None:
             self.recorder.flush()
@@ -436,7 +440,7 @@ class Run:
                 self.folder.write_results(self.results())
             checkpointer.save(training.snapshot(), time.perf_counter() - began)
 
-    def _tick(self, clock: float, group: int) -> float:
+    def _report(self, clock: float, group: int) -> float:
         now = time.perf_counter()
         self.counter.training += now - clock
         self.times["train_seconds"] += now - clock
@@ -445,7 +449,7 @@ class Run:
 
 
 def _reached(stage: Stage, saved: Snapshot | None) -> dict[int, int]:
-    """The epoch that each trial of a checkpoint has reached, by number; −1 for all of a stage that has none."""
+    """The epoch of each trial in a checkpoint, by number; −1 for all trials without a checkpoint."""
     if saved is None:
         return dict.fromkeys(np.concatenate(stage.numbers).tolist(), -1)
     return {

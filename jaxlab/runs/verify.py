@@ -1,6 +1,4 @@
-"""Is a finished run reproduced, bit for bit?"""
-
-from __future__ import annotations
+"""Verification: training some trials of a finished run again and comparing them bit by bit."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, placed
+from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, place_shared
 from jaxlab.runs.changes import determinism_changes, environment_changes, fingerprint_changes
 from jaxlab.runs.compiling import compile_for, fingerprint_of
 from jaxlab.runs.describe import environment
@@ -18,16 +16,16 @@ from jaxlab.runs.progress import Counter
 from jaxlab.runs.run import Options
 from jaxlab.store import Description, Records, RunFolder, read_records
 
-_END = 10**9  # stands for the end of training, behind every epoch
+_END = 10**9  # placeholder for the end of training, later than every epoch
 
 
 class Verdict(NamedTuple):
-    """One trial trained again.
+    """The verdict on one trial that was trained again.
 
     Attributes:
-        trial: its number in the run.
-        trial_id: of its setting.
-        differs: what is not bitwise equal, as ``"variable at epoch 3"``, in order of epochs; empty if all is.
+        trial: number of the trial in the run.
+        trial_id: id of its setting.
+        differs: differences, such as ``"variable at epoch 3"``, in order of epochs; empty if all bits are equal.
     """
 
     trial: int
@@ -36,12 +34,11 @@ class Verdict(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes:
-        trials: those that were trained again.
-        changes: what is not as it was in the run (versions, device, number of devices, processor, code), or changed in
-            the course of the run, in words.
+        trials: verdicts on the trials that were trained again.
+        changes: changes since or during the run (versions, device, number of devices, processor, code), in words.
     """
 
     trials: tuple[Verdict, ...]
@@ -49,28 +46,28 @@ class Verification(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether every one is bitwise equal."""
+        """Whether every trial is bitwise equal."""
         return not any(verdict.differs for verdict in self.trials)
 
 
 def verify(
     job: Job, folder: RunFolder, description: Description, chosen: Sequence[int], options: Options
 ) -> Verification:
-    """Train some trials of a finished run again, at its width, and compare all they recorded; see `jaxlab.verify`.
+    """Train some trials of a finished run again, at its width, and compare all records; see `jaxlab.verify`.
 
     Args:
-        job: the run's.
-        folder: of the run; nothing in it changes.
-        description: of the run.
+        job: job of the run.
+        folder: run folder, which is not changed.
+        description: description of the run.
         chosen: numbers of the trials, ascending.
-        options: say on what devices, and what is called with the progress.
+        options: options of the run, of which ``devices`` and ``progress`` count.
     """
     numbering = number_trials(job, description)
     then, now = read_records(folder.records_path, description), Records()
-    ends = np.full(len(numbering.trial_ids), -1)  # the epoch after which each trial ended
+    ends = np.full(len(numbering.trial_ids), -1)  # last epoch of each trial
     for _, record in then.ends:
         ends[record.trials] = np.maximum(ends[record.trials], record.epochs)
-    changes = [f"while it was trained, {each}" for each in description.changes]
+    changes = [f"during the run, {each}" for each in description.changes]
     here = environment(options.devices)
     changes += environment_changes(description.environment, here, job.rules, counting=True)
     for index, entry in enumerate(description.groups):
@@ -95,14 +92,16 @@ def _train_again(
     options: Options,
     into: Records,
 ) -> Programs:
-    """Train some rows of a group to where they ended; the programs that did."""
+    """Train some rows of a group to their last epochs; return the programs."""
     group, numbers = numbering.groups[index], numbering.numbers[index][rows]
     counter = Counter(len(rows), job.epochs, 1, options.progress)
     counter.width = width or 0
     counter.report("compiling", 0, 0.0)
     programs = compile_for(job, group, job.trial_of(group), width, options.devices).programs
     values = jax.tree.map(lambda leaf: leaf[rows], group.hyperparameters)
-    training = Training([GroupTraining(programs, values, placed(job.arrays, programs.pack))], job.epochs)
+    training = Training(
+        [GroupTraining(programs, values, place_shared(job.arrays, programs.pack))], job.epochs
+    )
 
     def decide(epoch: int) -> list[np.ndarray]:
         return [np.flatnonzero(ends[numbers] == epoch)]
@@ -123,7 +122,7 @@ def _differences(then: Records, now: Records, number: int) -> tuple[str, ...]:
 
 
 def _values(records: Records, number: int) -> dict[tuple[int, str], bytes]:
-    """The bits of everything that a trial recorded, by epoch and name; of several ends those of the latest."""
+    """The bits of all records of a trial, by epoch and name; of several ends, the latest counts."""
     found: dict[tuple[int, str], bytes] = {}
     for _, record in records.epochs:
         for row in np.flatnonzero(record.trials == number):

@@ -1,8 +1,8 @@
 """Files of named arrays with a note: the common format of records, checkpoints and weights.
 
 A file is named ``STEM-DIGEST.safetensors``. The digest is the first 16 hexadecimal digits of its SHA-256, so that any
-change of its bytes is detected. The note is JSON in the metadata, under ``note``. Other programs can open the file with
-the library ``safetensors``. Reading executes nothing.
+change of its bytes is detected. The note is JSON in the metadata, under ``note``, with a digest of its own under
+``note_digest``. Other programs can open the file with the library ``safetensors``. Reading executes nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _TYPES = {
     "F64": np.float64,
     "C64": np.complex64,
 }
+_REGISTERED = 2  # the ``isbuiltin`` of the types of ml_dtypes
 _DTYPES = {word: np.dtype(kind) for word, kind in _TYPES.items()}
 _NAME = re.compile(r"(.+)-([0-9a-f]{16})\.safetensors")
 
@@ -63,9 +64,11 @@ def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note
     for name, values in arrays.items():
         stored[name] = np.ascontiguousarray(values).reshape(values.shape)
         if values.dtype not in _DTYPES.values():
-            raw[name] = values.dtype.str if values.dtype.isbuiltin else values.dtype.name
+            raw[name] = values.dtype.name if values.dtype.isbuiltin == _REGISTERED else values.dtype.str
             stored[name] = stored[name][..., None].view(np.uint8)
-    content = save(stored, {"note": json.dumps(note), "raw": json.dumps(raw)})
+    text = json.dumps(note)
+    metadata = {"note": text, "note_digest": _digest(text.encode()), "raw": json.dumps(raw)}
+    content = save(stored, metadata)
     path = folder / f"{stem}-{_digest(content)}.safetensors"
     write_whole(path, content)
     return path
@@ -104,14 +107,16 @@ def read_arrays(path: Path, remedy: str, field: str = "record file") -> tuple[Ar
 
 
 def read_note(path: Path) -> Any:
-    """Read only the note, without checking the digest; None where it cannot be read."""
+    """Read only the note; None where it cannot be read or has changed."""
     try:
         with open_regular(path) as file:
             start = file.read(_LENGTH)
             length = int.from_bytes(start, "little")
             if length > os.fstat(file.fileno()).st_size:
                 return None
-            return read_json(_metadata(start + file.read(length))["note"])
+            metadata = _metadata(start + file.read(length))
+        text = metadata["note"]
+        return read_json(text) if _digest(text.encode()) == metadata["note_digest"] else None
     except Exception:  # as above; `read_arrays` raises the error
         return None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxlab.errors import InputError
+from jaxlab.store.files import read_json
 from jaxlab.trial import Variable
 
 FORMAT = 5
@@ -151,10 +153,10 @@ class Description:
         """The description as JSON with one line for each field."""
         import msgspec  # here, so that training without a folder does without it
 
-        lines = [
-            b'"%s": %s' % (f.name.encode(), msgspec.json.encode(getattr(self, f.name))) for f in fields(self)
-        ]
-        return b"{\n" + b",\n".join(lines) + b"\n}\n"
+        # Python's JSON, which has infinite numbers and names of files that are not UTF-8; msgspec's has neither.
+        values = msgspec.to_builtins(self)
+        lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in values.items())
+        return f"{{\n{lines}\n}}\n".encode()
 
 
 def digest_of(coordinates: Mapping[str, list[Any]]) -> str:
@@ -171,29 +173,23 @@ def decoded(content: bytes, file: Path) -> Description:
     import msgspec
 
     try:
+        table = read_json(content)
         # Earlier formats have other fields: report the format, not the first missing field.
-        if (its := _format(content)) != FORMAT:
-            remedy = (
-                f"is in format {its}, this jaxlab reads {FORMAT}: train the study again in another folder"
-            )
-            raise InputError("run", str(file), remedy)
-        found = msgspec.json.decode(content, type=Description)
-        wrong = next(_contradictions(found), "")
-    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError too
-        wrong = "it is nested too deeply" if isinstance(error, RecursionError) else _words(error)
+        its = table.get("format", FORMAT) if isinstance(table, dict) else FORMAT
+        if its == FORMAT:
+            found = msgspec.convert(table, Description)
+            wrong = next(_contradictions(found), "")
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        its, wrong = FORMAT, "it is nested too deeply" if isinstance(error, RecursionError) else _words(error)
+    if its != FORMAT:
+        remedy = (
+            f"is in format {_shown(its)}, this jaxlab reads {FORMAT}: train the study again in another folder"
+        )
+        raise InputError("run", str(file), remedy)
     if wrong:
         wrong = wrong if len(wrong) < 160 else f"{wrong[:157]}..."
         raise InputError("run", str(file), f"is damaged: {wrong}; train the study again in another folder")
     return found
-
-
-def _format(content: bytes) -> Any:
-    """The format that the JSON names, or `FORMAT` if it names none, so that decoding reports the error."""
-    import msgspec
-
-    found = msgspec.json.decode(content)
-    its = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
-    return _shown(its) if type(its) is not int else its
 
 
 def _words(error: Exception) -> str:
@@ -243,6 +239,11 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
     for where, count in counts.items():
         if count < 1:
             yield f"{where}: {count} is not a whole number >= 1"
+    numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
+    numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
+    for where, number in numbers.items():
+        if not _is_number(number) or not math.isfinite(number or 0):
+            yield f"{where}: {_shown(number)} is not a finite number"
     anything = [found.coordinates, found.specification.configuration, found.specification.hyperparameters]
     anything += [found.specification.rules, [group.configuration for group in found.groups]]
     if too_deep([*anything, None if found.source is None else found.source.table]):

@@ -1,7 +1,5 @@
 """The records of a run, in memory and as immutable files."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -60,7 +58,7 @@ class Records:
         else:
             self.epochs.append((group, record))
 
-    def extend(self, other: Records) -> None:
+    def extend(self, other: "Records") -> None:
         """Append all records of another instance."""
         self.epochs += other.epochs
         self.ends += other.ends
@@ -202,7 +200,7 @@ def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, note
 
 
-def _read(path: Path, shape: _Expected | None, remedy: str) -> tuple[Records, dict[int, int]]:
+def _read(path: Path, shape: "_Expected | None", remedy: str) -> tuple[Records, dict[int, int]]:
     """Read one file: its records, and its discard of records in earlier files."""
     arrays, note = read_arrays(path, remedy)
     try:
@@ -226,12 +224,14 @@ def _read(path: Path, shape: _Expected | None, remedy: str) -> tuple[Records, di
 
 
 def _rung(stage: Any, epoch: Any, stops: Any) -> Rung:
-    found = {_whole(trial): Stop(*stop) for trial, stop in stops}
-    if not all(
-        isinstance(text, str) for text in (stage, *(word for stop in found.values() for word in stop))
-    ):
-        raise TypeError(f"stops {found}")
-    return Rung(stage, _whole(epoch), found)
+    found = {_whole(trial): Stop(*map(_text, words)) for trial, words in stops}
+    return Rung(_text(stage), _whole(epoch), found)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
 
 
 def _whole(value: Any) -> int:

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxlab.checks import one_of
 from jaxlab.datasets import prepared
-from jaxlab.engine import to_device, unflat
+from jaxlab.engine import to_device, unflatten
 from jaxlab.errors import InputError, UnknownName
 from jaxlab.settings import Configuration, Hyperparameters, traced
 from jaxlab.store import Data, RunFolder, read_weights
@@ -119,7 +119,7 @@ def _model(
     build = partial(build_model, model_of(configuration, data), configuration, configuration.convolution)
     graph, parameters, rest = nnx.split(nnx.eval_shape(build, hyperparameters), nnx.Param, ...)
     like = {"parameters": parameters, "rest": rest}
-    kept = unflat({path: leaf[None] for path, leaf in found.items()}, like)
+    kept = unflatten({path: leaf[None] for path, leaf in found.items()}, like)
     kept = to_device(jax.tree.map(lambda leaf: np.asarray(leaf[0]), kept), like)
     model = nnx.merge(graph, kept["parameters"], kept["rest"])
     model.eval()

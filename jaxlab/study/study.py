@@ -16,13 +16,13 @@ from jaxlab.datasets import Dataset
 from jaxlab.devices import warn_if_cores_idle
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
-from jaxlab.runs import Job, Options, Plan, Progress, make_plan, run
+from jaxlab.runs import Job, Options, Plan, Progress, make_plan, plain, run
 from jaxlab.settings import Configuration
 from jaxlab.space import Group, Space, grid
-from jaxlab.store import Source
+from jaxlab.store import Source, Specification
 from jaxlab.study.build import supervised_trial
 from jaxlab.study.fields import STUDY
-from jaxlab.study.identity import specification, study_hash
+from jaxlab.study.identity import described_data, described_rules, study_hash
 from jaxlab.study.own import built_trial
 from jaxlab.study.resolve import resolve_custom, resolve_supervised
 from jaxlab.trial import Trial, shared_arrays
@@ -112,7 +112,18 @@ class Study:
     @cached_property
     def job(self) -> Job:
         """What `jaxlab.runs` executes."""
-        declared = specification(self)
+        declared = Specification(
+            name=self.name,
+            data=described_data(self.data, self.shared),
+            epochs=self.epochs,
+            data_seed=self.data_seed,
+            trial=plain(self.trial),
+            rules=described_rules(self.rules),
+            keep=self.keep,
+            deterministic=self.deterministic,
+            configuration={name: plain(value) for name, value in self.configuration.items()},
+            hyperparameters={name: plain(value) for name, value in self.hyperparameters.items()},
+        )
         return Job(
             groups=self.groups,
             trial_of=self.trial_of,
@@ -123,7 +134,7 @@ class Study:
             deterministic=self.deterministic,
             labelled=self.trial is None,
             specification=declared,
-            study_hash=study_hash(self, declared.data),
+            study_hash=study_hash(declared.data, self.data_seed, self.rules, self.keep),
             source=None if self.source is None else Source(**self.source),
         )
 

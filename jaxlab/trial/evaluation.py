@@ -148,9 +148,11 @@ def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]
             f"loss on the {words} set, without the penalty", _loss_units(task, data), chance=levels.get(loss)
         )
         for metric_name, metric in task.metrics.items():
-            own = data.target_units if metric.units == "units of the targets" else metric.units
+            metric_units = data.target_units if metric.units == "units of the targets" else metric.units
             name, words_of = f"{split}_{metric_name}", f"{metric_name} on the {words} set"
-            variables[name] = Variable(words_of, own or "1", better=metric.better, chance=levels.get(name))
+            variables[name] = Variable(
+                words_of, metric_units or "1", better=metric.better, chance=levels.get(name)
+            )
     return variables
 
 

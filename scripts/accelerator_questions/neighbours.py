@@ -24,7 +24,7 @@ from accelerator_questions.measuring import (
 )
 from benchmark.contenders import trial_of
 from benchmark.problem import Problem, make_problem
-from jaxlab.engine import EndRecord, Programs, flat, train
+from jaxlab.engine import EndRecord, Programs, flatten, train
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import shared_arrays
 
@@ -127,7 +127,9 @@ def _bits(programs: Programs, problem: Problem, epochs: int, place: int, divergi
         when = "at the end" if end else f"at epoch {record.epochs[0]}"
         bits |= {f"{name} {when}": _digest(values[row]) for name, values in record.values.items()}
         if end:
-            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flat(record.states.states).items()}
+            bits |= {
+                f"state{path}": _digest(leaf[row]) for path, leaf in flatten(record.states.states).items()
+            }
         else:
             bad[record.trials] |= (record.values["first_bad_step"] >= 0).any(axis=1)
     return bits, int(bad.sum())

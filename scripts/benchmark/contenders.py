@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark import plain_jax, pytorch
 from benchmark.problem import DATA_SEED, OURS, Contender, Prepared, Problem, build
-from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, placed
+from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, place_shared
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
 from jaxlab.settings import Configuration, Hyperparameters
@@ -62,7 +62,7 @@ class Running:
     """
 
     def __init__(self, programs: Programs, hyperparameters: Hyperparameters, shared: Any):
-        self.group = GroupTraining(programs, hyperparameters, placed(shared, programs.pack))
+        self.group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack))
         for _ in self.group.begin():  # what epoch 0 records is not fetched
             pass
 

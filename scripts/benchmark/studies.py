@@ -18,7 +18,7 @@ from benchmark.contenders import Running, trial_of
 from benchmark.machine import clock, others_share
 from benchmark.problem import Problem, epoch_steps, make_problem
 from benchmark.timing import Plan, Row, Timed, interleaved, plan, seconds_of, spread
-from jaxlab.engine import Pack, compile_programs, default_width, make_pack, packs_of
+from jaxlab.engine import Pack, compile_programs, default_width, make_pack, split_into_packs
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays
 
@@ -82,7 +82,7 @@ def _runs(
     programs = compile_programs(trial, jax.tree.map(lambda leaf: leaf[0], values), shared, pack)
     running = Running(programs, values, shared)
     # A lane without a trial evaluates a copy of the last one.
-    (lanes,) = packs_of(problem.trials, pack.lanes)
+    (lanes,) = split_into_packs(problem.trials, pack.lanes)
     values = jax.device_put(jax.tree.map(lambda leaf: leaf[lanes], values), pack.over_trials)
     shared = running.group.shared
     states = programs.start(values, shared)

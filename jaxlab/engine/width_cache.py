@@ -1,4 +1,4 @@
-"""Widths that earlier runs chose, in a small file that may be deleted at any time."""
+"""Cache of the widths that earlier runs chose: a small file that may be deleted at any time."""
 
 import contextlib
 import json
@@ -8,13 +8,13 @@ from pathlib import Path
 from jaxlab.files import write_whole
 
 
-def recall(path: str | os.PathLike | None, key: str) -> int | None:
-    """The width remembered under a key; None where there is none, or no file that can be read."""
+def load_width(path: str | os.PathLike | None, key: str) -> int | None:
+    """Load the width stored under a key; None if there is none or the file cannot be read."""
     return None if path is None else _read(Path(path)).get(key)
 
 
-def remember(path: str | os.PathLike | None, key: str, width: int) -> None:
-    """Add one width, swapping the file in whole; a file that cannot be written is left as it is."""
+def save_width(path: str | os.PathLike | None, key: str, width: int) -> None:
+    """Store a width under a key, replacing the file atomically; do nothing if it cannot be written."""
     if path is None:
         return
     path = Path(path)
