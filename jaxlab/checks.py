@@ -44,23 +44,23 @@ def number(
     remedy: str = "",
 ) -> float | int:
     """A real number that float64 holds, with ``least <= number <= most`` and ``above < number < below``."""
-    value = python(value)
-    finite = not isinstance(value, bool) and isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
-    if not finite or not (least <= value <= most and above < value < below):
+    found = python(value)
+    finite = not isinstance(found, bool) and isinstance(found, int | float) and -_LARGEST <= found <= _LARGEST
+    if not finite or not (least <= found <= most and above < found < below):
         words = f"give a {'finite ' * (not finite)}number {_range(least, most, above, below)}"
         raise InputError(field, value, remedy or words.rstrip())
-    return value
+    return found
 
 
 def whole(
     field: str, value: Any, least: float = -math.inf, most: float = math.inf, *, remedy: str = ""
 ) -> int:
     """An integer from ``least`` to ``most``; a float is none."""
-    value = python(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    found = python(value)
+    if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
         words = f"give a whole number {_range(least, most, -math.inf, math.inf)}"
         raise InputError(field, value, remedy or words.rstrip())
-    return value
+    return found
 
 
 def _range(least: float, most: float, above: float, below: float) -> str:

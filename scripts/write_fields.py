@@ -5,7 +5,7 @@
 Run it after a field is added or changed. It takes a few seconds on any machine.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +16,42 @@ PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
 
 
 def page() -> str:
-    """The whole page as Markdown."""
-    return (
-        "\n\n".join(
-            [
-                "# The fields of a study",
-                "Written by `scripts/write_fields.py` from the tables that jaxlab itself reads. A field has an effect only "
-                "under the configuration in the last column; a field that is given without effect is an error.",
-                "## The study",
-                "The first keys of a study file, and arguments of `jaxlab.Study`.",
-                _table(("key", "default", "meaning"), (_row(field)[:3] for field in STUDY.values())),
-                "The tables of a study file:",
-                _table(("table", "meaning"), ((f"`[{name}]`", meaning) for name, meaning in TABLES.items())),
-                "## Configuration",
-                "Static: a new value compiles one more program. `model`, `activation`, `kernel_init`, `bias_init`, "
-                "`optimizer`, `schedule`, `loss`, `metrics`, `augment` and `diagnostics` take custom functions too, in a "
-                'study file `"file.py:function"`.',
-                _table(_COLUMNS, map(_row, CONFIGURATION.values())),
-                "## Hyperparameters",
-                "Traced: any value runs in the same compiled program.",
-                _table(_COLUMNS, map(_row, known_hyperparameters().values())),
-                "",
-            ]
-        ).rstrip("\n")
-        + "\n"
-    )
+    """Generate the page as Markdown."""
+    return f"""# The fields of a study
+
+Written by `scripts/write_fields.py` from the tables that jaxlab itself reads. A field has an effect only under the
+configuration in the last column. To give a field that has no effect is an error.
+
+## The study
+
+The first keys of a study file, and arguments of `jaxlab.Study`.
+
+{_table(_COLUMNS[:3], (_row(field)[:3] for field in STUDY.values()))}
+
+The tables of a study file:
+
+{_table(("table", "meaning"), ((f"`[{name}]`", meaning) for name, meaning in TABLES.items()))}
+
+## Configuration
+
+Static: a new value compiles one more program. A custom function is `"file.py:function"` in a study file.
+
+{_table(_COLUMNS, map(_row, CONFIGURATION.values()))}
+
+## Hyperparameters
+
+Traced: any value runs in the same compiled program.
+
+{_table(_COLUMNS, map(_row, known_hyperparameters().values()))}
+"""
 
 
 _COLUMNS = ("name", "default", "meaning", "has an effect if")
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [tuple(columns), ("---",) * len(tuple(columns)), *(tuple(row) for row in rows)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+def _table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
 
 
 def _row(field: Field) -> tuple[str, str, str, str]:

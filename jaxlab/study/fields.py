@@ -81,6 +81,10 @@ def written(value: Any) -> str:
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
+def _list(known: Collection[str], what: str = "a function") -> str:
+    return f"{', '.join(known)} or {what}"
+
+
 def _one_of(*known: str) -> Check:
     return partial(one_of, known=known)
 
@@ -138,7 +142,8 @@ STUDY = _by_name(
         "deterministic",
         "auto",
         lambda _, value: check_deterministic(value),
-        "whether a GPU computes the same bits at every call: true, false, or auto (where every operation has a deterministic form)",
+        "whether a GPU computes the same bits at every call: true, false, or auto (where every operation has a "
+        "deterministic form)",
     ),
 )
 
@@ -162,17 +167,17 @@ CONFIGURATION = _by_name(
     _of_model(
         "activation",
         _named(ACTIVATIONS),
-        f"activation after every hidden layer: {', '.join(ACTIVATIONS)}, or a function",
+        f"activation after every hidden layer: {_list(ACTIVATIONS)}",
     ),
     _of_model(
         "kernel_init",
         optional(_named(INITIALIZERS)),
-        f"initializer of the kernels: {', '.join(INITIALIZERS)}, or a function; by default lecun_normal",
+        f"initializer of the kernels: {_list(INITIALIZERS)}; by default lecun_normal",
     ),
     _of_model(
         "bias_init",
         optional(_named(BIAS_INITIALIZERS)),
-        f"initializer of the biases: {', '.join(BIAS_INITIALIZERS)}, or a function; by default zeros",
+        f"initializer of the biases: {_list(BIAS_INITIALIZERS)}; by default zeros",
     ),
     _of_training(
         "convolution",
@@ -181,7 +186,7 @@ CONFIGURATION = _by_name(
     ),
     _of_model("batch_norm", flag, "batch normalisation before each activation"),
     Field("dropout", False, flag, "add dropout layers, whose rate is dropout_rate", {"model": tuple(MODELS)}),
-    Field("optimizer", "rmsprop", optimizer, f"optimizer: {', '.join(OPTIMIZERS)}, or a function"),
+    Field("optimizer", "rmsprop", optimizer, f"optimizer: {_list(OPTIMIZERS)}"),
     _of_optimizers(
         "momentum_type",
         "none",
@@ -199,19 +204,19 @@ CONFIGURATION = _by_name(
         "schedule",
         "constant",
         _named(SCHEDULES),
-        f"learning rate schedule: {', '.join(SCHEDULES)}, or an Optax schedule, which is a factor on it",
+        f"learning rate schedule: {_list(SCHEDULES, 'an Optax schedule')}, which is a factor on it",
     ),
     Field(
         "loss",
         None,
         optional(_named(LOSSES)),
-        f"loss: {', '.join(LOSSES)}, or a function; by default cross_entropy, or mse for regression",
+        f"loss: {_list(LOSSES)}; by default cross_entropy, or mse for regression",
     ),
     Field(
         "metrics",
         None,
         optional(several(_named(METRICS), 1)),
-        f"metrics: {', '.join(METRICS)}, or functions; by default accuracy, or mae and rmse for regression",
+        f"metrics: {_list(METRICS, 'functions')}; by default accuracy, or for regression mae and rmse",
     ),
     _of_training("batch_size", _AT_LEAST_ONE, "examples per step"),
     _of_training(
@@ -228,7 +233,7 @@ CONFIGURATION = _by_name(
         "augment",
         (),
         several(_named(AUGMENTATIONS)),
-        f"random changes of the minibatch: {', '.join(AUGMENTATIONS)}, or functions",
+        f"random changes of the minibatch: {_list(AUGMENTATIONS, 'functions')}",
     ),
     _of_training("own_order", flag, "each trial has its own minibatch order, by its seed"),
     Field(
@@ -241,8 +246,8 @@ CONFIGURATION = _by_name(
     _of_training(
         "precision",
         _one_of(*PRECISIONS),
-        "precision of float32 products on a device that could round their inputs: default (the device's own: tensorfloat32 on "
-        "recent GPUs, bfloat16 on TPUs, float32 on CPUs), tensorfloat32 or float32",
+        "precision of float32 products on a device that could round their inputs: default (the device's own: "
+        "tensorfloat32 on recent GPUs, bfloat16 on TPUs, float32 on CPUs), tensorfloat32 or float32",
     ),
     Field(
         "dead_units",
@@ -253,13 +258,13 @@ CONFIGURATION = _by_name(
     _of_training(
         "dormant_threshold",
         _NOT_NEGATIVE,
-        "threshold below which a unit counts as dormant, relative to its layer's mean activation",
+        "a unit at or below this share of its layer's mean activation is dormant",
     ),
     Field(
         "diagnostics",
         (),
         several(_named(_DIAGNOSTICS)),
-        f"costlier diagnostics: {', '.join(_DIAGNOSTICS)}, or functions",
+        f"costlier diagnostics: {_list(_DIAGNOSTICS, 'functions')}",
     ),
     _of_training(
         "probe",
