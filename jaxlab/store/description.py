@@ -182,7 +182,9 @@ def decoded(content: bytes, file: Path) -> Description:
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         its, wrong = FORMAT, "it is nested too deeply" if isinstance(error, RecursionError) else _words(error)
     if its != FORMAT:
-        remedy = f"is in format {_shown(its)}, this jaxlab reads {FORMAT}: train the study again in another folder"
+        remedy = (
+            f"is in format {_shown(its)}, this jaxlab reads {FORMAT}: train the study again in another folder"
+        )
         raise InputError("run", str(file), remedy)
     if wrong:
         wrong = wrong if len(wrong) < 160 else f"{wrong[:157]}..."
