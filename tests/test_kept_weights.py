@@ -296,7 +296,7 @@ def test_the_seed_of_the_choice_is_checked(finished):
 
 def test_verify_wants_the_runs_own_study(finished):
     with pytest.raises(
-        InputError, match=r"study = None: the run was not .* from a study file: give the study"
+        InputError, match="study = None: the run was not started from a study file: give the study"
     ):
         verify(finished[0])
     with pytest.raises(InputError, match="is not the study of"):

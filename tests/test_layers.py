@@ -79,7 +79,7 @@ class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {
             "xarray", "zarr", "pandas", "typer", "matplotlib", "pooch", "mnist1d", "sklearn", "torch", "psutil",
-            "platformdirs",
+            "platformdirs", "msgspec", "safetensors",
         }:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
@@ -94,7 +94,7 @@ def test_a_study_without_a_folder_needs_xarray_besides():
     code = """
 import sys
 import importlib.util
-missing = {"zarr", "numcodecs", "filelock", "typer", "psutil", "platformdirs"}
+missing = {"zarr", "numcodecs", "filelock", "typer", "psutil", "platformdirs", "msgspec", "safetensors"}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in missing:

@@ -179,7 +179,7 @@ def decoded(content: bytes, file: Path) -> Description:
         if its == FORMAT:
             found = msgspec.convert(table, Description)
             wrong = next(_contradictions(found), "")
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         its, wrong = FORMAT, "it is nested too deeply" if isinstance(error, RecursionError) else _words(error)
     if its != FORMAT:
         remedy = (
