@@ -200,7 +200,7 @@ def _devices_of(run: Path) -> int:
     """How many devices a run had, if this host can make as many."""
     from jaxlab.store import RunFolder
 
-    count = RunFolder(run).describe()["environment"]["devices"]
+    count = RunFolder(run).describe().environment.devices
     if count > MOST_DEVICES:
         raise InputError("run", str(run), f"says that it had {count} devices: say how many with --devices")
     return count
