@@ -44,7 +44,7 @@ def results(
         dead: final dead share, ``[trial, layer]``; all are alive at the start.
         bad: first bad step, -1 for none; a trial with one goes bad in epoch 2.
         reached: last epoch recorded of each trial; -1 for none.
-        stops: (outcome, rule, reason) by trial.
+        stops: a `Stop` by trial.
         chance: level of the metric, on every set.
         can_die: of each trial, whether its activation has a flat zero.
     """
