@@ -46,7 +46,7 @@ def wide(configuration, hyperparameters, rngs):
     [
         (
             {"space": grid(weight_decay=[0.1, 0.2]), "model": wide, "optimizer": "adam"},
-            "space = 'weight_decay'",
+            "unknown name 'weight_decay' in space",
         ),
         (
             {"hyperparameters": {"weight_decay": 0.1}, "model": wide, "optimizer": "adam"},
@@ -102,8 +102,13 @@ def test_the_built_in_parts_read_what_is_said_of_them(model, optimizer):
     (group,) = study(grid(), model=model, optimizer=optimizer, dropout=True, schedule="step").groups
     fields = {name: field.default for name, field in CONFIGURATION.items()} | dict(group.configuration)
     named = Configuration(fields)
+
+    def built(c, h, rngs):
+        c = c.replace(model=model)
+        return model_of(c, SMALL)(c, h, rngs)
+
     own = named.replace(
-        model=lambda c, h, rngs: model_of(c.replace(model=model), SMALL)(c, h, rngs),
+        model=built,
         optimizer=lambda c, h: build_optimizer(c.replace(optimizer=optimizer), h, 9, 9, "step"),
     )
     scalars = with_effect(HYPERPARAMETERS, named)
@@ -299,7 +304,7 @@ class Silent(Plain):
         ("activation", jnp.sum, "returns shape [] for [2, 8, 8, 16]: return an array of the shape of x"),
         ("activation", lambda x, y: x, "is a function of (x, y): give a function of (x), passed by position"),
         ("activation", Silent, "is a class: give a function of (x)"),
-        ("activation", object(), "<object object>: known activations"),
+        ("activation", object(), "<object object>: give a function, or one of relu"),
         *(
             (field, given, message)
             for field in ("kernel_init", "bias_init")
@@ -322,7 +327,7 @@ class Silent(Plain):
         ("metrics", nothing, "returns None"),
         ("metrics", [broken], "raises ValueError: two lines"),
         ("metrics", [], "configuration.metrics = []: give 1 or more"),
-        ("metrics", [nothing, nothing], "is the name of something else recorded: rename it"),
+        ("metrics", [nothing, nothing], "is the name of another recorded variable; rename it"),
         ("schedule", nothing, "returns None: return a factor on the learning rate"),
         ("schedule", broken, "raises ValueError: two lines"),
         ("schedule", optax.cosine_decay_schedule, "is a function of"),
@@ -351,7 +356,9 @@ def gradient_norm(outputs, activations, targets):
 
 @pytest.mark.parametrize("given", [train_loss, gradient_norm])
 def test_a_diagnostic_replaces_nothing_that_is_recorded(given):
-    with pytest.raises(InputError, match=f"diagnostics = '{given.__name__}': is the name of something else"):
+    with pytest.raises(
+        InputError, match=f"diagnostics = '{given.__name__}': is the name of another recorded variable"
+    ):
         its(diagnostics=[given]).run()
 
 

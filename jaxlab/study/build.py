@@ -167,7 +167,7 @@ def _by_name(field: str, taken: set[str], given: Sequence[Any], make: Callable[[
         name = _name(each)
         if name in found or name in taken:
             raise InputError(
-                f"configuration.{field}", name, "is the name of something else recorded: rename it"
+                f"configuration.{field}", name, "is the name of another recorded variable; rename it"
             )
         found[name] = make(each)
     return found

@@ -133,7 +133,7 @@ def measure_stopping(
 def measure_saving(
     cell: Cell, width: int | None, rounds: int, cache: Path, more: More = lambda _: True
 ) -> Row:
-    """The time of a study with a run folder (its pieces, states and results), over that of one without."""
+    """The time of a study with a run folder (its record files, checkpoints and results), over that of one without."""
     short, longer = (_Runs(cell, epochs, width, cache)(1) for epochs in (2, 12))
     epochs = int(np.ceil(SAVED_SECONDS / max((longer - short) / 10, 1e-3)))
     runs = {
