@@ -243,7 +243,7 @@ def test_a_doubtful_guess_is_one_line(folder, tmp_path):
     ]
     first, second = jaxlab(folder, *doubtful).stderr.splitlines()
     assert first.startswith(
-        "jaxlab: the inputs are in [0, 255], which the network sees as they are: say scale"
+        "jaxlab: the inputs are in [0, 255], which the network sees as they are: set scale"
     )
     assert second.startswith("jaxlab: configuration.batch_size = 64: ")
     (only,) = jaxlab(folder, *doubtful, "--set", "data.classes='2'").stderr.splitlines()
