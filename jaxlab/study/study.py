@@ -39,27 +39,27 @@ class Study:
     >>> results.validation_accuracy.sel(epoch=5)
 
     Args:
-        data: what to learn; or None with ``trial`` and ``shared``.
+        data: the data set; None with ``trial`` and ``shared``.
         space: the settings, see `jaxlab.space`.
-        epochs: of every trial.
-        configuration: static fields, by name (see `jaxlab.study.CONFIGURATION`); a new value is a new compilation.
-            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` take functions too; names
-            of your own may stand here for model and optimizer to read. A name that nothing reads is an error.
-        hyperparameters: values of traced scalars where the space does not vary them; names of your own likewise.
-        name: for people.
-        data_seed: seed of the minibatch order, which is the same for all trials.
-        trial: ``configuration -> Trial``, a triple of your own instead of supervised training of an nnx model.
-        shared: the arrays that its functions see.
-        rules: who stops early, see `jaxlab.pruning`; any one suffices. Whatever they say, a trial with a bad step
-            stops, unless ``pruning.Divergence(stop=False)`` is among them.
-        keep: weights kept in the run folder, see `jaxlab.load_model`: "none"; "last", those that each trial ended
-            with; "best", also those of its epoch with the best validation metric, on which the test set is then
-            measured too (variables that end in ``_at_best``).
-        deterministic: whether a trial's numbers must be the same bits at every call and in every lane. CPUs and TPUs
-            always compute so; a GPU does it with operations that are chosen for it, at some cost. "auto" trains without
-            the guarantee where an operation has no deterministic form, warns, and says so in the results' attribute
-            ``deterministic``; True refuses such a model; False takes what is fastest.
-        source: the study file that this comes from, as `load_study` notes it.
+        epochs: number of epochs of every trial.
+        configuration: static fields by name (see `jaxlab.study.CONFIGURATION`); a new value compiles another program.
+            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` also take functions.
+            Custom names may stand here for model and optimizer to read. A name that nothing reads is an error.
+        hyperparameters: values of traced scalars that the space does not vary, custom names included.
+        name: name of the study in tables and figures.
+        data_seed: seed of the minibatch order, which all trials share.
+        trial: ``configuration -> Trial``, a custom triple instead of supervised training of an nnx model.
+        shared: the arrays that the functions of the triple see.
+        rules: stopping rules, see `jaxlab.pruning`; a trial stops if any one of them stops it. A trial with a bad step
+            stops in any case, unless ``pruning.Divergence(stop=False)`` is among the rules.
+        keep: weights kept in the run folder, see `jaxlab.load_model`: "none"; "last", the final weights of each trial;
+            "best", also the weights of its epoch with the best validation metric, with which the test set is measured
+            too (variables that end in ``_at_best``).
+        deterministic: whether a trial's numbers are the same bits at every call and in every lane. CPUs and TPUs always
+            compute deterministically; a GPU does so with slower operations. "auto" trains without the guarantee where
+            an operation has no deterministic form, warns, and sets the results' attribute ``deterministic``; True
+            refuses such a model; False takes what is fastest.
+        source: the study file of this study, as `load_study` records it.
 
     Raises:
         InputError: for anything that cannot be trained, before anything is compiled or written.
@@ -181,36 +181,36 @@ class Study:
     ) -> xr.Dataset:
         """Train every trial, or what an earlier start left of it.
 
-        On a folder that holds this study unfinished, training goes on from its last checkpoint. With more epochs, or
-        with added settings (which become a cohort of their own), only what is new is trained. A finished run is read.
+        If the folder holds an unfinished run of this study, training resumes from its last checkpoint. With more
+        epochs or added settings, which become a new cohort, only what is new is trained. A finished run is read.
 
         Args:
-            out: a run folder to write; without it the results are only returned. Another study is never overwritten.
-            width: trials per device in a pack. "auto" takes the one in the run folder where the study was begun
-                before; else the one that trains fastest, as far as finding out pays: a short study has a small width
-                on a CPU and a large one on an accelerator, a long one is tried at several for a moment; with rules,
-                the smallest within 10 % of the fastest.
+            out: the run folder; without it the results are only returned. Another study is never overwritten.
+            width: trials per device in a pack. "auto" takes the width of the run folder if the run has begun. Otherwise
+                a short study gets a small width on a CPU and a large one on an accelerator, and a long study is timed
+                at several widths and gets the fastest; with rules, the smallest within 10 % of the fastest.
             devices: all by default.
-            progress: called with what is done so far, after every call of a compiled program.
-            width_cache: a file in which widths chosen by the clock are remembered for the next run of the same program
-                on such devices. Without it nothing is remembered outside the run folder.
-            checkpoint_seconds: between two saves of the train states; by default 30, or as much longer as keeps saving
-                within 1 % of the time. What was recorded is on disk after every segment, or after those of at most 10
-                seconds where writing each would take more than 1 % of the time.
-            stop: asked after every call; once it says True, the run saves and raises `jaxlab.RunInterrupted`.
+            progress: called with a `Progress` after every call of a compiled program.
+            width_cache: a file that keeps chosen widths for later runs of the same program on the same kind of device.
+                Without it, widths are kept in the run folder alone.
+            checkpoint_seconds: seconds between two checkpoints; by default 30, or more if saving would take more than
+                1 % of the time. Records are on disk after every segment, or at most 10 seconds later if writing each
+                segment would take more than 1 % of the time.
+            stop: called after every call of a program; once it returns True, the run saves and raises
+                `jaxlab.RunInterrupted`.
             accept_changes: resume although code, versions, compiler flags, device or width differ from those of the
-                run; of a finished run, read the results although the code has changed.
+                run. Of a finished run, read the results although the code has changed.
 
         Returns:
-            the results, see `jaxlab.store`. Attributes say the ``width`` (a list where the groups have different
-            ones), ``compile_seconds``, ``probe_seconds`` of choosing the width, ``train_seconds``,
-            ``first_epoch_seconds`` until the first epoch of the first pack was done, and how many of the
-            ``programs`` were ``programs_from_cache``, JAX's or this process's.
+            the results, see `jaxlab.store`. Their attributes hold the ``width`` (a list if groups differ),
+            ``compile_seconds``, ``probe_seconds`` spent on choosing the width, ``train_seconds``,
+            ``first_epoch_seconds`` until the first epoch of the first pack was done, the number of ``programs``, and
+            how many of them came from a compilation cache (``programs_from_cache``).
 
         Raises:
-            InputError: the folder is another study's, is being written to, is damaged or cannot be written to; what
-                would go on is not the same; or memory ran out.
-            RunInterrupted: ``stop`` asked for it.
+            InputError: the folder belongs to another study, is in use, is damaged or cannot be written to; something
+                that decides the numbers has changed; or memory ran out.
+            RunInterrupted: ``stop`` returned True.
         """
         options = Options(
             _devices(devices),
