@@ -1,4 +1,4 @@
-"""From one group's configuration to the trial that the engine maps."""
+"""Build the trial that the engine maps over, from one group's configuration."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def supervised_trial(
     data_seed: int,
     keep: str,
 ) -> Trial:
-    """The triple of one group.
+    """Build the supervised trial of one group.
 
     Args:
-        configuration: complete; see `jaxlab.study.fields.CONFIGURATION`.
-        example: the declared hyperparameters, with any values.
-        data: what to learn.
-        epochs: planned; a schedule may depend on it.
-        data_seed: of the minibatch order.
+        configuration: the group's complete configuration, see `jaxlab.study.fields.CONFIGURATION`.
+        example: the declared hyperparameters; their values do not matter.
+        data: the data set.
+        epochs: planned number of epochs; a schedule may depend on it.
+        data_seed: seed of the minibatch order.
         keep: weights to keep, see `Supervised`.
     """
     c = configuration
@@ -55,7 +55,7 @@ def supervised_trial(
         "metrics": _metrics(c.metrics, data),
         "diagnostics": _diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
         "augment": _augment(c.augment),
-        "separable": not any(own),  # what custom functions do is unknown
+        "separable": not any(own),  # unknown for custom functions
         "data_seed": data_seed,
         "update_cosine": "update_cosine" in c.diagnostics,
         "flat_zero": _flat_zero(c),
@@ -66,7 +66,7 @@ def supervised_trial(
 
 
 def model_of(configuration: Configuration, data: Any) -> Callable[..., nnx.Module]:
-    """What builds a group's model; of ``data`` only ``input_shape`` and ``outputs`` are read."""
+    """The function that builds a group's model; it reads only ``input_shape`` and ``outputs`` of ``data``."""
     model = configuration.model
     return model if callable(model) else partial(_built, data=data)
 
@@ -81,7 +81,7 @@ def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) 
 
 
 def _check_targets(configuration: Configuration, data: Dataset) -> None:
-    """Losses and metrics of labels for labels, those of numbers for numbers."""
+    """Raise InputError unless the losses and metrics suit the targets: class labels or numbers."""
     of_labels = ("cross_entropy", "accuracy")
     wanted = "labels" if data.classes else "numbers"
     for field, names in {"loss": (configuration.loss,), "metrics": configuration.metrics}.items():
@@ -99,7 +99,7 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
 def _built(
     configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any
 ) -> nnx.Module:
-    """A built-in model; every field and hyperparameter that needs one is a keyword of its class, under its name."""
+    """Build a built-in model: each field or hyperparameter that needs a model is a keyword of the model's class."""
     given = {"configuration": configuration, "hyperparameters": hyperparameters}
     keywords = {
         field.name: given[kind][field.name]
@@ -107,10 +107,10 @@ def _built(
         for field in table.values()
         if "model" in field.needs and field.has_effect(configuration)
     }
-    del keywords["dropout"]  # says whether dropout_rate has an effect
+    del keywords["dropout"]  # only switches dropout_rate on
     for name, convert in _CONVERTED.items():
         keywords[name] = convert(keywords[name])
-    # None is the model's own default.
+    # None stands for the model's default.
     keywords = {name: value for name, value in keywords.items() if value is not None}
     return MODELS[configuration.model](data.input_shape, data.outputs, **keywords, rngs=rngs)
 
@@ -138,7 +138,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
 
 
 def _flat_zero(configuration: Configuration) -> bool:
-    """Whether units can be dead: as told, else by the activation; a user's own model is believed to have ReLUs."""
+    """Whether units can be dead: ``dead_units`` if set, else by the activation; custom models are taken to use ReLU."""
     if configuration.dead_units is not None:
         return configuration.dead_units
     return callable(configuration.model) or has_flat_zero(configuration.activation)
@@ -161,7 +161,7 @@ def _diagnostics(given: list) -> dict[str, Callable]:
 
 
 def _by_name(field: str, taken: set[str], given: Sequence[Any], make: Callable[[Any], Any]) -> dict[str, Any]:
-    """What is recorded under each name; two of one name would be recorded as one."""
+    """Recorded functions by name; raise InputError for a name used twice."""
     found: dict[str, Any] = {}
     for each in given:
         name = _name(each)

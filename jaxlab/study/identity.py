@@ -1,4 +1,4 @@
-"""What a study declares, as JSON holds it, and the hash that identifies it."""
+"""The JSON-serialisable description of a study's data and rules, and the hash that identifies the study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxlab.store import Data
 
 
 def described_data(data: Dataset | None, shared: Any) -> Data:
-    """A data set, or the arrays that a custom trial shares."""
+    """Describe a data set, or the shared arrays of a custom trial."""
     if data is None:
         return Data(arrays_digest(shared))
     return Data(
@@ -29,14 +29,14 @@ def described_data(data: Dataset | None, shared: Any) -> Data:
 
 
 def described_rules(rules: Sequence[Rule]) -> list[Any]:
-    """Rules with their fields; a user-defined one by its name and its code."""
+    """Describe stopping rules: a built-in rule by its fields, a custom one by its name and a digest of its code."""
     return _rules(rules, lambda rule: {"function": name_of(rule), "code": code_digest(rule)})
 
 
 def study_hash(data: Data, data_seed: int, rules: Sequence[Rule], keep: str) -> str:
-    """Identifies a study: what decides the numbers of its trials, but for settings, epochs and traced programs.
+    """Hash of all that decides a study's numbers, except settings, epochs and the traced programs.
 
-    What programs compute is compared by their fingerprints. A user-defined rule is never traced: its code counts.
+    Programs are compared separately, by their fingerprints. A custom rule is never traced, so its code is hashed.
     """
     return digest([dataclasses.asdict(data), data_seed, _rules(rules, code_digest), keep])
 

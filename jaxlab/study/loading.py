@@ -1,4 +1,4 @@
-"""A trained model, from the weights that a run kept."""
+"""Load a trained model from the weights in a run folder."""
 
 import functools
 import logging
@@ -30,30 +30,31 @@ def load_model(
     functions: dict[str, Callable] | None = None,
     inputs: str | None = None,
 ) -> nnx.Module:
-    """The model of one trial as it was trained, in evaluation mode.
+    """Load the trained model of one trial, in evaluation mode.
 
     >>> model = jaxlab.load_model("runs/fashion", 12, inputs="raw")
     >>> outputs, activations = model(data.test.inputs)
 
-    The network was trained on stored inputs · scale + shift, and both numbers belong to the data set. A model of
-    "prepared" inputs wants that done first, by `Dataset.prepare`: without it the outputs are plausible and wrong. A
-    model of "raw" inputs does it itself.
+    The network was trained on prepared inputs: stored inputs · scale + shift, where scale and shift belong to the data
+    set. A model loaded with ``inputs="prepared"`` expects inputs that `Dataset.prepare` returns; raw inputs give
+    outputs that are plausible and wrong. A model loaded with ``inputs="raw"`` prepares its inputs itself.
 
-    Nothing in the run folder is executed: custom functions that the model was built with are given again.
+    Nothing in the run folder is executed. Custom functions that built the model are passed again as ``functions``.
 
     Args:
-        run: the run folder, of a study with ``keep="last"`` or ``keep="best"``.
-        trial: its number along the results' dimension ``trial``, or its ``trial_id``.
-        weights: "best", of the epoch with the best validation metric, or "last"; by default the best that were kept.
-        functions: configuration fields that were custom functions, such as ``{"model": build}``.
-        inputs: what the module is called with: "prepared" inputs, or "raw" ones as the data set stores them. By
-            default prepared, and the log notes once that they have to be, unless scale is 1 and shift 0.
+        run: run folder of a study with ``keep="last"`` or ``keep="best"``.
+        trial: number of the trial along the results' dimension ``trial``, or its ``trial_id``.
+        weights: "best", the weights of the epoch with the best validation metric, or "last". By default "best" if the
+            run kept them, else "last".
+        functions: custom functions of the run's configuration by field, such as ``{"model": build}``.
+        inputs: inputs that the module takes: "prepared", or "raw" as the data set stores them. The default is
+            prepared, with one log warning that says so unless scale is 1 and shift is 0.
 
     Returns:
         the module; a built-in one returns ``(outputs, activations)``.
 
     Raises:
-        InputError: there is no such run or trial, no weights were kept, or they are of another model.
+        InputError: the run or the trial does not exist, the run kept no weights, or they belong to another model.
     """
     if inputs is not None:
         one_of("inputs", inputs, ("prepared", "raw"))
@@ -79,7 +80,7 @@ def load_model(
 
 
 class OfRaw(nnx.Module):
-    """A model called with inputs as a data set stores them."""
+    """A model that takes raw inputs, as the data set stores them, and prepares them itself."""
 
     def __init__(self, model: nnx.Module, scale: float, shift: float):
         self.model, self.scale, self.shift = model, scale, shift
@@ -152,7 +153,7 @@ def _found(kept: dict[str, dict[str, np.ndarray]], which: str | None, run: Any) 
 
 
 def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> Configuration:
-    """A group's configuration from JSON, with the user's functions put back."""
+    """Restore a group's configuration from JSON, with the custom functions put back."""
     for name in functions:
         if name not in recorded:
             raise UnknownName("functions", name, recorded, "field")
@@ -164,7 +165,7 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
         elif names and _of_model(name):
             remedy = f"was {', '.join(names)} in this run: give it again, functions={{{name!r}: ...}}"
             raise InputError("functions", name, remedy)
-        elif names:  # of the training alone
+        elif names:  # used in training only
             fields[name] = tuple(names)
         else:
             fields[name] = checked_configuration(name, value)
@@ -176,5 +177,5 @@ def _each(value: Any) -> list[Any]:
 
 
 def _of_model(name: str) -> bool:
-    """Whether a built-in field takes part in building the model."""
+    """Whether a configuration field is used to build the model."""
     return name == "model" or (name in CONFIGURATION and "model" in CONFIGURATION[name].needs)

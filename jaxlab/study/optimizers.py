@@ -1,4 +1,4 @@
-"""The optimizers that a study knows by name, with every number traced."""
+"""Built-in optimizers, with every hyperparameter traced."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from jaxlab.transforms import (
     trace,
 )
 
-#: The scaling of each family, ``(configuration, hyperparameters) -> transform``.
+#: Gradient scaling of each optimizer by name, ``(configuration, hyperparameters) -> transform``.
 OPTIMIZERS: dict[str, Callable[[Configuration, Hyperparameters], optax.GradientTransformation]] = {
     "rmsprop": lambda c, h: scale_by_rms(h.decay, h.eps, centered=c.centered),
     "sgd": lambda c, h: optax.identity(),
@@ -37,10 +37,10 @@ def build_optimizer(
     epochs: int,
     schedule: str | optax.Schedule,
 ) -> optax.GradientTransformation:
-    """Penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` ask for.
+    """Chain penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` imply.
 
-    Coupled penalties are added to the gradient before the scaling; decoupled L2 after scaling and momentum, before
-    the learning rate (as in AdamW); proximal L1 is the scaling and the step in one.
+    Coupled penalties are added to the gradient before the scaling. Decoupled L2 is added after scaling and momentum and
+    before the learning rate, as in AdamW. Proximal L1 combines scaling and step in one transform.
     """
     c, h = configuration, hyperparameters
     rate = h.learning_rate
@@ -74,7 +74,7 @@ def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparamet
 
 
 def optimizer(field: str, value: Any) -> Any:
-    """One of the families by name, or a custom function that builds an optimizer."""
+    """Check an optimizer: the name of a built-in one, or a custom function that builds one."""
     if isinstance(value, optax.GradientTransformation):
         remedy = (
             "is built already: give a function of (configuration, hyperparameters) that builds it, such as "
@@ -84,7 +84,7 @@ def optimizer(field: str, value: Any) -> Any:
 
 
 def check_optimizer(configuration: Configuration) -> None:
-    """Raise for combinations that no optimizer has."""
+    """Raise InputError if the built-in optimizer does not support the combination of fields."""
     c = configuration
     if callable(c.optimizer):
         return

@@ -1,4 +1,4 @@
-"""From what a person declared to groups of trials: every name known, every value checked."""
+"""Resolve the declarations of a study into groups of trials, with every name and value checked."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ from jaxlab.trial import Trial
 def resolve_supervised(
     data: Dataset, space: Space, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> tuple[Group, ...]:
-    """Groups of a supervised study: the built-in names with their defaults, and custom ones next to them.
+    """Resolve a supervised study into groups, from built-in names with their defaults and from custom names.
 
-    A trial consists of what has an effect in its own configuration: of the built-in names those that its built-in parts
-    read, of all names those that a custom model or optimizer reads when it is traced. What has no effect
-    in one configuration is not swept there; a name that has none in any is an error.
+    A trial consists of the names that have an effect under its configuration. A built-in name has an effect if a
+    built-in part reads it; any name has one if a custom model or optimizer reads it when traced. A name is not swept
+    under a configuration where it has no effect.
+
+    Raises:
+        InputError: a name is unknown or has no effect under any configuration, a value is invalid, or a custom function
+            fails.
     """
     own = _functions_of_ones_own(space, configuration)
     statics = _defaults(data)
@@ -55,7 +59,7 @@ def resolve_supervised(
     used = _Used(partial(_names, data=data, numbers=numbers, offered=offered))
     found = groups(space, numbers, statics, used)
     tried = {name: _first(space, name) for name in space.names}
-    # A custom part reads what it reads, whatever the other names say.
+    # A custom part can read any name, so no field can say what would give a name an effect.
     fields = {} if own else CONFIGURATION | HYPERPARAMETERS
     _check_used("configuration", configuration, statics, used, fields)
     _check_used("hyperparameters", hyperparameters, numbers, used, fields)
@@ -64,10 +68,10 @@ def resolve_supervised(
 
 
 class _Used:
-    """The names that have an effect, by complete configuration.
+    """Names that have an effect, cached by complete configuration.
 
     Args:
-        names: ``complete configuration -> names``; called once for each.
+        names: ``complete configuration -> names``, called once for each configuration.
     """
 
     def __init__(self, names: Callable[[Configuration], frozenset[str]]):
@@ -82,20 +86,20 @@ class _Used:
 
     @property
     def anywhere(self) -> set[str]:
-        """Names that have an effect in some configuration."""
+        """Names that have an effect under at least one configuration seen so far."""
         return set().union(*self.known.values())
 
 
 def _names(
     configuration: Configuration, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]
 ) -> frozenset[str]:
-    """The names that have an effect in supervised training.
+    """Names that have an effect in supervised training under one configuration.
 
     Args:
-        configuration: complete.
-        data: of the study.
-        numbers: every hyperparameter that is known or declared, with a value.
-        offered: of these, what a custom function may read besides those that built-in parts read.
+        configuration: complete configuration.
+        data: data set of the study.
+        numbers: values of all built-in and declared hyperparameters.
+        offered: those of ``numbers`` that a custom function may read in addition to the names that built-in parts read.
     """
     check_optimizer(configuration)
     names = with_effect(HYPERPARAMETERS, configuration)
@@ -117,9 +121,12 @@ def resolve_custom(
     configuration: Mapping[str, Any],
     hyperparameters: Mapping[str, Any],
 ) -> tuple[Group, ...]:
-    """Groups of a study over a custom triple: its names are those declared, a trial's those that it reads.
+    """Resolve a study of a custom trial into groups: a trial consists of the declared names that its functions read.
 
-    What `resolve_supervised` says of names without effect holds here too. A seed that is not declared is 0.
+    Names without effect are treated as in `resolve_supervised`. The seed is 0 unless declared.
+
+    Raises:
+        InputError: a name has no effect under any configuration, a value is invalid, or a custom function fails.
     """
     fields = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
     given = {name: _number_or_seed("hyperparameters", name, value) for name, value in hyperparameters.items()}
@@ -138,7 +145,7 @@ def resolve_custom(
 
 
 def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
-    """Whether a model or an optimizer of the user's own could read names of the user's own."""
+    """Whether a model or an optimizer is custom, and can therefore read custom names."""
     given = [
         value for name in ("model", "optimizer") for value in (configuration.get(name), *space.values(name))
     ]
@@ -150,7 +157,7 @@ def _number_or_seed(where: str, name: str, value: Any) -> float | int:
 
 
 def _like(name: str, known: Collection[str]) -> bool:
-    """Whether a name of the user's own is more likely a slip of the pen."""
+    """Whether a custom name is probably a misspelling of a known one."""
     return bool(difflib.get_close_matches(name, set(known) - {name}, n=1, cutoff=0.85))
 
 
@@ -171,7 +178,7 @@ def _check_static(name: str, value: Any, own: bool) -> None:
 
 
 def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
-    """The space with its configuration values in canonical form."""
+    """Check that a space is not empty, and convert its configuration values to canonical form."""
     if not len(space):
         raise InputError("space", space, "give one setting or more")
     for name in space.names:
@@ -181,7 +188,7 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
 
 
 def _check_known(where: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
-    """Raise unless a hyperparameter's name is known, or a function of the user's own could read it."""
+    """Raise InputError unless a hyperparameter's name is known, or a custom function could read it."""
     if name in CONFIGURATION:
         raise InputError(f"{where}.{name}", value, "is configuration: declare it under configuration")
     if name not in known and not own:
@@ -195,7 +202,7 @@ def _check_used(
     used: _Used,
     fields: Mapping[str, Field],
 ) -> None:
-    """Raise where a name has no effect in any configuration of the study; ``fields`` know what would give it one."""
+    """Raise InputError for a name that has no effect under any configuration; ``fields`` supply the remedy."""
     anywhere = used.anywhere
     for name, value in given.items():
         if name in anywhere:

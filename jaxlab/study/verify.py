@@ -1,4 +1,4 @@
-"""Is a finished run reproduced, bit for bit?"""
+"""Verify that a finished run is reproduced bit by bit."""
 
 from __future__ import annotations
 
@@ -29,26 +29,29 @@ def verify(
     devices: Sequence[jax.Device] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
-    """Train some random trials of a finished run again, at its width, and compare all they recorded bit for bit.
+    """Train random trials of a finished run again, at the run's width, and compare all their records bit by bit.
 
     Args:
-        run: the run folder; nothing in it changes.
-        trials: how many.
-        study: the run's study. By default it is read from what the run says of its study file; one that uses custom
-            functions, or data from an address, has to be given.
-        seed: of the choice of trials; by default another choice each time.
-        devices: by default as many as the run had, or all there are.
-        progress: as for `Study.run`.
+        run: run folder, which is not changed.
+        trials: number of trials to train again.
+        study: study of the run. By default it is read from the study file that the run folder quotes. A study with
+            custom functions or with data from a URL must be passed.
+        seed: seed of the choice of trials; None chooses differently each time.
+        devices: devices to train on; by default as many as the run used, or all if there are fewer.
+        progress: function that receives the progress, as in `Study.run`.
+
+    Returns:
+        the verdicts on the chosen trials, and the changes since or during the run.
 
     Raises:
-        InputError: the run is not finished, or the study is not its study.
+        InputError: the run is not finished, or ``study`` is missing or is not the study of the run.
     """
     folder = RunFolder(run)
     description = folder.describe()
     if not folder.complete:
         raise InputError("run", str(run), "is not finished: run it to its end first")
     job = _study(study, description, run).job
-    count = len(description.trial_ids)  # the study may have more trials by now
+    count = len(description.trial_ids)  # the study may have gained trials since
     chosen = np.random.default_rng(None if seed is None else check_seed("seed", seed)).choice(
         count, min(whole("trials", trials, 1), count), replace=False
     )
@@ -58,7 +61,7 @@ def verify(
 
 
 def _study(study: Study | None, description: Description, run: str | os.PathLike) -> Study:
-    """The run's study, checked."""
+    """The given study, or the one in the run's study file; raise InputError unless it is the run's study."""
     if study is None:
         source = description.source
         why = "was not started from a study file" if source is None else _not_ours(source.table)
@@ -71,7 +74,7 @@ def _study(study: Study | None, description: Description, run: str | os.PathLike
 
 
 def _not_ours(table: Mapping[str, Any]) -> str:
-    """Why a study file that a run folder quotes is not followed."""
+    """The reason not to follow the study file that a run folder quotes; empty if it can be followed."""
     if uses_functions(table):
         return "uses custom functions"
     data = table.get("data")
