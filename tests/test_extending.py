@@ -275,9 +275,9 @@ def test_a_whole_record_file_of_another_run_is_named_and_left_out(whole, tmp_pat
     writer = RecordWriter(folder / "records")
     writer.add(*record)
     writer.flush()
-    with pytest.warns(UserWarning, match=r"record file = .*is not of a run"):
+    with pytest.warns(UserWarning, match=r"record file = .*is not a record file of this run"):
         assert_same(read_results(folder), whole[1])
-    with pytest.raises(InputError, match=r"record file = .*is not of a run .*remove it"):
+    with pytest.raises(InputError, match=r"record file = .*is not a record file of this run .*remove it"):
         its(rules=()).run(folder)
 
 

@@ -102,7 +102,7 @@ def test_what_was_not_kept_is_named(finished, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             load_model(folder, trial)
-    with pytest.raises(InputError, match="functions = 'modle'"):
+    with pytest.raises(InputError, match="unknown field 'modle' in functions"):
         load_model(folder, 0, functions={"modle": plain_model})
     its("none", space=grid(seed=[0]), epochs=1).run(tmp_path / "run")
     with pytest.raises(InputError, match=r'has no weights of this trial: train with keep = "best"'):
@@ -207,7 +207,7 @@ def test_weights_of_another_model_are_refused(finished, tmp_path):
     for kept in read_weights(folder / "weights", 0).values():
         wide = {path: leaf[None].astype(np.float64) for path, leaf in kept.items()}
         write_weights(folder / "weights", np.array([0]), np.array([99]), {"last": wide})
-    with pytest.raises(InputError, match="is not part of what this study trains"):
+    with pytest.raises(InputError, match="does not belong to the state of this study"):
         load_model(folder, 0)
 
 
