@@ -14,8 +14,8 @@ _HOME = {
     "InputError": "jaxlab.errors",
     "RunInterrupted": "jaxlab.errors",
     "use_all_cores": "jaxlab.devices",
-    "Configuration": "jaxlab.trial",
-    "Hyperparameters": "jaxlab.trial",
+    "Configuration": "jaxlab.settings",
+    "Hyperparameters": "jaxlab.settings",
     "Trial": "jaxlab.trial",
     "Study": "jaxlab.study",
     "load_model": "jaxlab.study",
@@ -24,6 +24,7 @@ _HOME = {
     "read_results": "jaxlab.store",
 }
 _MODULES = (
+    "settings",
     "transforms",
     "convolution",
     "pooling",
@@ -37,6 +38,7 @@ _MODULES = (
     "trial",
     "engine",
     "store",
+    "runs",
     "study",
     "analysis",
     "plots",

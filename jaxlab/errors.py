@@ -1,4 +1,4 @@
-"""The one error that bad input raises, and the one of a run that was asked to stop."""
+"""The two errors of jaxlab, invalid input and an interrupted run, and helpers that word them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,57 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """A value that a person gave is not usable; one clear line says which, and what to do.
+    """Invalid input from the user, reported on one line: which value, what is wrong, and what to do.
 
     Args:
-        field: the name of the field as the person wrote it, e.g. ``"hyperparameters.learning_rate"``.
+        field: the name of the field as the user wrote it, e.g. ``"hyperparameters.learning_rate"``.
         value: the value as given.
-        remedy: what would be accepted, as an imperative or a noun phrase, e.g. ``"give a number >= 0"``.
+        remedy: what is accepted, as an imperative or a noun phrase, e.g. ``"give a number >= 0"``.
 
     The command line prints ``str(error)`` on one line and exits with status 2.
     """
 
     def __init__(self, field: str, value: Any, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
-        text = " ".join(shown(value).split())
-        if len(text) > 120:  # the end of a path says more than its middle
-            text = f"{text[:40]}...{text[-77:]}"
-        super().__init__(f"{field} = {text}: {remedy}")
+        super().__init__(f"{field} = {_short(value)}: {remedy}")
 
     def __reduce__(self):
         return type(self), (self.field, self.value, self.remedy)
 
 
+class UnknownName(InputError):
+    """A name that is not among the known ones: ``unknown key 'epoch' in lr.toml; did you mean 'epochs'?``
+
+    Args:
+        where: it stands.
+        name: as given.
+        known: what may stand there.
+        what: kind of name.
+    """
+
+    def __init__(self, where: str, name: Any, known: Iterable[str], what: str = "name"):
+        self.field, self.value, self.known, self.what = where, name, tuple(known), what
+        self.remedy = (
+            did_you_mean(str(name), self.known).rstrip() or f"known {what}s are {', '.join(self.known)}"
+        )
+        ValueError.__init__(self, f"unknown {what} {_short(name)} in {where}; {self.remedy}")
+
+    def __reduce__(self):
+        return type(self), (self.field, self.value, self.known, self.what)
+
+
 class RunInterrupted(Exception):
-    """A run was asked to stop: it has finished the call under way and saved; the same run goes on from there."""
+    """A run stopped on request. It finished the call in progress and saved a checkpoint, from which it resumes."""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(shown(value).split())
+    # Keep the end, which tells paths apart.
+    return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"
 
 
 def name_of(function: Callable) -> str:
-    """Module and qualified name of a callable; of a `functools.partial` with what is bound: ``mine.scaled(rate=1)``."""
+    """Module and qualified name of a callable; a `functools.partial` shows its arguments: ``mine.scaled(rate=1)``."""
     if isinstance(function, functools.partial):
         bound = [shown(each) for each in function.args]
         bound += [f"{name}={shown(each)}" for name, each in function.keywords.items()]
@@ -47,7 +71,7 @@ def name_of(function: Callable) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as text: as ``repr`` writes it without addresses in memory, functions by `name_of`."""
+    """Text for a value: its ``repr`` without memory addresses; functions appear by `name_of`."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{shown(name)}: {shown(each)}' for name, each in value.items())}}}"
     if isinstance(value, list):
@@ -57,7 +81,7 @@ def shown(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(f'{name}={shown(each)}' for name, each in named)})"
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
-    if type(value) is int and value.bit_length() > 10_000:  # more digits than Python writes
+    if type(value) is int and value.bit_length() > 10_000:  # Python refuses to write that many digits
         return hex(value)
     if callable(value) and not isinstance(value, type):
         return name_of(value)
@@ -65,19 +89,19 @@ def shown(value: Any) -> str:
 
 
 def visible(text: object) -> str:
-    """The text on one line, with each character that does not print as Python writes it: ESC is ``\\x1b``.
+    """Escape every unprintable character of a text, as ``repr`` does: ESC becomes ``\\x1b``.
 
-    Among these are line breaks, marks that change the direction of writing, and bytes of a file name that are no text.
+    These include line breaks, marks that change the writing direction, and undecodable bytes of file names.
     """
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The closest of the known names as a question to put before a remedy; nothing where none is close."""
+    """The question ``did you mean ...?`` with the closest known name, or an empty string if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs what an optional part needs, from a clone: jaxlab is not on a package index."""
+    """The command that installs an optional extra from a clone; jaxlab is not on a package index."""
     return f"pip install -e '.[{extra}]' in a clone of jaxlab"

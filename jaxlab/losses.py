@@ -1,8 +1,8 @@
-"""Losses and metrics of one batch, one value per example.
+"""Losses and metrics: one value per example of a batch.
 
-``B`` is the batch, ``K`` the outputs of the network. Every function returns ``values_B``, so that the caller
-can mask the padding of a remainder batch before it averages. Arithmetic is done in float32 at least, whatever
-the outputs' dtype.
+``B`` is the batch size, ``K`` the number of network outputs. Every function returns ``values_B``, so that the
+caller can mask the padding of a remainder batch before averaging. Arithmetic is in float32 or wider, whatever
+the dtype of the outputs.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from jaxlab.errors import InputError
 
 
 class Metric(NamedTuple):
-    """A figure of merit of a set of examples: ``finish(mean over examples of example(outputs, targets))``.
+    """A metric of a set of examples: ``finish(mean over examples of example(outputs, targets))``.
 
     Attributes:
         example: ``(outputs, targets) -> values_B``.
         finish: maps the mean over the set to the metric's value, e.g. a root; pure JAX.
-        units: of the value, ``"1"`` for a share.
-        better: ``"higher"`` or ``"lower"``.
+        units: units of the value; ``"1"`` for a fraction.
+        better: which direction is better, ``"higher"`` or ``"lower"``.
     """
 
     example: Callable
@@ -34,7 +34,7 @@ class Metric(NamedTuple):
 def cross_entropy(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> jax.Array:
     """``-log softmax(outputs)[label]`` in nats, stable for logits of any size.
 
-    Its gradient is softmax - one-hot. A label outside 0..K-1 gives NaN, never another class's loss.
+    Its gradient is softmax - one-hot. A label outside 0..K-1 gives NaN instead of another class's loss.
 
     Args:
         outputs_BxK: logits.
@@ -79,7 +79,7 @@ def huber(outputs_BxK: ArrayLike, targets_BxK: ArrayLike, delta: ArrayLike = 1.0
     Args:
         outputs_BxK: predictions.
         targets_BxK: targets.
-        delta: where the square turns into a line, in the targets' units; > 0, may be traced.
+        delta: where the parabola turns into a line, in the targets' units; > 0, may be traced.
 
     Raises:
         InputError: outputs and targets differ in shape, or ``delta`` is not traced and not > 0.
@@ -92,7 +92,7 @@ def huber(outputs_BxK: ArrayLike, targets_BxK: ArrayLike, delta: ArrayLike = 1.0
 
 
 def _correct(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> jax.Array:
-    """1 if the largest output is the label's (of equals, the first counts); 0 if any is not finite."""
+    """1 if the largest output is that of the label (ties: the first), else 0; 0 if any output is not finite."""
     outputs_BxK, labels_B = _classes(outputs_BxK, labels_B)
     right_B = jnp.argmax(outputs_BxK, axis=-1) == labels_B
     # argmax takes a NaN for the largest entry, so that a diverged network would score by chance.
@@ -100,12 +100,12 @@ def _correct(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> jax.Array:
     return (right_B & finite_B).astype(outputs_BxK.dtype)
 
 
-def _same(mean: ArrayLike) -> jax.Array:
+def _identity(mean: ArrayLike) -> jax.Array:
     return jnp.asarray(mean)
 
 
-accuracy = Metric(_correct, _same, "1", "higher")
-mean_absolute_error = Metric(mae, _same, "units of the targets", "lower")
+accuracy = Metric(_correct, _identity, "1", "higher")
+mean_absolute_error = Metric(mae, _identity, "units of the targets", "lower")
 root_mean_squared_error = Metric(mse, jnp.sqrt, "units of the targets", "lower")
 
 LOSSES = {"cross_entropy": cross_entropy, "mse": mse, "mae": mae, "huber": huber}
@@ -113,11 +113,11 @@ METRICS = {"accuracy": accuracy, "mae": mean_absolute_error, "rmse": root_mean_s
 
 
 def _classes(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Logits in float32 at least, and labels, both checked."""
+    """Check logits and labels; return the logits in float32 or wider."""
     outputs_BxK, labels_B = _float(outputs_BxK), jnp.asarray(labels_B)
     if not jnp.issubdtype(labels_B.dtype, jnp.integer):
         raise InputError(
-            "targets", labels_B.dtype.name, "give integer class labels, or take a regression loss"
+            "targets", labels_B.dtype.name, "give integer class labels, or use a regression loss"
         )
     if outputs_BxK.ndim != 2 or labels_B.shape != outputs_BxK.shape[:1]:
         shapes = {"outputs": outputs_BxK.shape, "targets": labels_B.shape}

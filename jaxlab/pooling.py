@@ -1,4 +1,4 @@
-"""``max_pool`` and ``avg_pool`` without ``reduce_window``, which XLA's CPU backend runs slowly. Needs jax alone."""
+"""``max_pool`` and ``avg_pool`` without ``reduce_window``, which is slow on XLA's CPU backend. Requires only JAX."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ def max_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """The maximum of each window: values those of ``flax.nnx.max_pool``, bit for bit.
+    """Maximum of each window, bitwise equal to ``flax.nnx.max_pool``.
 
-    At a tie the gradient goes to the first of the largest elements of the window in row-major order, whatever the
-    strides, as in ``flax.nnx.max_pool``.
+    At a tie the gradient goes to the first of the largest elements in row-major order, whatever the strides, as in
+    ``flax.nnx.max_pool``.
 
     Args:
         x: floating, [*batch, *spatial, C] with any number of batch axes.
         window_shape: the window per spatial axis.
         strides: the step of the window per spatial axis; ``None`` is 1, as in Flax.
-        padding: ``"VALID"`` (what is left over at the end is dropped), ``"SAME"``, ``"SAME_LOWER"``, or (low, high) per
-            spatial axis; padded with −∞.
+        padding: ``"VALID"`` (a remainder at the end is dropped), ``"SAME"``, ``"SAME_LOWER"``, or (low, high) per
+            spatial axis. Padding is −∞.
 
     Returns:
         [*batch, *spatial of the output, C], of x's dtype.
 
     Raises:
-        InputError: an argument does not fit x, or the window fits nowhere in it.
+        InputError: an argument does not fit x, or the window is larger than padded x.
     """
     return _largest(*_windows(jnp.asarray(x), window_shape, strides, padding, -math.inf))
 
 
 def _maximum(windows: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The maximum over some axes, NaN if one element is."""
+    """Maximum over some axes; NaN if any element is NaN."""
     return functools.reduce(jnp.maximum, _elements(windows, axes))
 
 
 def _maximum_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """Only the first of the largest elements moves the maximum.
+    """Tangent of the first of the largest elements.
 
-    Which one that is comes from comparing the elements with each other, and not with their maximum: a compiler may
-    compute them anew for the backward pass with other last bits, so that none would be equal to it. The transpose
-    is one selection per element of the windows; that of nested choices would be a chain of padded sums.
+    The elements are compared with each other and not with their maximum: the compiler may recompute them in the
+    backward pass with different last bits, and then none would equal the maximum. The transpose is one selection per
+    element; that of nested ``where`` calls would be a chain of padded sums.
     """
     (windows,), (moved,) = primals, tangents
     first, *others = _elements(windows, axes)
@@ -64,7 +64,7 @@ def _maximum_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tupl
         beaten = ~((largest >= element) | jnp.isnan(largest))
         largest = jnp.where(beaten, element, largest)
         winner = jnp.where(beaten, place, winner)
-    place = _place(windows.shape, axes)
+    place = _index_in_window(windows.shape, axes)
     chosen = jnp.where(jnp.expand_dims(winner, axes) == place, moved, jnp.zeros((), moved.dtype))
     return _largest(windows, axes), jnp.sum(chosen, axis=axes)
 
@@ -76,17 +76,19 @@ _largest.defjvp(_maximum_jvp)
 def _elements(windows: jax.Array, axes: tuple[int, ...]) -> list[jax.Array]:
     """The slices along some axes, in row-major order."""
     sizes = [windows.shape[axis] for axis in axes]
-    return [jnp.squeeze(_at(windows, axes, index), axes) for index in itertools.product(*map(range, sizes))]
+    return [
+        jnp.squeeze(_slice_at(windows, axes, index), axes) for index in itertools.product(*map(range, sizes))
+    ]
 
 
-def _at(windows: jax.Array, axes: tuple[int, ...], index: tuple[int, ...]) -> jax.Array:
+def _slice_at(windows: jax.Array, axes: tuple[int, ...], index: tuple[int, ...]) -> jax.Array:
     for axis, i in zip(axes, index, strict=True):
         windows = lax.slice_in_dim(windows, i, i + 1, axis=axis)
     return windows
 
 
-def _place(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
-    """Each element's number within its window: int32, of size 1 along the other axes."""
+def _index_in_window(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """Row-major index of each element within its window: int32, of size 1 along the other axes."""
     sizes = [n if axis in axes else 1 for axis, n in enumerate(shape)]
     return np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
 
@@ -98,18 +100,17 @@ def avg_pool(
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """The mean of each window, like ``flax.nnx.avg_pool``: its sum over the window's size.
+    """Mean of each window, as ``flax.nnx.avg_pool``: the window's sum over its size.
 
     Args:
-        x, window_shape, strides, padding: as in ``max_pool``; padded with 0.
-        count_include_pad: whether padding counts; if not, the sum is divided by the number of elements of x in the
-            window.
+        x, window_shape, strides, padding: as in ``max_pool``, but padding is 0.
+        count_include_pad: whether padding counts; if not, the divisor is the number of elements of x in the window.
 
     Returns:
         [*batch, *spatial of the output, C], of x's dtype.
 
     Raises:
-        InputError: an argument does not fit x, or the window fits nowhere in it.
+        InputError: an argument does not fit x, or the window is larger than padded x.
     """
     x = jnp.asarray(x)
     windows, axes = _windows(x, window_shape, strides, padding, 0.0)
@@ -126,10 +127,10 @@ def avg_pool(
 def _windows(
     x: jax.Array, window: Sequence[int], strides: Sequence[int] | None, padding: Padding, fill: float
 ) -> tuple[jax.Array, tuple[int, ...]]:
-    """x with the elements of each window along axes of their own, and which axes these are."""
+    """x with the elements of each window along separate axes, and the indices of these axes."""
     window = tuple(window)
     strides = (1,) * len(window) if strides is None else tuple(strides)
-    pads = _checked(x, window, strides, padding)
+    pads = _check(x, window, strides, padding)
     batch = x.shape[: x.ndim - len(window) - 1]
     zero = [(0, 0, 0)] * len(batch)
     x = lax.pad(x, jnp.asarray(fill, x.dtype), [*zero, *((low, high, 0) for low, high in pads), (0, 0, 0)])
@@ -149,10 +150,10 @@ def _windows(
     return jnp.stack([cut(i, reach, strides) for i in itertools.product(*map(range, window))]), (0,)
 
 
-def _checked(
+def _check(
     x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
 ) -> list[tuple[int, int]]:
-    """The (low, high) padding per spatial axis, after checking that all arguments fit x."""
+    """Check that all arguments fit x; return the (low, high) padding per spatial axis."""
     n = len(window)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError("x.dtype", x.dtype.name, "give floating-point numbers, e.g. x.astype('float32')")
@@ -173,6 +174,6 @@ def _checked(
     size = tuple(m + low + high for m, (low, high) in zip(spatial, pads, strict=True))
     if any(m < w for m, w in zip(size, window, strict=True)):
         raise InputError(
-            "window_shape", window, f"give a smaller window, or pad: it fits nowhere in x, padded to {size}"
+            "window_shape", window, f"does not fit in x, padded to {size}; give a smaller window, or pad x"
         )
     return pads

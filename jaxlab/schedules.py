@@ -1,61 +1,47 @@
-"""Learning-rate schedules by name, every number of which may be traced.
+"""Learning-rate schedules by name; every number of a schedule may be traced.
 
-A schedule is built while tracing, from the peak learning rate and its own hyperparameters, and is then an
-Optax schedule: ``step -> learning rate``, the first step being 0, defined for steps past the planned end too.
+A schedule is built while tracing, from the peak learning rate and its own hyperparameters. The result is an
+Optax schedule ``step -> learning rate``; the first step is 0, and steps past the planned end are defined too.
 Only the step counts are static::
 
     rate = SCHEDULES["warmup_cosine"].build(1e-3, {"warmup_fraction": 0.05}, 100, 2000)
     optimizer = jaxlab.transforms.rmsprop(rate)
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jaxlab.errors import InputError
+from jaxlab.checks import scalar, whole
 
-Hyperparameters = Mapping[str, jax.typing.ArrayLike]
+Numbers = Mapping[str, jax.typing.ArrayLike]
 
 
 class Schedule(NamedTuple):
-    """How to build one schedule, and what it adds to a trial's hyperparameters.
+    """A schedule and the hyperparameters that it adds to a trial.
 
     Attributes:
         build: ``(peak, hyperparameters, steps_per_epoch, total_steps) -> optax schedule``. ``peak`` is a
-            learning rate in units of the optimizer's; ``hyperparameters`` may hold other names, which are
-            ignored; those missing take their defaults.
-        hyperparameters: name -> default of the traced numbers that it reads.
-        needs_total_steps: whether the values depend on ``total_steps``, so on how long training is planned to
-            last.
+            learning rate of the optimizer; other names in ``hyperparameters`` are ignored, and missing ones
+            take their defaults.
+        hyperparameters: the traced numbers that it reads, name -> default.
+        needs_total_steps: whether the values depend on ``total_steps``, i.e. on the planned length of training.
     """
 
-    build: Callable[[jax.typing.ArrayLike, Hyperparameters, int, int], optax.Schedule]
+    build: Callable[[jax.typing.ArrayLike, Numbers, int, int], optax.Schedule]
     hyperparameters: dict[str, float]
     needs_total_steps: bool
 
 
-_LARGEST = math.nextafter(math.inf, 0)
-# Of a concrete number: its range, both ends included, and what to say when it lies outside.
-_NOT_NEGATIVE = (0, _LARGEST, "give a finite number >= 0")
-_SHARE = (0, 1, "give a number from 0 to 1")
-_POSITIVE = (math.ulp(0), _LARGEST, "give a number of epochs > 0")
-_RANGES = {
-    "peak": _NOT_NEGATIVE,
-    "warmup_fraction": _SHARE,
-    "final_fraction": _NOT_NEGATIVE,
-    "decay_rate": _NOT_NEGATIVE,
-    "drop_factor": _NOT_NEGATIVE,
-    "drop_every": _POSITIVE,
-}
+# Ranges of concrete numbers; the others are >= 0.
+_RANGES = {"warmup_fraction": {"least": 0, "most": 1}, "drop_every": {"above": 0}}
 
 
 def constant(
-    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+    peak: jax.typing.ArrayLike, hyperparameters: Numbers, steps_per_epoch: int, total_steps: int
 ) -> optax.Schedule:
     """ηₙ = peak.
 
@@ -67,17 +53,16 @@ def constant(
 
 
 def warmup_cosine(
-    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+    peak: jax.typing.ArrayLike, hyperparameters: Numbers, steps_per_epoch: int, total_steps: int
 ) -> optax.Schedule:
-    """Linear from 0 to the peak, then half a cosine down to a fraction of it::
+    """Linear warm-up from 0 to the peak, then half a cosine down to a fraction of the peak::
 
         W = warmup_fraction · N                          N = total_steps; W need not be whole
         ηₙ = peak · n/W                                  n < W, so the first update is zero where W > 0
         ηₙ = peak · (f + (1 − f)·(1 + cos π·p)/2)        p = (n − W)/(N − W), f = final_fraction
         ηₙ = peak · f                                    n > N
 
-    Hyperparameters: ``warmup_fraction`` (0.1), of all steps, from 0 to 1; ``final_fraction`` (0), of the
-    peak.
+    Hyperparameters: ``warmup_fraction`` (0.1) of all steps, from 0 to 1; ``final_fraction`` (0) of the peak.
 
     Raises:
         InputError: a concrete number out of its range, ``total_steps`` or ``steps_per_epoch`` below 1.
@@ -85,8 +70,7 @@ def warmup_cosine(
     Source: Loshchilov & Hutter, SGDR, 2017; warm-up: Goyal et al., arXiv:1706.02677, 2017.
     """
     chosen = _read(peak, WARMUP_COSINE, hyperparameters, steps_per_epoch)
-    if total_steps < 1:
-        raise InputError("total_steps", total_steps, "give the number of training steps, at least 1")
+    whole("total_steps", total_steps, 1, remedy="give the number of training steps, at least 1")
     warmup = chosen["warmup_fraction"] * total_steps
     final = chosen["final_fraction"]
 
@@ -101,7 +85,7 @@ def warmup_cosine(
 
 
 def exponential(
-    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+    peak: jax.typing.ArrayLike, hyperparameters: Numbers, steps_per_epoch: int, total_steps: int
 ) -> optax.Schedule:
     """ηₙ = peak · decay_rate^(n / steps_per_epoch): continuous, a factor ``decay_rate`` (0.9) per epoch.
 
@@ -113,12 +97,12 @@ def exponential(
 
 
 def step_down(
-    peak: jax.typing.ArrayLike, hyperparameters: Hyperparameters, steps_per_epoch: int, total_steps: int
+    peak: jax.typing.ArrayLike, hyperparameters: Numbers, steps_per_epoch: int, total_steps: int
 ) -> optax.Schedule:
     """ηₙ = peak · drop_factor^k, k the number of whole periods of ``drop_every`` epochs before step n.
 
-    Hyperparameters: ``drop_factor`` (0.1); ``drop_every`` (10), in epochs, need not be whole: a drop falls on
-    the step nearest to it. The first epoch at the lower rate is epoch number ``drop_every``, counted from 0.
+    Hyperparameters: ``drop_factor`` (0.1); ``drop_every`` (10), in epochs, which need not be whole: a drop takes
+    place at the nearest step. The first epoch at the lower rate is epoch number ``drop_every``, counted from 0.
 
     Raises:
         InputError: a concrete number out of its range, ``steps_per_epoch`` below 1.
@@ -147,16 +131,13 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def _read(
-    peak: jax.typing.ArrayLike, defaults: dict[str, float], given: Hyperparameters, steps_per_epoch: int
+    peak: jax.typing.ArrayLike, defaults: dict[str, float], given: Numbers, steps_per_epoch: int
 ) -> dict[str, jax.typing.ArrayLike]:
-    """The numbers named in ``defaults``, given or by default; InputError for concrete ones out of range."""
-    if steps_per_epoch < 1:
-        raise InputError("steps_per_epoch", steps_per_epoch, "give the steps of an epoch, at least 1")
+    """Read the numbers named in ``defaults``; raise InputError for a concrete number out of range."""
+    whole("steps_per_epoch", steps_per_epoch, 1, remedy="give the number of steps per epoch, at least 1")
     chosen = {name: given.get(name, default) for name, default in defaults.items()}
     for name, number in {"peak": peak, **chosen}.items():
-        lowest, highest, remedy = _RANGES[name]
-        if isinstance(number, int | float | np.number) and not lowest <= number <= highest:
-            raise InputError(name, number, remedy)
+        scalar(name, number, **_RANGES.get(name, {"least": 0}))
     return chosen
 
 

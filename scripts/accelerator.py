@@ -1,14 +1,14 @@
-"""All that is still unknown about accelerators, in ten minutes on one: the most important question first.
+"""Measure an accelerator: nine questions in ten minutes, the most important first.
 
     python scripts/accelerator.py
     python scripts/accelerator.py --only neighbours,lowerings --budget 300
     python scripts/accelerator.py --small --out /tmp/accelerator
 
-Run it where JAX sees an NVIDIA GPU or a TPU; nothing has to be installed but jax, flax, optax, numpy and xarray
-(PyTorch and zarr have rows of their own where they are). It asks nine questions, each in a process of its own with a
-time limit, so that a crash or a hang costs one answer, and writes DEVICE-accelerator.json and DEVICE-accelerator.md
-into docs/benchmarks after every row: what is there when it is interrupted stays there. Time that one question leaves
-goes to the next. Questions that are not asked (`--only`) keep the answers of earlier runs in these files.
+Run it where JAX sees an NVIDIA GPU or a TPU. It needs jax, flax, optax, numpy and xarray; PyTorch and zarr add rows
+where they are installed. Each question is asked in a separate process with a time limit, so that a crash or a hang
+costs one answer. After every row it writes DEVICE-accelerator.json and DEVICE-accelerator.md into docs/benchmarks, so
+that an interruption keeps what was measured. Time that a question does not use is passed on to the next. Questions that
+are not asked (`--only`) keep the answers of earlier runs in these files.
 
 Numbers to expect: none yet, this has never run on an accelerator. It uses one device, the first. With --small it goes
 through every question with tiny sizes on a CPU, in three minutes on two cores; the figures mean nothing then.

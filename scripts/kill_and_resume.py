@@ -1,10 +1,10 @@
-"""Does a run survive any death? Kills it at random moments, goes on, and compares every array bit for bit.
+"""Kill a run at random moments, resume it, and compare every array with an uninterrupted run, bit for bit.
 
     python scripts/kill_and_resume.py scripts/studies/learning_rate.toml --kills 300
     python scripts/kill_and_resume.py STUDY.toml --signal TERM
 
-Half of the kills come at a random time while it trains, half within milliseconds after a file of the run folder
-appeared. States are saved after every call. Exit status 1 if a run differs from the uninterrupted one, or leaves a
+Half of the kills come at a random time during training, half within milliseconds after a new file in the run folder.
+A checkpoint is saved after every call. The exit status is 1 if a run differs from the uninterrupted one, or leaves a
 folder that cannot be read.
 """
 
@@ -22,10 +22,11 @@ import xarray as xr
 
 import jaxlab.cli.app  # noqa: F401  before the children: it is what takes longest to import
 from jaxlab import cli
-from jaxlab.store import read_log
+from jaxlab.engine import EndRecord
+from jaxlab.store import read_records
 
-WHERE = ("pieces", "states/*", "weights", ".")
-# This process starts no device of JAX's: it could not fork then. So it compares pieces, and results through xarray.
+WHERE = ("records", "checkpoints/*", "weights", ".")
+# This process must start no device of JAX, or it could not fork. So it compares record files, and results by xarray.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def kill_often(command: list[str], folder: Path, kills: int, number: signal.Signals, seed: int) -> int:
-    """Kill so many times; 0 if every run that came to its end is the uninterrupted one."""
+    """Kill the run this many times; 0 if every run that finishes equals the uninterrupted one."""
     reference = folder / "reference"
     child = start([*command, str(reference)], folder / "log")
     moment(child, reference, 1)
@@ -115,7 +116,7 @@ def kill(child: int, run: Path, rng: random.Random, span: float, number: signal.
 
 
 def moment(child: int, run: Path, changes: int) -> bool:
-    """Wait until the names in a run folder have changed so often; False if the process ended before."""
+    """Wait until the names in a run folder have changed this many times; False if the process ends first."""
     seen = contents(run)
     while not ended(child):
         now = contents(run)
@@ -128,12 +129,12 @@ def moment(child: int, run: Path, changes: int) -> bool:
 
 
 def ended(child: int) -> bool:
-    """Whether the process has ended; it is left to be waited for."""
+    """Whether the process has ended; `wait` still collects its status."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def contents(run: Path) -> set[str]:
-    """Names of the files that a run adds one after the other."""
+    """Names of the files in the folders of a run."""
     found = set()
     for folder in WHERE:
         for path in run.glob(f"{folder}/*"):
@@ -147,28 +148,28 @@ def wait(child: int) -> int:
 
 
 def differences(reference: Path, run: Path) -> str:
-    """What the pieces of a run hold that those of the uninterrupted one do not."""
+    """The first value in the record files of a run that differs from the uninterrupted one; empty if none does."""
     expected, stops = recorded(reference)
     found, stopped = recorded(run)
     for key, value in found.items():
         if expected.get(key) != value:
             return "trial {}, epoch {}, {}: differs".format(*key)
     wrong = [stop for stop in stopped.items() if stop not in stops.items()]
-    return f"trial {wrong[0][0]} stopped otherwise: {wrong[0][1]}" if wrong else ""
+    return f"trial {wrong[0][0]} stopped differently: {wrong[0][1]}" if wrong else ""
 
 
 def recorded(run: Path) -> tuple[dict, dict]:
-    """The bits of everything in the pieces, by trial, epoch and name; and who stopped when and why."""
-    values, log = {}, read_log(run / "pieces")
-    for _, piece in log.pieces:
-        for name, array in piece.record.items():
-            for row, trial in enumerate(piece.trials.tolist()):
-                if piece.final:
-                    values[trial, int(piece.epochs[row]), name] = array[row].tobytes()
+    """The bits of every recorded value by trial, epoch and name; and when and why each trial stopped."""
+    values, found = {}, read_records(run / "records")
+    for _, record in (*found.epochs, *found.ends):
+        for name, array in record.values.items():
+            for row, trial in enumerate(record.trials.tolist()):
+                if isinstance(record, EndRecord):
+                    values[trial, int(record.epochs[row]), name] = array[row].tobytes()
                 else:
-                    for at, epoch in enumerate(piece.epochs.tolist()):
+                    for at, epoch in enumerate(record.epochs.tolist()):
                         values[trial, epoch, name] = array[row, at].tobytes()
-    return values, {trial: (rung.epoch, *stop) for rung in log.rungs for trial, stop in rung.stops.items()}
+    return values, {trial: (rung.epoch, *stop) for rung in found.rungs for trial, stop in rung.stops.items()}
 
 
 def results_differ(reference: Path, run: Path) -> str:

@@ -3,9 +3,9 @@
     jaxlab run scripts/studies/learning_rate.toml
     python scripts/measure_divergence.py runs/learning_rate [--out DIR]
 
-Prints, for every setting (mean over its seeds): the share of trials that diverged, were unstable or did not learn, the
+Prints for every setting (mean over its seeds) the share of trials that diverged, were unstable or did not learn, the
 first bad step, the oscillation of the training loss, and the final loss over the initial one. Writes
-divergence.png and divergence.svg. Any run folder will do, finished or not.
+divergence.png and divergence.svg. Any run folder works, finished or not.
 
 Numbers to expect (digits, RMSProp, 13 learning rates from 1e-4 to 1, 3 strengths of L2, 2 seeds, 15 epochs; two CPU
 cores; the study takes half a minute, this script 3 seconds): no trial meets a number that is not finite; training is

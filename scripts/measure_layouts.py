@@ -1,4 +1,4 @@
-"""What does it bring to keep the examples of a batch along the last axis of every array?
+"""How much faster is training with the examples of a batch along the last axis of every array?
 
     python scripts/measure_layouts.py
     python scripts/measure_layouts.py --shapes 5 --seed 7 --rounds 3

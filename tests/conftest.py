@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from importlib.metadata import version
 
@@ -47,6 +48,26 @@ def x64():
     """Run one test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 64 kB, and a way to give it another size in kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        return subprocess.run(command, capture_output=True)
+
+    try:
+        mounted = mount("size=64k").returncode == 0
+    except OSError:  # there is no such command
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a small file system takes root")
+    yield folder, lambda kilobytes: mount(f"remount,size={kilobytes}k").check_returncode()
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def pytest_unconfigure():

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from jaxlab.pruning import Stop
 from jaxlab.store.verdicts import with_verdicts
 
 INITIAL_LOSS, INITIAL_METRIC = 2.0, 0.1
@@ -43,7 +44,7 @@ def results(
         dead: final dead share, ``[trial, layer]``; all are alive at the start.
         bad: first bad step, -1 for none; a trial with one goes bad in epoch 2.
         reached: last epoch recorded of each trial; -1 for none.
-        stops: (outcome, rule, reason) by trial.
+        stops: a `Stop` by trial.
         chance: level of the metric, on every set.
         can_die: of each trial, whether its activation has a flat zero.
     """
@@ -85,9 +86,8 @@ def results(
         if can_die is not None:
             variables["can_die"] = ("trial", np.asarray(can_die))
         coordinates["layer"] = np.array([f"conv_{index}" for index in range(share.shape[2])], object)
-    return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"}), stops or {}).copy(
-        deep=True
-    )
+    stops = {trial: Stop(*stop) for trial, stop in (stops or {}).items()}
+    return with_verdicts(xr.Dataset(variables, coordinates, {"title": "made up"}), stops).copy(deep=True)
 
 
 def _lines(start, end, epochs):

@@ -6,6 +6,7 @@ import xarray as xr
 from hypothesis import strategies as st
 
 from jaxlab import InputError, analysis
+from jaxlab.pruning import Outcome, Stop
 
 NAN = float("nan")
 
@@ -242,7 +243,7 @@ def test_a_setting_with_a_diverged_seed_is_best_only_if_all_have_one():
 
 
 def pruned(*trials):
-    return dict.fromkeys(trials, ("pruned", "median", "lost"))
+    return dict.fromkeys(trials, Stop(Outcome.PRUNED, "median", "lost"))
 
 
 def test_pruned_trials_do_not_speak_for_their_setting():
@@ -256,7 +257,7 @@ def test_pruned_trials_do_not_speak_for_their_setting():
     np.testing.assert_allclose([best.validation, best.test, *best.validation_range], [0.9, 0.8, 0.9, 0.9])
     lost = analysis.best_setting(synthetic.results(settings, **values, stops=pruned(0, 1, 2, 3)))
     assert (lost.setting, lost.trials, lost.pruned) == ({"learning_rate": 0.1}, 2, 0)
-    patient = dict.fromkeys([0, 1], ("stopped early", "patience", "no better"))
+    patient = dict.fromkeys([0, 1], Stop(Outcome.STOPPED_EARLY, "patience", "no better"))
     assert analysis.best_setting(synthetic.results(settings, **values, stops=patient)).trials == 2
 
 
@@ -346,7 +347,7 @@ def test_trials_that_were_not_trained_are_left_out():
         analysis.largest_gap,
         analysis.sensitivity,
     ):
-        with pytest.raises(InputError, match="no trial was trained for an epoch yet"):
+        with pytest.raises(InputError, match="no trial has completed an epoch yet"):
             function(nothing)
 
 
@@ -371,5 +372,5 @@ def test_unstacking_one_trial_and_no_grid():
     zipped = synthetic.results({"learning_rate": [0.1, 1.0], "l2": [0.0, 1.0]})
     repeated = synthetic.results({"learning_rate": [0.1, 0.1, 1.0, 1.0], "l2": [0.0, 0.0, 1.0, 1.0]})
     for results in (zipped, repeated):
-        with pytest.raises(InputError, match="no full grid of 2 l2 x 2 learning_rate"):
+        with pytest.raises(InputError, match="not a full grid of 2 l2 x 2 learning_rate"):
             analysis.unstack(results)

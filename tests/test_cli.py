@@ -22,8 +22,8 @@ from jaxlab.cli.app import app
 from jaxlab.cli.progress import Watcher, describe
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification, times
-from jaxlab.store.files import read_arrays, write_arrays
-from jaxlab.study import GroupPlan, Plan, Progress, Verdict, Verification
+from jaxlab.runs import GroupPlan, Plan, Progress, Verdict, Verification
+from jaxlab.store.arrays import read_arrays, write_arrays
 
 FILE = """
 name = "tiny"
@@ -124,7 +124,7 @@ def test_programs_and_widths_are_kept_in_the_users_cache_folder(folder, tmp_path
     assert cold.attrs["programs"] == warm.attrs["programs"] == 4
     assert cold.attrs["programs_from_cache"] == 0 < warm.attrs["programs_from_cache"]
     assert warm.attrs["first_epoch_seconds"] > 0
-    assert "programs kept from earlier" in runs[1].stdout
+    assert "programs from the cache" in runs[1].stdout
     assert "first epoch done after" in runs[0].stdout
     kept = {path.name.split("-")[0] for path in (tmp_path / "cache" / "jaxlab").iterdir()}
     assert "programs" in kept <= {"programs", "widths"}
@@ -132,12 +132,12 @@ def test_programs_and_widths_are_kept_in_the_users_cache_folder(folder, tmp_path
 
 def test_what_is_said_while_and_after_a_width_is_chosen():
     progress = Progress("probing", 1, 2, 0, 10, 5, 0, 0, 0, 0.0, 0.0, 1.0, 4)
-    assert describe(progress) == "group 2/2 choosing the width, trying 4"
+    assert describe(progress) == "group 2/2 choosing the width, measuring 4"
     attributes = {"compile_seconds": 5.0, "train_seconds": 600.0, "devices": 2, "device_kind": "cpu"}
     assert times(attributes | {"width": 2}) == "Compiled in 5.0 s, trained in 10 min on 2 × cpu, width 2."
     more = {"programs": 8, "programs_from_cache": 3, "probe_seconds": 12.0, "first_epoch_seconds": 20.0}
     assert times(attributes | more | {"width": [2, 16]}) == (
-        "Compiled in 5.0 s (3 of 8 programs kept from earlier), width chosen in 12.0 s, first epoch done after 20.0 s, "
+        "Compiled in 5.0 s (3 of 8 programs from the cache), width chosen in 12.0 s, first epoch done after 20.0 s, "
         "trained in 10 min on 2 × cpu, width 2 and 16."
     )
 
@@ -169,7 +169,10 @@ def test_help_says_every_text_as_it_is_written(folder, command):
     ("arguments", "message"),
     [
         (["run", "none.toml"], "jaxlab: study file = 'none.toml': does not exist; name a .toml file"),
-        (["run", "tiny.toml", "--set", "epoch=1"], "jaxlab: study file = 'epoch': did you mean 'epochs'?"),
+        (
+            ["run", "tiny.toml", "--set", "epoch=1"],
+            "jaxlab: unknown key 'epoch' in tiny.toml; did you mean 'epochs'?",
+        ),
         (["run", "tiny.toml", "--set", "epochs=1"], "epochs = 1: the run has 2 epochs already: give as many"),
         (
             ["run", "tiny.toml", "--set", "space.grid.learning_rate=[-1]", "--out", "new"],
@@ -240,7 +243,7 @@ def test_a_doubtful_guess_is_one_line(folder, tmp_path):
     ]
     first, second = jaxlab(folder, *doubtful).stderr.splitlines()
     assert first.startswith(
-        "jaxlab: the inputs are in [0, 255], which the network sees as they are: say scale"
+        "jaxlab: the inputs are in [0, 255], which the network sees as they are: set scale"
     )
     assert second.startswith("jaxlab: configuration.batch_size = 64: ")
     (only,) = jaxlab(folder, *doubtful, "--set", "data.classes='2'").stderr.splitlines()
@@ -275,12 +278,14 @@ def test_ctrl_c_keeps_what_was_finished(folder, tmp_path):
         env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
     )
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("pieces/p00000001-*.npz")) and time.monotonic() < deadline:
+    while (
+        not list((tmp_path / "run").glob("records/r00000001-*.safetensors")) and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "SIGINT: finishing the call under way, then saving; Ctrl-C again stops at once" in errors
+    assert "SIGINT: finishing the call in progress, then saving; Ctrl-C again stops at once" in errors
     assert "stopped and saved; the same command resumes" in errors
     assert "Traceback" not in errors
     shown = jaxlab(folder, "show", str(tmp_path / "run"))
@@ -297,21 +302,21 @@ def test_verify_says_of_each_trial_whether_it_is_reproduced(folder, tmp_path):
     assert found.stdout.count(" yes ") == 2
     assert {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()} == before
     shutil.copytree(folder / "runs/tiny", tmp_path / "tampered")
-    (piece, *_) = sorted((tmp_path / "tampered/pieces").glob("*.npz"))
-    arrays, note = read_arrays(piece, "")
-    losses = arrays["0/record/train_loss"]
-    losses[:] = np.nextafter(losses, 9, dtype=losses.dtype)
-    piece.unlink()
-    write_arrays(piece.parent, piece.name.partition("-")[0], arrays, note)
+    (file, *_) = sorted((tmp_path / "tampered/records").iterdir())
+    arrays, note = read_arrays(file, "")
+    losses = arrays["epochs/0/values/train_loss"]
+    changed = {"epochs/0/values/train_loss": np.nextafter(losses, 9, dtype=losses.dtype)}
+    file.unlink()
+    write_arrays(file.parent, file.name.partition("-")[0], arrays | changed, note)
     found = jaxlab(folder, "verify", str(tmp_path / "tampered"), *command[2:])
     assert found.returncode == 1
     assert "no: train_loss at epoch 0" in found.stdout
-    assert "Versions, device and code are those of the run." in found.stdout
+    assert "Versions, device and code are the same as in the run." in found.stdout
 
 
 def test_a_run_in_which_nothing_was_recorded_is_shown(folder, tmp_path):
     run = shutil.copytree(folder / "runs/tiny", tmp_path / "run")
-    shutil.rmtree(run / "pieces")
+    shutil.rmtree(run / "records")
     shutil.rmtree(run / "results.zarr")
     (run / "complete").unlink()
     shown = jaxlab(folder, "show", str(run))
@@ -324,7 +329,7 @@ def test_what_goes_on_says_from_where(folder, tmp_path):
     assert jaxlab(folder, *out, "epochs=1").returncode == 0
     extended = started(folder, *out, "epochs=2")  # by another process
     assert extended.returncode == 0
-    assert "tiny: compiling; goes on from epoch 1.0" in extended.stderr.splitlines()
+    assert "tiny: compiling; resumes from epoch 1.0" in extended.stderr.splitlines()
     added = jaxlab(folder, *out, "epochs=2", "--set", "space.grid.seed=[0,1]")
     assert "tiny: 12 trials" in added.stdout
     results = read_results(tmp_path / "run")
@@ -367,7 +372,7 @@ def test_signals_that_come_while_the_process_ends_leave_its_status(begin, status
     code = ENDING.format(begin=begin, status=status)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (status, "")
-    assert found.stderr.count("finishing the call under way, then saving") == (status == 75)
+    assert found.stderr.count("finishing the call in progress, then saving") == (status == 75)
 
 
 def test_a_second_signal_does_not_disturb_what_the_first_began():

@@ -90,7 +90,7 @@ def test_not_finite_says_where(bad, part):
 
 def test_a_mask_is_refused():
     good = regression().validation
-    with pytest.raises(InputError, match="a mask would be lost") as error:
+    with pytest.raises(InputError, match="the mask would be lost") as error:
         regression(validation=good._replace(inputs=np.ma.masked_equal(good.inputs, 1)))
     assert error.value.field == "validation.inputs"
 
@@ -196,22 +196,22 @@ def test_every_data_set_has_a_name():
 @pytest.mark.parametrize(
     ("name", "options", "field", "says"),
     [
-        ("digit", {}, "dataset", "did you mean 'digits'? known data sets are cifar10, digits"),
-        (5, {}, "dataset", "5: known data sets are"),
-        (["digits"], {}, "dataset", "known data sets are"),
-        ("zzz", {}, "dataset", "'zzz': known data sets are"),
+        ("digit", {}, "dataset", "did you mean 'digits'? give one of cifar10, digits"),
+        (5, {}, "dataset", "5: give one of"),
+        (["digits"], {}, "dataset", "give one of"),
+        ("zzz", {}, "dataset", "'zzz': give one of"),
         (
             "digits",
             {"subsett": 5},
-            "subsett",
-            "did you mean 'subset'? options of digits are split_seed, subset",
+            "the options of digits",
+            "unknown name 'subsett' in the options of digits; did you mean 'subset'?",
         ),
-        ("digits", {"folder": "x"}, "folder", "options of digits are"),
-        ("digits", {"dataset": "x"}, "dataset", "options of digits are"),
-        ("npz", {}, "path", "npz needs it"),
-        ("npz", {"path": "x", "add_chanel": True}, "add_chanel", "did you mean 'add_channel'?"),
-        ("digits", {"split_seed": -1}, "split_seed", "integer >= 0"),
-        ("digits", {"seed": 1.5}, "seed", "integer >= 0"),
+        ("digits", {"folder": "x"}, "the options of digits", "known names are split_seed, subset"),
+        ("digits", {"dataset": "x"}, "the options of digits", "known names are"),
+        ("npz", {}, "path", "npz requires this option"),
+        ("npz", {"path": "x", "add_chanel": True}, "the options of npz", "did you mean 'add_channel'?"),
+        ("digits", {"split_seed": -1}, "split_seed", "whole number >= 0"),
+        ("digits", {"seed": 1.5}, "seed", "whole number >= 0"),
     ],
 )
 def test_load_with_a_bad_name_or_option(name, options, field, says):

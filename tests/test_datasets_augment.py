@@ -81,7 +81,7 @@ def test_nothing_gathers_with_a_key_per_trial(name):
 
 @pytest.mark.parametrize("pixels", [-1, 4, True])
 def test_bad_pixels(pixels):
-    with pytest.raises(InputError, match="integer from 0 to 3") as error:
+    with pytest.raises(InputError, match="whole number from 0 to 3") as error:
         shift(jax.random.key(0), batch((2, 5, 4, 1), jnp.uint8), pixels)
     assert error.value.field == "pixels"
 

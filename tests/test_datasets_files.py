@@ -127,8 +127,8 @@ def flipped(content, at):
     [
         ("", lambda c: c[:-100], "bytes instead of"),
         ("", lambda c: c + b"x", "bytes instead of"),
-        ("", lambda c: b"", "does not begin as an IDX file of 3 axes"),
-        ("", lambda c: flipped(c, 3), "does not begin as an IDX file of 3 axes"),
+        ("", lambda c: b"", "does not begin like an IDX file of 3 axes"),
+        ("", lambda c: flipped(c, 3), "does not begin like an IDX file of 3 axes"),
         ("", lambda c: flipped(c, 5000), "SHA-256 differs"),
         (".gz", lambda c: gzip.compress(c)[:-500], "truncated"),
         (".gz", lambda c: gzip.compress(c)[:5], "truncated"),
@@ -163,7 +163,7 @@ def test_unreadable_file(small_fashion, monkeypatch):
 
 def test_missing_fashion_mnist(small_fashion, empty_cache):
     (small_fashion[0] / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(InputError, match=r"it has no t10k-labels-idx1-ubyte or .*\.gz; put it there"):
+    with pytest.raises(InputError, match=r"contains neither t10k-labels-idx1-ubyte nor .*\.gz; put it there"):
         datasets.fashion_mnist(small_fashion[0])
     with pytest.raises(
         InputError, match=r"train-images-idx3-ubyte\.gz was not found; give folder, set download"

@@ -43,7 +43,7 @@ ONE_HOT = np.eye(3, dtype=np.float32)[np.arange(N) % 3]
     [
         (
             {"y": 1 + np.arange(N) % 10},
-            "the labels are 1 to 10, taken as 11 classes of which 0 has no example: say first_label = 1",
+            "the labels are 1 to 10, taken as 11 classes of which 0 has no example: set first_label = 1",
             {"first_label = 1": 10, "classes = 11": 11},
         ),
         (
@@ -100,17 +100,17 @@ def test_doubtful_targets(arrays, warning, settled):
         (
             inputs(5, high=255),
             "the inputs are in [0, 255], which the network sees as they are",
-            {"say scale": {"scale": 1 / 255}, "scale = 1": {"scale": 1}},
+            {"set scale": {"scale": 1 / 255}, "scale = 1": {"scale": 1}},
         ),
         (
             inputs(5, dtype=np.int64, high=255) - 255,
             "the inputs are in [-255, 0]",
-            {"say scale": {"scale": 1 / 255}},
+            {"set scale": {"scale": 1 / 255}},
         ),
         (
             inputs(5, dtype=np.uint8, high=1),
             "uint8 in [0, 1], which the network sees as [0, 0.003922]",
-            {"say scale, 1/1": {"scale": 1.0}, "1/255": {"scale": 1 / 255}},
+            {"set scale, 1/1": {"scale": 1.0}, "1/255": {"scale": 1 / 255}},
         ),
     ],
 )

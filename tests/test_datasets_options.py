@@ -144,7 +144,7 @@ def constant():
         ({"label_noise": -0.1}, "label_noise", "between 0 and 1"),
         ({"label_noise": float("nan")}, "label_noise", "nan"),
         ({"label_noise": "much"}, "label_noise", "between 0 and 1"),
-        ({"outliers": 0.1, "outlier_size": 5}, "outliers", "label_noise changes its labels"),
+        ({"outliers": 0.1, "outlier_size": 5}, "outliers", "label_noise changes the labels"),
         ({"input_range": (1, -1)}, "input_range", "low < high"),
         ({"input_range": (0, float("inf"))}, "input_range", "finite"),
         ({"input_range": 3}, "input_range", "two finite numbers"),
@@ -154,7 +154,7 @@ def constant():
         ({"standardize": 1}, "standardize", "true or false"),
         ({"input_range": (0, 1), "standardize": True}, "standardize", "not both"),
         ({"standardize": "yes"}, "standardize", "true or false"),
-        ({"seed": -1}, "seed", "integer >= 0"),
+        ({"seed": -1}, "seed", "whole number >= 0"),
     ],
 )
 def test_bad_option(digits, options, field, says):
@@ -167,7 +167,7 @@ def test_bad_option(digits, options, field, says):
 @pytest.mark.parametrize(
     ("options", "field", "says"),
     [
-        ({"label_noise": 0.1}, "label_noise", "outliers changes its targets"),
+        ({"label_noise": 0.1}, "label_noise", "outliers changes the targets"),
         ({"outliers": 0.1}, "outlier_size", "in units of the targets"),
         ({"outliers": 0.1, "outlier_size": float("inf")}, "outlier_size", "finite"),
         ({"outliers": 0.1, "outlier_size": "5"}, "outlier_size", "finite"),

@@ -7,9 +7,10 @@ from small import grid, study
 
 from jaxlab import Study, load_study
 from jaxlab.engine import clear_programs, compile_programs, make_pack
-from jaxlab.engine.determinism import deterministic_options, refused_operation
+from jaxlab.engine.determinism import deterministic_options, nondeterministic_operation
 from jaxlab.errors import InputError
-from jaxlab.trial import Hyperparameters, Trial
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import Trial
 
 REFUSAL = (
     "UNIMPLEMENTED: HLO instruction %select-and-scatter.401.0 does not have a deterministic implementation, but "
@@ -70,7 +71,7 @@ def test_auto_does_without_and_says_so_in_one_line(refusing):
 
 def test_demanded_determinism_is_refused_with_the_operations_name(refusing):
     refusing["left"] = 4
-    with pytest.raises(InputError, match=rf"^deterministic = True: {WORDS}: .*jaxlab\.pooling\.max_pool$"):
+    with pytest.raises(InputError, match=rf"^deterministic = True: {WORDS}; .*jaxlab\.pooling\.max_pool$"):
         programs(deterministic=True)
 
 
@@ -90,7 +91,7 @@ def test_any_other_failure_is_not_taken_for_a_refusal(refusing, deterministic):
     ],
 )
 def test_the_operation_is_read_from_the_refusal(words, operation):
-    assert refused_operation(RuntimeError(words)) == operation
+    assert nondeterministic_operation(RuntimeError(words)) == operation
 
 
 def test_another_word_is_bad_input():
@@ -167,6 +168,6 @@ def test_precision_is_recorded_and_part_of_the_program(tmp_path):
     assert both.attrs["precision"] == "default, float32"
     assert list(both.precision.values) == ["default", "float32"]
     with pytest.raises(
-        InputError, match=r"configuration\.precision = 'bf16': .*default, float32, tensorfloat32"
+        InputError, match=r"configuration\.precision = 'bf16': .*default, tensorfloat32, float32"
     ):
         study(grid(), precision="bf16")

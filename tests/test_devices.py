@@ -19,11 +19,10 @@ import sys; sys.path.insert(0, "tests")
 import jax, numpy as np
 from test_devices import SPACE, study
 from jaxlab.engine import compile_programs, make_pack
-from jaxlab.study.resolve import example_in
 assert len(jax.devices()) == 4
 small = study(SPACE, 2)
 (group,) = small.groups
-programs = compile_programs(small.trial_of(group), example_in(group), small.arrays, make_pack(1))
+programs = compile_programs(small.trial_of(group), group.example, small.arrays, make_pack(1))
 text = "".join(program.as_text() for program in programs[:4])
 for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
     assert word not in text, word
@@ -87,16 +86,20 @@ def test_a_number_of_devices_is_a_whole_number(devices):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "times"),
-    [("", "", 1), ("", "jax.devices()[:1]", 0), ("jaxlab.use_all_cores(1)", "", 0)],
+    ("before", "devices", "times"),
+    [("", "None", 1), ("", "jax.devices()[:1]", 0), ("jaxlab.use_all_cores(1)", "None", 0)],
 )
-def test_idle_cores_are_pointed_out_once(before, after, times):
+def test_idle_cores_are_pointed_out_once(before, devices, times):
     code = f"""
-import jax, jaxlab, jaxlab.devices; from jaxlab.study.study import _devices
+import jax, jaxlab, jaxlab.devices, numpy as np
 jaxlab.devices.cores = lambda: 2
 {before}
+def evaluate(h, state, shared, final):
+    return state, {{"last" if final else "first": state}}
+trial = jaxlab.Trial(lambda h, shared: shared, lambda h, state, shared, epoch: (state, {{}}), evaluate)
+study = jaxlab.Study(trial=lambda configuration: trial, shared=np.zeros(1), epochs=1)
 for _ in range(3):
-    _devices({after or None})
+    study.run(devices={devices})
 """
     _, said = in_a_fresh_process(code)
     assert said.count("call jaxlab.use_all_cores() before JAX starts") == times == len(said.splitlines())
@@ -119,8 +122,8 @@ shared = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
 trial = Trial(lambda h, shared: h.seed.astype(jnp.float32), step, evaluate)
 programs = compile_programs(trial, Hyperparameters({"seed": h.seed[0]}), shared, make_pack(2))
 print(set(re.findall("f32.([0-9,]+)[^=]*custom-call.*gesdd", programs.segment.as_text())))
-parts = [part for part in train(programs, h, shared, 1) if "norm" in part.record and 1 in part.epochs]
-print([part.record["norm"][:, 0].tolist() for part in parts])
+records = [each for each in train(programs, h, shared, 1) if "norm" in each.values and 1 in each.epochs]
+print([each.values["norm"][:, 0].tolist() for each in records])
 """
 
 

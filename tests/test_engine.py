@@ -12,9 +12,10 @@ import optax
 import pytest
 from small import optimised
 
-from jaxlab.engine import compile_programs, default_width, make_pack, packs_of, train
+from jaxlab.engine import EpochRecord, compile_programs, default_width, make_pack, split_into_packs, train
 from jaxlab.errors import InputError
-from jaxlab.trial import Hyperparameters, Trial, guarded_scan
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import Trial, guarded_scan
 
 STEPS, EPOCHS, ONE = 10, 4, np.float32(1)
 
@@ -51,15 +52,15 @@ def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=ONE):
     programs = compile_programs(trial, example, shared, make_pack(width), segment_epochs)
     count = len(jax.tree.leaves(hyper)[0])
     recorded: dict[str, np.ndarray] = {}
-    for piece in train(programs, hyper, shared, epochs):
-        for name, values in piece.record.items():
-            if not piece.final:
+    for record in train(programs, hyper, shared, epochs):
+        for name, values in record.values.items():
+            if isinstance(record, EpochRecord):
                 shape = (count, epochs + 1, *values.shape[2:])
                 array = recorded.setdefault(name, np.full(shape, -99, values.dtype))
-                array[np.ix_(piece.trials, piece.epochs)] = values
+                array[np.ix_(record.trials, record.epochs)] = values
             else:
                 recorded.setdefault(name, np.full((count, *values.shape[1:]), -99, values.dtype))[
-                    piece.trials
+                    record.trials
                 ] = values
     return recorded
 
@@ -189,14 +190,14 @@ def test_names_recorded_at_the_end_must_differ():
     def evaluate(h, state, shared, final):
         return state, {"w": state[0]}
 
-    with pytest.raises(InputError, match=r"trial.evaluate = \['w'\]: with final=True record other names"):
+    with pytest.raises(InputError, match=r"trial.evaluate = \['w'\]: use other names with final=True"):
         compile_programs(
             quadratic()._replace(evaluate=evaluate), settings([0.1]), np.float32(1), make_pack(1)
         )
 
 
 def test_packs_cover_every_trial_once_and_repeat_only_the_last():
-    packs = packs_of(7, 3)
+    packs = split_into_packs(7, 3)
     assert [pack.tolist() for pack in packs] == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
 
 
@@ -232,8 +233,8 @@ def test_nothing_goes_between_host_and_device_but_what_train_sends():
     hyper, shared = settings([0.1, 0.2, 0.3]), np.full((10, 8, 8), 255, np.uint8)
     programs = compile_programs(pixels(), settings([0.1]), shared, make_pack(2), segment_epochs=2)
     with jax.transfer_guard("disallow"):
-        pieces = list(train(programs, hyper, shared, EPOCHS))
-    np.testing.assert_allclose(pieces[-1].record["test_w"], [12.0], rtol=1e-5)
+        records = list(train(programs, hyper, shared, EPOCHS))
+    np.testing.assert_allclose(records[-1].values["test_w"], [12.0], rtol=1e-5)
     for program in (programs.segment, programs.measure, programs.finish):
         for word in ("callback", "infeed", "outfeed", "send(", "recv("):
             assert word not in program.as_text(), word
@@ -256,8 +257,8 @@ import sys; sys.path.insert(0, "tests")
 import numpy as np
 from test_engine import quadratic, settings, compile_programs, make_pack, train
 programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
-pieces = list(train(programs, settings([0.1, 1.9, 1e9]), np.float32(1), 3))
-values = "".join(piece.record[name].tobytes().hex() for piece in pieces for name in sorted(piece.record))
+records = list(train(programs, settings([0.1, 1.9, 1e9]), np.float32(1), 3))
+values = "".join(each.values[name].tobytes().hex() for each in records for name in sorted(each.values))
 print(len(programs.saved_seconds), programs.cold_seconds > programs.compile_seconds, values)
 """
     environment = os.environ | {
@@ -281,10 +282,10 @@ import numpy as np, jax
 assert len(jax.devices()) == 4
 import sys; sys.path.insert(0, "tests")
 from test_engine import quadratic, run, settings
-from jaxlab.engine import compile_programs, make_pack, placed
+from jaxlab.engine import compile_programs, make_pack, place_shared
 programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(2))
 shared = np.arange(7001, dtype=np.float32)[1:]  # not aligned as JAX's own memory is
-shards = placed(shared, make_pack(2)).addressable_shards
+shards = place_shared(shared, make_pack(2)).addressable_shards
 assert len({shard.data.unsafe_buffer_pointer() for shard in shards}) == 1
 assert all(np.array_equal(shard.data, shared) for shard in shards)
 text = "".join(program.as_text() for program in programs[:4])

@@ -14,7 +14,6 @@ from jaxlab.engine import compile_programs, make_pack, train
 from jaxlab.errors import InputError
 from jaxlab.models import CNN, MLP, use_fast_convolutions
 from jaxlab.models.layers import Block
-from jaxlab.study.resolve import hyperparameters_in
 
 NUMBERS = {3: ("NWC", "WIO", "NWC"), 4: ("NHWC", "HWIO", "NHWC")}
 SHAPES = [
@@ -304,14 +303,14 @@ def test_lanes_do_not_matter_with_awkward_channels(width, features):
     )
     (group,) = its.groups
     lanes = np.array([0, 1, 0, 2, 0, 1, 0, 0])
-    hyper = jax.tree.map(lambda values: values[lanes], hyperparameters_in(group))
+    hyper = jax.tree.map(lambda values: values[lanes], group.hyperparameters)
     one = jax.tree.map(lambda values: values[0], hyper)
     programs = compile_programs(its.trial_of(group), one, its.arrays, make_pack(width))
     found = {}
-    for piece in train(programs, hyper, its.arrays, epochs=1):
-        for name, values in piece.record.items():
-            for trial, value in zip(piece.trials, values, strict=True):
-                found.setdefault((name, piece.final, piece.epochs[0]), {})[trial] = value.tobytes()
+    for record in train(programs, hyper, its.arrays, epochs=1):
+        for name, values in record.values.items():
+            for trial, value in zip(record.trials, values, strict=True):
+                found.setdefault((name, type(record), record.epochs[0]), {})[trial] = value.tobytes()
     assert len(found) > 20
     for name, values in found.items():
         assert len(values) == len(lanes)

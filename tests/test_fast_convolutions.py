@@ -13,7 +13,6 @@ from jaxlab.convolution import conv_general_dilated
 from jaxlab.engine import compile_programs, make_pack
 from jaxlab.errors import InputError
 from jaxlab.models import CNN, use_fast_convolutions
-from jaxlab.study.resolve import example_in
 
 
 class Nested(nnx.Module):
@@ -95,6 +94,6 @@ def test_studies_swap_it_into_a_users_model(convolution):
 
     its = study(grid(learning_rate=[1e-3, 1e-2]), data=digits(), model=model, convolution=convolution)
     (group,) = its.groups
-    programs = compile_programs(its.trial_of(group), example_in(group), its.arrays, make_pack(2))
+    programs = compile_programs(its.trial_of(group), group.example, its.arrays, make_pack(2))
     grouped = programs.segment.as_text().count(" convolution(")
     assert (grouped == 0) == (convolution == "auto")

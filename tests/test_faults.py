@@ -52,7 +52,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(study, name, kil
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["64k", "300k"])
-def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(study, tmp_path, size):
+def test_a_full_disk_is_one_clear_line_and_the_run_resumes_once_there_is_room(study, tmp_path, size):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -94,7 +94,7 @@ def test_two_processes_on_one_folder(study, tmp_path):
     ]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("pieces/*.npz")) and time.monotonic() < deadline:
+    while not list((tmp_path / "run").glob("records/*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.1)
     second = subprocess.run(command, capture_output=True, text=True)
     first.kill()

@@ -22,10 +22,8 @@ from small import grid, study
 from jaxlab import InputError, load_study, pruning, verify
 from jaxlab.engine import code_digest
 from jaxlab.errors import name_of, shown
-from jaxlab.study.changes import environment_changes
-from jaxlab.study.compiling import fingerprint_of
-from jaxlab.study.describe import coordinates, environment, study_hash
-from jaxlab.study.roster import make_roster
+from jaxlab.runs import coordinates, environment, fingerprint_of, number_trials
+from jaxlab.runs.changes import environment_changes
 
 MODEL = """
     from flax import nnx
@@ -102,7 +100,7 @@ OTHER_PROGRAMS = [
 
 
 def program(its):
-    return fingerprint_of(its, its.groups[0])
+    return fingerprint_of(its.job, its.groups[0])
 
 
 def test_a_model_is_known_by_what_it_computes(written):
@@ -166,7 +164,8 @@ def test_a_rule_is_known_by_its_code_and_all_that_it_reads():
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
     both = [
-        study_hash(dataclasses.replace(study(grid()), rules=[defined(each)["rule"]])) for each in (text, same)
+        dataclasses.replace(study(grid()), rules=[defined(each)["rule"]]).job.study_hash
+        for each in (text, same)
     ]
     assert both[0] == both[1]
 
@@ -294,8 +293,8 @@ def test_callables_are_shown_by_name():
     assert "0x" not in shown(optax.adamw(1e-3))
     assert shown([object()]) == "[<object object>]"
     assert shown("at 0x7f") == "'at 0x7f'"
-    roster = make_roster(study(grid(activation=[mine, "relu"])), None)
-    assert coordinates(roster)["activation"] == [name, "relu"]
+    numbering = number_trials(study(grid(activation=[mine, "relu"])).job, None)
+    assert coordinates(numbering)["activation"] == [name, "relu"]
 
 
 def test_flags_that_change_arithmetic_are_compared(monkeypatch):
@@ -328,6 +327,6 @@ def test_flags_that_change_arithmetic_are_compared(monkeypatch):
 )
 def test_numpys_version_counts_where_rules_may_draw(rule, counts):
     now = environment(jax.devices())
-    before = now | {"versions": now["versions"] | {"numpy": "1.0"}}
+    before = dataclasses.replace(now, versions=now.versions | {"numpy": "1.0"})
     found = environment_changes(before, now, [rule])
     assert found == [f"numpy is {np.__version__} and was 1.0"] * counts

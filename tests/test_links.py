@@ -9,7 +9,8 @@ from small import grid
 from test_resume import After, assert_same, its
 
 from jaxlab import InputError, RunInterrupted, read_results
-from jaxlab.store import RunFolder, States, files, write_weights
+from jaxlab.files import write_whole
+from jaxlab.store import Checkpoints, RunFolder, files, write_weights
 
 SPACE = grid(learning_rate=[1e-3, 1e-2], seed=[0, 1])
 
@@ -33,7 +34,7 @@ def mine(tmp_path):
     """Files that no run may touch, by their content."""
     folder = tmp_path / "mine"
     (folder / "inner").mkdir(parents=True)
-    for name in ("thesis", "00000000", "00000001", "inner/p00000000-0.npz"):
+    for name in ("thesis", f"00000000-{'0' * 16}.safetensors", f"inner/r00000000-{'0' * 16}.safetensors"):
         (folder / name).write_text(name)
     before = contents(folder)
     yield folder
@@ -44,35 +45,35 @@ def contents(folder):
     return {path: path.read_text() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def go_on(run):
+def resumed(run):
     return its(space=SPACE, rules=(), keep="none").run(run, checkpoint_seconds=0.0)
 
 
-@pytest.mark.parametrize("place", ["states", "states/STAGE", "pieces", "weights", "lock"])
+@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/STAGE", "records", "weights", "lock"])
 def test_a_link_in_the_place_of_a_folder_is_refused(interrupted, tmp_path, mine, place):
     run = shutil.copytree(interrupted, tmp_path / "run")
-    (stage,) = (path.name for path in (run / "states").iterdir())
+    (stage,) = (path.name for path in (run / "checkpoints").iterdir())
     path = run / place.replace("STAGE", stage)
     files.remove(path)
     path.symlink_to(mine / "thesis" if place == "lock" else mine)
     with pytest.raises(InputError, match=rf"out = .*{path.name}': is a link, .*: remove it"):
-        go_on(run)
+        resumed(run)
 
 
 def test_links_under_names_that_were_once_foreseen_are_nothing_to_a_run(interrupted, whole, tmp_path, mine):
     run = shutil.copytree(interrupted, tmp_path / "run")
-    (stage,) = (run / "states").iterdir()
+    (stage,) = (run / "checkpoints").iterdir()
     planted = [run / f"{name}.partial" for name in ("run.json", "complete")]
     planted += [run / f"results.zarr.{ending}" for ending in ("new", "old")]
     planted += [run / f"results.zarr.{'0' * 16}.{ending}" for ending in ("new", "old", "partial")]
-    planted += [stage / "00000002.old", stage / f"00000002.{'0' * 16}.partial"]
+    planted += [stage / f"00000002-{'1' * 16}.safetensors.{'0' * 16}.partial"]
     for path in planted:
         path.symlink_to(mine)
     (run / "lock.holder").unlink(missing_ok=True)
     (run / "lock.holder").symlink_to(mine / "thesis")
     (run / "run.json").rename(tmp_path / "run.json")
     (run / "run.json").symlink_to(tmp_path / "run.json")
-    assert_same(go_on(run), whole)
+    assert_same(resumed(run), whole)
     assert_same(read_results(run), whole)
     assert not (run / "run.json").is_symlink()
     assert not any(
@@ -86,19 +87,22 @@ def test_a_temporary_file_is_never_written_through_a_link(tmp_path, mine, monkey
     monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
     (tmp_path / f"run.json.{'0' * 16}.partial").symlink_to(mine / target)
     with pytest.raises(FileExistsError):
-        files.write_whole(tmp_path / "run.json", b"{}")
+        write_whole(tmp_path / "run.json", b"{}")
     assert not (tmp_path / "run.json").exists()
 
 
 def test_links_among_the_checkpoints_and_the_results_lead_nowhere(tmp_path, mine):
-    with States(tmp_path / "states") as writer:
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as writer:
         for number in range(2):
             writer.save({"x": np.zeros(2)}, {"n": number})
-    (tmp_path / "states" / "00000000").unlink()
-    (tmp_path / "states" / "00000000").symlink_to(mine)
-    with States(tmp_path / "states") as writer:
+    (oldest,) = folder.glob("00000000-*")
+    oldest.unlink()
+    oldest.symlink_to(mine)
+    with Checkpoints(folder) as writer:
         writer.save({"x": np.zeros(2)}, {"n": 2})
-    assert not (tmp_path / "states" / "00000000").is_symlink()
+    assert not oldest.is_symlink()
+    assert len(list(folder.iterdir())) == 2
     with pytest.raises(InputError, match="is a link"):
         write_weights(link(tmp_path / "weights", mine), np.array([0]), np.array([1]), {"last": {}})
     results = tmp_path / "results.zarr"
@@ -121,7 +125,7 @@ def test_results_may_lie_on_another_disk_behind_a_link(interrupted, whole, tmp_p
         (disk / "its").mkdir()
     files.remove(run / "results.zarr")
     (run / "results.zarr").symlink_to(disk / "its")
-    assert_same(go_on(run), whole)
+    assert_same(resumed(run), whole)
     assert (run / "results.zarr").is_symlink()
     assert [path.name for path in disk.iterdir()] == ["its"]
     assert_same(read_results(run), whole)
@@ -150,7 +154,7 @@ def test_a_link_to_something_else_is_refused_before_anything_is_trained(interrup
     (run / "results.zarr").symlink_to(target)
     seen = []
     with pytest.raises(
-        InputError, match=r"out = .*results\.zarr': is a link to .*, which holds something else"
+        InputError, match=r"out = .*results\.zarr': is a link to .*, which holds something other"
     ):
         its(space=SPACE, rules=()).run(run, progress=seen.append)
     assert seen == []
@@ -160,21 +164,21 @@ def test_a_link_to_where_nothing_can_be_put_is_refused_before_anything_is_traine
     copy = shutil.copytree(interrupted, tmp_path / "copy", symlinks=True)
     shutil.rmtree(copy / "results.zarr", ignore_errors=True)
     (copy / "results.zarr").symlink_to(tmp_path / "no such place" / "results")
-    with pytest.raises(InputError, match=r"results\.zarr': is a link to .*, where nothing can be put"):
+    with pytest.raises(InputError, match=r"results\.zarr': is a link to .*, which cannot be written"):
         RunFolder(copy).check_usable()
 
 
 def test_what_a_dead_process_left_half_written_is_removed_on_resuming(interrupted, tmp_path):
     run = shutil.copytree(interrupted, tmp_path / "run")
     left = [
-        run / "pieces" / f"p00000009-{'a' * 16}.npz.{'0' * 16}.partial",
+        run / "records" / f"r00000009-{'a' * 16}.safetensors.{'0' * 16}.partial",
         run / f"run.json.{'1' * 16}.partial",
     ]
     left.append(run / f"results.zarr.{'2' * 16}.new")
     for path in left[:2]:
         path.write_bytes(b"half")
     (left[2] / "a").mkdir(parents=True)
-    go_on(run)
+    resumed(run)
     assert not any(path.exists() for path in left)
 
 
@@ -183,11 +187,11 @@ def test_a_folder_that_was_removed_meanwhile_is_said_to_be_missing(tmp_path):
 
     def watch(progress):
         if progress.phase == "training" and not removed:
-            shutil.rmtree(tmp_path / "run" / "pieces")
+            shutil.rmtree(tmp_path / "run" / "records")
             removed.append(True)
 
     with pytest.raises(
-        InputError, match=r"out = .*pieces': cannot be written \(.*\); a folder of the run is missing"
+        InputError, match=r"out = .*records': cannot be written \(.*\); a folder of the run is missing"
     ):
         its(3, grid(seed=[0]), ()).run(tmp_path / "run", width=1, progress=watch)
 

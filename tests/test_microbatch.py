@@ -101,7 +101,7 @@ def own_loss(outputs, targets):
     ],
 )
 def test_models_that_may_couple_examples_see_the_whole_batch(configuration, monkeypatch):
-    monkeypatch.setattr("jaxlab.trial.microbatch._CACHE", 1000)
+    monkeypatch.setattr("jaxlab.trial.microbatch._CACHE_BYTES", 1000)
     one, whole = (
         study(grid(learning_rate=[1e-3]), **configuration, **asked).run()
         for asked in ({}, {"microbatch": 32})

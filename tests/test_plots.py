@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxlab import InputError, analysis, plots
-from jaxlab.plots.frame import WARNING, log_y, nested
+from jaxlab.plots.frame import WARNING, log_y, visible_widths
 
 RATES, STRENGTHS, SEEDS = [0.01, 0.1, 1.0], [0.0, 0.001], [0, 1]
 FIGURES = {
@@ -67,7 +67,7 @@ def test_the_title_states_what_the_run_found(study, name, finding):
 def test_a_figure_says_how_many_stopped_early(study):
     study.outcome[:3] = ["pruned", "stopped early", "diverged"]
     found = FIGURES["overfitting"](study).texts[1].get_text()
-    assert "4 epochs (2 stopped early: seen at their last)." in found
+    assert "4 epochs (2 stopped early: shown at their last epoch)." in found
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_legends_cover_no_data(study):
 
 def test_curves_that_others_cover_are_wider():
     x = np.linspace(0, 1, 9)
-    widths = nested([x, x + 1, x, x + 1e-4])
+    widths = visible_widths([x, x + 1, x, x + 1e-4])
     assert widths[0] > widths[2] > widths[3] == widths[1]
     start = np.where(x == 0, x, np.nan)  # of a trial that diverged at once
-    assert len(set(nested([x, start, start])[::2])) == 1
+    assert len(set(visible_widths([x, start, start])[::2])) == 1
 
 
 def test_curves_of_single_seeds_are_labelled(study):
@@ -256,7 +256,7 @@ def test_layers_are_averaged_over_trials_that_can_have_dead_units():
     figure = plots.dead_units_figure(results)
     (line,) = [line for line in figure.axes[1].lines if line.get_label().startswith("conv")]
     np.testing.assert_allclose(line.get_ydata(), [0.0, 0.3, 0.6])
-    assert "By layer: mean over activation too." in figure.texts[1].get_text().replace("\n", " ")
+    assert "By layer: also mean over activation." in figure.texts[1].get_text().replace("\n", " ")
     assert "Without 6 trials whose activation has no flat zero." in figure.texts[1].get_text().replace(
         "\n", " "
     )
@@ -338,7 +338,7 @@ def test_units_of_a_regression_are_on_the_axes():
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_what_cannot_be_drawn_is_one_clear_error(draw):
     settings = {"learning_rate": RATES}
-    with pytest.raises(InputError, match="no trial was trained for an epoch yet"):
+    with pytest.raises(InputError, match="no trial has completed an epoch yet"):
         draw(synthetic.results(settings, reached=[0, 0, -1], dead=np.zeros((3, 1))))
     with pytest.raises(InputError, match="is not recorded in this run"):
         draw(synthetic.results(settings)[["above_initial"]])

@@ -17,8 +17,8 @@ from jaxlab import Study
 from jaxlab.convolution import materialize
 from jaxlab.engine import clear_programs, compile_programs, fingerprint, make_pack, program_cache
 from jaxlab.engine.identity import identity
-from jaxlab.study.resolve import hyperparameters_in
-from jaxlab.trial import Hyperparameters, Trial
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import Trial
 
 something = jax.extend.core.Primitive("something")
 something.def_abstract_eval(lambda x, **parameters: x)
@@ -231,7 +231,7 @@ def test_functions_of_the_same_name_that_differ_in_a_number(compiled):
 
 def test_the_programs_used_last_are_held(monkeypatch):
     clear_programs()
-    monkeypatch.setattr(program_cache, "MOST", 2)
+    monkeypatch.setattr(program_cache, "MAX_PROGRAMS", 2)
     one = program_cache.Compiled(jax.jit(jnp.sin).lower(X).compile(), 1.0)
     for key in ("a", "b"):
         program_cache.add_program(key, one)
@@ -317,12 +317,11 @@ def test_what_compiling_takes_is_known_wherever_a_program_comes_from(tmp_path):
     """Compiled, found in the process, loaded from JAX's cache: it decides which widths are tried."""
     code = """
 from small import grid, study
-from jaxlab.study.resolve import hyperparameters_in
 from jaxlab.engine import clear_programs, compile_group
 its = study(grid(), model="mlp")
 (group,) = its.groups
 def programs():
-    return compile_group(its.trial_of(group), hyperparameters_in(group), its.arrays, 1).programs
+    return compile_group(its.trial_of(group), group.hyperparameters, its.arrays, 1).programs
 found = programs(), programs(), clear_programs() or programs(), programs()
 print([each.saved_seconds for each in found])
 """
@@ -349,7 +348,7 @@ def digests():
     (group,) = its.groups
     names = frozenset(f"name {i}" for i in range(9))
     return [
-        fingerprint(its.trial_of(group), hyperparameters_in(group), its.arrays),
+        fingerprint(its.trial_of(group), group.hyperparameters, its.arrays),
         of(lambda x: something.bind(x, thing=names)).digest,
         of(lambda x: something.bind(x, thing=object())).digest,
     ]

@@ -14,11 +14,11 @@ from small import Plain, digits, grid, plain_model, study
 
 from jaxlab import InputError, Study, load_model, read_results
 from jaxlab.analysis import unstack, varied
-from jaxlab.study.describe import coordinates
-from jaxlab.study.fields import CONFIGURATION, fields_of, hyperparameters_of
+from jaxlab.runs import coordinates, number_trials
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS, with_effect
 from jaxlab.study.reading import names_read
-from jaxlab.study.roster import make_roster
-from jaxlab.trial import Configuration, Hyperparameters, Trial, Weights
+from jaxlab.trial import Trial, Weights
 
 SMALL = digits(train=64, other=40)
 
@@ -46,7 +46,7 @@ def wide(configuration, hyperparameters, rngs):
     [
         (
             {"space": grid(weight_decay=[0.1, 0.2]), "model": wide, "optimizer": "adam"},
-            "space = 'weight_decay'",
+            "unknown name 'weight_decay' in space",
         ),
         (
             {"hyperparameters": {"weight_decay": 0.1}, "model": wide, "optimizer": "adam"},
@@ -100,16 +100,20 @@ def test_the_built_in_parts_read_what_is_said_of_them(model, optimizer):
     from jaxlab.study.optimizers import build_optimizer
 
     (group,) = study(grid(), model=model, optimizer=optimizer, dropout=True, schedule="step").groups
-    fields = {name: field.default for name, field in CONFIGURATION.items()} | group.configuration
+    fields = {name: field.default for name, field in CONFIGURATION.items()} | dict(group.configuration)
     named = Configuration(fields)
+
+    def built(c, h, rngs):
+        c = c.replace(model=model)
+        return model_of(c, SMALL)(c, h, rngs)
+
     own = named.replace(
-        model=lambda c, h, rngs: model_of(c.replace(model=model), SMALL)(c, h, rngs),
+        model=built,
         optimizer=lambda c, h: build_optimizer(c.replace(optimizer=optimizer), h, 9, 9, "step"),
     )
-    read = names_read(
-        own, Hyperparameters(dict.fromkeys(hyperparameters_of(named), np.float32(0.5)), seed=1), SMALL
-    )
-    said = {name for name in (*fields_of(named), *hyperparameters_of(named)) if name not in fields_of(own)}
+    scalars = with_effect(HYPERPARAMETERS, named)
+    read = names_read(own, Hyperparameters(dict.fromkeys(scalars, np.float32(0.5)), seed=1), SMALL)
+    said = {*with_effect(CONFIGURATION, named), *scalars}.difference(with_effect(CONFIGURATION, own))
     assert read - {"model", "optimizer"} == said - {"seed", "schedule"}
 
 
@@ -117,9 +121,9 @@ def test_what_has_no_effect_in_a_configuration_is_not_swept_there(tmp_path):
     decays = grid(decay=[0.9, 0.99])
     swept = its(grid(optimizer=["sgd", "rmsprop"]) * decays, model="mlp", features=[3])
     assert [sorted(group.hyperparameters).count("decay") for group in swept.groups] == [0, 1]
-    assert len(swept.trial_ids) == 3
+    assert len(swept.job.trial_ids) == 3
     first = its(grid(optimizer=["sgd"]), model="mlp", features=[3])
-    assert first.trial_ids[0] == swept.trial_ids[0]
+    assert first.job.trial_ids[0] == swept.job.trial_ids[0]
     before = first.run(tmp_path / "run", width=1)
     results = swept.run(tmp_path / "run")
     assert results.cohort.values.tolist() == [0, 1, 1]
@@ -141,8 +145,8 @@ def test_only_rmsprop_is_centred_and_the_others_train_once():
 
 def test_fields_of_one_model_are_not_swept_in_another():
     mixed = its(grid(model=["cnn", "mlp"], features=[[2]], pooling=["max", "average"]))
-    assert len(mixed.trial_ids) == 3
-    assert coordinates(make_roster(mixed, None))["pooling"] == ["max", "average", None]
+    assert len(mixed.job.trial_ids) == 3
+    assert coordinates(number_trials(mixed.job, None))["pooling"] == ["max", "average", None]
 
 
 def labelled(configuration, hyperparameters):
@@ -246,7 +250,7 @@ class Silent(Plain):
 @pytest.mark.parametrize(
     ("field", "given", "message"),
     [
-        ("model", nothing, "test_reading.nothing: returns None: return a flax.nnx.Module"),
+        ("model", nothing, "test_reading.nothing: returns None; return a flax.nnx.Module"),
         ("model", broken, "test_reading.broken: raises ValueError: two lines"),
         ("model", of_one, "is a function of (x): give a function of (configuration, hyperparameters, rngs)"),
         (
@@ -300,7 +304,7 @@ class Silent(Plain):
         ("activation", jnp.sum, "returns shape [] for [2, 8, 8, 16]: return an array of the shape of x"),
         ("activation", lambda x, y: x, "is a function of (x, y): give a function of (x), passed by position"),
         ("activation", Silent, "is a class: give a function of (x)"),
-        ("activation", object(), "<object object>: known activations"),
+        ("activation", object(), "<object object>: give a function, or one of relu"),
         *(
             (field, given, message)
             for field in ("kernel_init", "bias_init")
@@ -323,7 +327,7 @@ class Silent(Plain):
         ("metrics", nothing, "returns None"),
         ("metrics", [broken], "raises ValueError: two lines"),
         ("metrics", [], "configuration.metrics = []: give 1 or more"),
-        ("metrics", [nothing, nothing], "is the name of something else recorded: rename it"),
+        ("metrics", [nothing, nothing], "is the name of another recorded variable; rename it"),
         ("schedule", nothing, "returns None: return a factor on the learning rate"),
         ("schedule", broken, "raises ValueError: two lines"),
         ("schedule", optax.cosine_decay_schedule, "is a function of"),
@@ -352,7 +356,9 @@ def gradient_norm(outputs, activations, targets):
 
 @pytest.mark.parametrize("given", [train_loss, gradient_norm])
 def test_a_diagnostic_replaces_nothing_that_is_recorded(given):
-    with pytest.raises(InputError, match=f"diagnostics = '{given.__name__}': is the name of something else"):
+    with pytest.raises(
+        InputError, match=f"diagnostics = '{given.__name__}': is the name of another recorded variable"
+    ):
         its(diagnostics=[given]).run()
 
 
@@ -474,7 +480,7 @@ def test_what_a_triple_shares_is_arrays(shared):
         ),
         (
             {"hyperparameters": {"learning_rte": 1.0}, "trial": triple(init=lambda h, s: h.learning_rate)},
-            "hyperparameters = 'learning_rte': did you mean 'learning_rate'?",
+            "unknown name 'learning_rte' in hyperparameters; did you mean 'learning_rate'?",
         ),
         ({"space": grid(seed=[0, 1])}, "space.seed = 0: has no effect under this configuration"),
     ],

@@ -1,4 +1,4 @@
-"""Trials that end leave, the others are packed anew, states wait where there is room: and no bit changes."""
+"""Trials that end leave, the others are packed anew, idle states stay in device memory if they fit: no bit changes."""
 
 import os
 import subprocess
@@ -15,9 +15,18 @@ from hypothesis import strategies as st
 from small import optimised
 from test_engine import quadratic, settings
 
-from jaxlab.engine import GroupTraining, Training, compile_programs, flat, make_pack, placed, unflat
+from jaxlab.engine import (
+    EndRecord,
+    GroupTraining,
+    Training,
+    compile_programs,
+    flatten,
+    make_pack,
+    place_shared,
+    unflatten,
+)
 from jaxlab.engine.group import resident_packs
-from jaxlab.engine.memory import waiting_packs
+from jaxlab.engine.memory import idle_packs
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial, Weights
 
@@ -31,27 +40,27 @@ def programs():
 
 
 def group_of(programs, resident=None, rates=RATES):
-    return GroupTraining(programs, settings(rates), placed(ONE, programs.pack), resident)
+    return GroupTraining(programs, settings(rates), place_shared(ONE, programs.pack), resident)
 
 
-def record_of(pieces):
-    """Everything recorded: ``{(trial, epoch, name): bits}``; the last record has epoch "end"."""
+def bits_of(records):
+    """Everything recorded: ``{(trial, epoch, name): bits}``; an `EndRecord` has epoch "end"."""
     found = {}
-    for _, piece in pieces:
-        for name, values in piece.record.items():
-            for row, trial in enumerate(piece.trials.tolist()):
-                if piece.final:
+    for _, record in records:
+        for name, values in record.values.items():
+            for row, trial in enumerate(record.trials.tolist()):
+                if isinstance(record, EndRecord):
                     assert (trial, "end", name) not in found
                     found[trial, "end", name] = values[row].tobytes()
                     continue
-                for at, epoch in enumerate(piece.epochs.tolist()):
+                for at, epoch in enumerate(record.epochs.tolist()):
                     assert (trial, epoch, name) not in found
                     found[trial, epoch, name] = values[row, at].tobytes()
     return found
 
 
 def trained(group, ends, epochs=EPOCHS, calls=None):
-    """All records where trial i ends after ``ends[i]`` epochs."""
+    """The bits of all records where trial i ends after ``ends[i]`` epochs."""
     training = Training([group], epochs)
 
     def decide(epoch):
@@ -59,9 +68,9 @@ def trained(group, ends, epochs=EPOCHS, calls=None):
             calls.append(group.packs)
         return [np.flatnonzero(np.asarray(ends) == epoch)]
 
-    pieces = [*training.segments(decide), *training.finish()]
+    records = [*training.segments(decide), *training.finish()]
     assert not len(group.running)
-    return record_of(pieces)
+    return bits_of(records)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +79,7 @@ def whole(programs):
 
 
 def expected(whole, programs, ends):
-    """What trials that end early should record: what they recorded when they went on, and their state at that time."""
+    """What trials that end early should record: what they record without that, and their state at that time."""
     found = {}
     for (trial, epoch, name), bits in whole.items():
         if epoch != "end" and epoch <= ends[trial]:
@@ -105,10 +114,10 @@ def test_last_records_come_a_full_pack_at_a_time(programs):
     training = Training([group], EPOCHS)
     ends = np.array([1, 2, 3, 5, 5, 5, 5])
     finals = [
-        (sorted(piece.trials.tolist()), piece.epochs.tolist())
-        for pieces in (training.segments(lambda epoch: [np.flatnonzero(ends == epoch)]), training.finish())
-        for _, piece in pieces
-        if piece.final
+        (sorted(record.trials.tolist()), record.epochs.tolist())
+        for records in (training.segments(lambda epoch: [np.flatnonzero(ends == epoch)]), training.finish())
+        for _, record in records
+        if isinstance(record, EndRecord)
     ]
     assert finals[0] == ([0, 1], [1, 2])
     assert sorted(trial for trials, _ in finals for trial in trials) == list(range(7))
@@ -117,24 +126,24 @@ def test_last_records_come_a_full_pack_at_a_time(programs):
 
 @pytest.mark.parametrize("after", [0, 3, 5, 9])
 @pytest.mark.parametrize("width", [1, 2, 3])
-def test_a_snapshot_goes_on_in_other_packs_with_the_same_bits(programs, whole, after, width):
+def test_a_snapshot_resumes_in_other_packs_with_the_same_bits(programs, whole, after, width):
     """After any number of calls, packs at different epochs included."""
     group = group_of(programs, resident=1)
     training = Training([group], EPOCHS)
-    pieces = []
-    for piece in training.segments(lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]):
-        pieces.append(piece)
-        if training.begun and len(pieces) > after:
-            pieces += training.settled()
+    records = []
+    for record in training.segments(lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]):
+        records.append(record)
+        if training.begun and len(records) > after:
+            records += training.drain()
             break
     ((running, ended),) = training.snapshot()
-    restored = [rows._replace(states=unflat(flat(rows.states), programs.lane)) if len(rows.trials) else rows
+    restored = [rows._replace(states=unflatten(flatten(rows.states), programs.lane)) if len(rows.trials) else rows
                 for rows in (running, ended)]  # fmt: skip
     again = group_of(programs) if width == 2 else group_of(other_width(width))
     again.restore(*restored)
     rest = Training([again], EPOCHS)
     stop = lambda epoch: [np.array([2]) if epoch == 1 else np.zeros(0, int)]  # noqa: E731
-    found = record_of([*pieces, *rest.segments(stop), *rest.finish()])
+    found = bits_of([*records, *rest.segments(stop), *rest.finish()])
     assert found == expected(whole, programs, [EPOCHS, EPOCHS, 1, EPOCHS, EPOCHS, EPOCHS, EPOCHS])
 
 
@@ -147,14 +156,14 @@ def other_width(width, cache={}):  # noqa: B006
     return cache[width]
 
 
-def test_a_snapshot_shares_no_memory_with_what_goes_on(programs):
+def test_a_snapshot_shares_no_memory_with_training(programs):
     group = group_of(programs)
     training = Training([group], EPOCHS)
     segments = training.segments()
     taken = None
     for _ in segments:
         if training.begun and taken is None:
-            list(training.settled())
+            list(training.drain())
             ((rows, _),) = training.snapshot()
             taken = rows, [leaf.copy() for leaf in jax.tree.leaves(rows.states)]
     for leaf, copy in zip(jax.tree.leaves(taken[0].states), taken[1], strict=True):
@@ -165,12 +174,12 @@ def test_a_snapshot_shares_no_memory_with_what_goes_on(programs):
 def test_states_of_something_else_are_refused(programs, change):
     group = group_of(programs)
     list(group.begin())
-    arrays = flat(group.snapshot()[0].states)
-    unflat(arrays, programs.lane)
+    arrays = flatten(group.snapshot()[0].states)
+    unflatten(arrays, programs.lane)
     name = next(iter(arrays))
     for wrong in (arrays | {name: change(arrays[name])}, {}, arrays | {"more": arrays[name]}):
-        with pytest.raises(InputError, match="is not part of what this study trains"):
-            unflat(wrong, programs.lane)
+        with pytest.raises(InputError, match="does not belong to the state of this study"):
+            unflatten(wrong, programs.lane)
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
@@ -191,12 +200,12 @@ def test_typed_keys_survive_the_host(implementation):
     hyper = settings(RATES).replace(seed=np.arange(7, dtype=np.uint32))
     one = jax.tree.map(lambda leaf: leaf[0], hyper)
     programs = compile_programs(trial, one, ONE, make_pack(2))
-    records = []
+    found = []
     for resident in (None, 0):
-        group = GroupTraining(programs, hyper, placed(ONE, programs.pack), resident)
-        records.append(trained(group, [5, 1, 5, 2, 5, 1, 3]))
-    assert records[0] == records[1]
-    assert len({bits for (_, epoch, name), bits in records[0].items() if (epoch, name) == (1, "x")}) == 7
+        group = GroupTraining(programs, hyper, place_shared(ONE, programs.pack), resident)
+        found.append(trained(group, [5, 1, 5, 2, 5, 1, 3]))
+    assert found[0] == found[1]
+    assert len({bits for (_, epoch, name), bits in found[0].items() if (epoch, name) == (1, "x")}) == 7
 
 
 def test_the_best_epoch_is_kept_and_measured_at_the_end():
@@ -209,14 +218,14 @@ def test_the_best_epoch_is_kept_and_measured_at_the_end():
     trial = Trial(lambda h, shared: jnp.array(0.0), lambda h, state, shared, epoch: (state + 1, {}), evaluate)
     weights = Weights(lambda state: state, lambda state, kept: kept, lambda record: -record["w"])
     programs = compile_programs(trial._replace(weights=weights), settings([0.1]), ONE, make_pack(2))
-    group = GroupTraining(programs, settings([1.0, np.nan, -1.0]), placed(ONE, programs.pack))
+    group = GroupTraining(programs, settings([1.0, np.nan, -1.0]), place_shared(ONE, programs.pack))
     training = Training([group], EPOCHS)
     found = {}
-    for _, piece in [*training.segments(), *training.finish()]:
-        if piece.final:
-            np.testing.assert_array_equal(piece.record["test_w"], EPOCHS)
-            np.testing.assert_array_equal(piece.ended.states.best.kept, piece.record["test_w_at_best"])
-            found |= dict(zip(piece.trials.tolist(), piece.record["test_w_at_best"].tolist(), strict=True))
+    for _, record in [*training.segments(), *training.finish()]:
+        if isinstance(record, EndRecord):
+            np.testing.assert_array_equal(record.values["test_w"], EPOCHS)
+            np.testing.assert_array_equal(record.states.states.best.kept, record.values["test_w_at_best"])
+            found |= dict(zip(record.trials.tolist(), record.values["test_w_at_best"].tolist(), strict=True))
     assert found == {0: 3.0, 1: 0.0, 2: 5.0}  # without any score it is the start
 
 
@@ -227,13 +236,13 @@ def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs, mon
     pack = programs.pack._replace(mesh=type("Mesh", (), {"devices": np.array([accelerator], object)})())
     for states, fitting in ((5.5, 5), (-1, 0), (100, 9), (np.inf, 9)):
         free = programs.memory_bytes() + states * programs.state_bytes
-        monkeypatch.setattr("jaxlab.engine.group.room", lambda device, free=free: free)
+        monkeypatch.setattr("jaxlab.engine.group.free_on_device", lambda device, free=free: free)
         assert resident_packs(programs._replace(pack=pack), 9) == fitting
     free = programs.memory_bytes() + 8 * programs.state_bytes
-    monkeypatch.setattr("jaxlab.engine.group.room", lambda device: free)
+    monkeypatch.setattr("jaxlab.engine.group.free_on_device", lambda device: free)
     for reserve, fitting in ((0, 8), (programs.memory_bytes() + 3 * programs.state_bytes, 5), (2 * free, 0)):
         assert resident_packs(programs._replace(pack=pack), 9, reserve) == fitting
-    assert waiting_packs(9, jax.devices()[0]) == 8
+    assert idle_packs(9, jax.devices()[0]) == 8
 
 
 _ON_DEVICES = """

@@ -1,4 +1,4 @@
-"""A run goes on from wherever it was left: stopped, extended, with settings added; or says why it cannot."""
+"""A run resumes from wherever it was left: stopped, extended, with settings added; or says why it cannot."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from small import digits, grid, study
 
 from jaxlab import InputError, RunInterrupted, Study, pruning, read_results, verify
 from jaxlab.engine import clear_programs
-from jaxlab.store import only_writer, read_log
+from jaxlab.store import only_writer, read_records
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], seed=[0, 1])
 
@@ -86,13 +86,14 @@ def test_a_finished_run_is_extended_to_the_bits_of_a_longer_one(whole, rules, tm
     short = its(2, rules=rules).run(tmp_path / "run", width=2)
     assert (short.epochs_run <= 2).all()
     assert_same(its(rules=rules).run(tmp_path / "run"), whole[1])
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 3
+    description = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert description["specification"]["epochs"] == 3
 
 
 def test_added_settings_are_a_cohort_of_their_own(whole, rules, tmp_path):
     """Old trials keep their numbers and bits; a setting of a new group too; rules look at the new ones alone."""
     folder = shutil.copytree(whole[0], tmp_path / "run")
-    before = {path.name for path in (folder / "pieces").iterdir()}
+    before = len(read_records(folder / "records").epochs)
     more = SPACE + grid(learning_rate=[3e-3], activation=["elu", "relu"], seed=[0, 1])
     found = its(space=more, rules=rules).run(folder)
     assert found.cohort.values.tolist() == [0] * 6 + [1] * 4
@@ -101,12 +102,8 @@ def test_added_settings_are_a_cohort_of_their_own(whole, rules, tmp_path):
     for name in ("train_loss", "dead_fraction", "outcome", "test_accuracy"):
         order = [found.trial_id.values.tolist().index(each) for each in alone.trial_id.values]
         np.testing.assert_array_equal(found[name].values[order], alone[name].values, err_msg=name)
-    added = [path for path in (folder / "pieces").iterdir() if path.name not in before]
-    assert added
-    trials = {
-        trial for _, piece in read_log(folder / "pieces").pieces[-3:] for trial in piece.trials.tolist()
-    }
-    assert min(trials) >= 6
+    added = read_records(folder / "records").epochs[before:]
+    assert {trial for _, record in added for trial in record.trials.tolist()} == {6, 7, 8, 9}
 
 
 def test_cohorts_are_extended_together(tmp_path):
@@ -184,7 +181,7 @@ def test_what_has_changed_is_said_and_has_to_be_accepted(tmp_path, change, words
         two.run(folder)
     told = two.run(folder, accept_changes=True).attrs["changes"]
     assert told == read_results(folder).attrs["changes"]
-    assert verify(folder, 1, study=two).changes == (f"while it was trained, {told}",)
+    assert verify(folder, 1, study=two).changes == (f"during the run, {told}",)
     (noted,) = json.loads((folder / "run.json").read_text())["changes"]
     assert noted.startswith(words.split()[0]) or noted.startswith("the")
 

@@ -158,7 +158,7 @@ def test_numbers_out_of_range_are_refused(field, name, peak, hyperparameters):
 
 
 def test_step_counts_below_one_are_refused():
-    with pytest.raises(InputError, match=r"^steps_per_epoch = 0: give the steps of an epoch"):
+    with pytest.raises(InputError, match=r"^steps_per_epoch = 0: give the number of steps per epoch"):
         SCHEDULES["exponential"].build(0.1, {}, 0, TOTAL)
     with pytest.raises(InputError, match=r"^total_steps = 0: give the number of training steps"):
         SCHEDULES["warmup_cosine"].build(0.1, {}, PER_EPOCH, 0)

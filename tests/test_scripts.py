@@ -127,3 +127,10 @@ def test_a_script_runs_by_itself_and_without_pyplot(run, tmp_path):
 def test_help_says_what_the_script_is_for(monkeypatch, capsys):
     assert call(monkeypatch, "divergence", "--help") == 0
     assert "jaxlab run scripts/studies/learning_rate.toml" in capsys.readouterr().out
+
+
+def test_the_reference_of_fields_is_up_to_date():
+    page = runpy.run_path(str(SCRIPTS / "write_fields.py"))["page"]()
+    assert (SCRIPTS.parent / "docs" / "fields.md").read_text(encoding="utf-8") == page
+    for name in ("epochs", "batch_size", "learning_rate", "[space]"):
+        assert f"| `{name}` |" in page

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from jaxlab import space as sp
 from jaxlab.errors import InputError
+from jaxlab.settings import Configuration
 
 quick = settings(deadline=None, max_examples=40)
 values = st.one_of(st.integers(0, 3), st.booleans(), st.sampled_from(["x", "y", (1, 2), 0.5, 1.0]))
@@ -33,8 +34,8 @@ STATICS = {"activation": "relu", "channels": [16, 32], "batch_size": 64}
 def test_groups_split_by_declared_configuration_in_order_of_appearance():
     space = sp.grid(l2=[1, 0.5]) * sp.grid(activation=["tanh", "relu"], seed=[3, 4])
     tanh, relu = sp.groups(space, NUMBERS, STATICS)
-    assert tanh.configuration == {"activation": "tanh", "channels": (16, 32), "batch_size": 64}
-    assert relu.configuration == {**tanh.configuration, "activation": "relu"}
+    assert tanh.configuration == Configuration(activation="tanh", channels=(16, 32), batch_size=64)
+    assert relu.configuration == tanh.configuration.replace(activation="relu")
     assert (tanh.trials, relu.trials) == ((0, 1, 4, 5), (2, 3, 6, 7))
     assert {name: column.tolist() for name, column in relu.hyperparameters.items()} == {
         "learning_rate": [1e-3] * 4,
@@ -42,16 +43,16 @@ def test_groups_split_by_declared_configuration_in_order_of_appearance():
         "seed": [3, 4, 3, 4],
     }
     kinds = {name: column.dtype for name, column in relu.hyperparameters.items()}
-    assert kinds == {"learning_rate": np.float64, "l2": np.float64, "seed": np.int64}
-    hash(tuple(relu.configuration.items()))
+    assert kinds == {"learning_rate": np.float64, "l2": np.float64, "seed": np.uint32}
+    hash(relu.configuration)
 
 
 def test_the_declaration_decides_not_the_type_of_the_value():
     space = sp.grid(momentum=[0.0, 0.5])
     assert len(sp.groups(space, {"momentum": 0}, {})) == 1
     assert [g.configuration for g in sp.groups(space, {}, {"momentum": None})] == [
-        {"momentum": 0.0},
-        {"momentum": 0.5},
+        Configuration(momentum=0.0),
+        Configuration(momentum=0.5),
     ]
 
 
@@ -64,12 +65,12 @@ def test_a_space_of_no_names_is_one_trial_of_all_defaults():
         "seed": [0],
     }
     (bare,) = sp.groups(sp.grid(), {}, {})
-    assert (bare.configuration, bare.trials, bare.hyperparameters) == ({}, (0,), {})
+    assert (dict(bare.configuration), bare.trials, dict(bare.hyperparameters)) == ({}, (0,), {})
 
 
 def test_large_seeds_stay_exact_and_whole_floats_are_seeds():
-    (group,) = sp.groups(sp.Space([{"seed": 2**62 + 1}, {"seed": 5.0}, {"seed": -1}]), NUMBERS, {})
-    assert group.hyperparameters["seed"].tolist() == [2**62 + 1, 5, -1]
+    (group,) = sp.groups(sp.Space([{"seed": 2**32 - 1}, {"seed": 5.0}]), NUMBERS, {})
+    assert group.hyperparameters["seed"].tolist() == [2**32 - 1, 5]
 
 
 @quick
@@ -88,7 +89,7 @@ def test_groups_partition_the_space(many):
             full = {**numbers, **statics, **space[index]}
             row = {name: column[position] for name, column in group.hyperparameters.items()}
             assert row == {name: full[name] for name in numbers}
-            assert group.configuration == {name: full[name] for name in statics}
+            assert group.configuration == Configuration({name: full[name] for name in statics})
             ids.add(sp.trial_id(row, group.configuration))
     assert len(ids) == len(space)
     assert len({sp.grid(**{k: [v] for k, v in group.configuration.items()}) for group in found}) == len(found)
@@ -99,11 +100,11 @@ def test_groups_partition_the_space(many):
     [
         (
             {"lerning_rate": 1},
-            r"space\.lerning_rate = 1: did you mean 'learning_rate'\? give a declared name: lear",
+            r"unknown name 'lerning_rate' in space; did you mean 'learning_rate'\?",
         ),
         (
             {"zzz": 1},
-            r"space\.zzz = 1: give a declared name: learning_rate, l2, seed, activation, channels, batch",
+            r"unknown name 'zzz' in space; known names are learning_rate, l2, seed, activation, channels, batch",
         ),
         ({"l2": "0.1"}, r"space\.l2 = '0\.1': give a finite number, or declare it under configuration"),
         ({"l2": True}, r"space\.l2 = True: give a finite number, or declare it under configuration"),
@@ -111,8 +112,9 @@ def test_groups_partition_the_space(many):
         ({"l2": (1, 2)}, r"space\.l2 = \(1, 2\): give a finite number, or declare"),
         ({"l2": math.inf}, r"space\.l2 = inf: give a finite number"),
         ({"l2": 10**400}, r"space\.l2 = 1000.*: give a finite number"),
-        ({"seed": 0.5}, r"space\.seed = 0\.5: give a whole number of at most 64 bits"),
-        ({"seed": 2**63}, r"space\.seed = 9223372036854775808: give a whole number of at most 64 bits"),
+        ({"seed": 0.5}, r"space\.seed = 0\.5: give a whole number in \[0, 2\*\*32\)"),
+        ({"seed": 2**32}, r"space\.seed = 4294967296: give a whole number in \[0, 2\*\*32\)"),
+        ({"seed": -1}, r"space\.seed = -1: give a whole number in"),
     ],
 )
 def test_bad_setting_is_named(setting, match):
@@ -146,7 +148,7 @@ def test_an_empty_space_is_refused():
 @pytest.mark.parametrize("again", [{"l2": 0.0}, {"activation": "relu", "seed": 0}, {"channels": [16, 32.0]}])
 def test_settings_that_are_one_trial_once_complete_are_refused_and_with_defaults_drops_them(again):
     space = sp.Space([{"l2": 1}, {}, {"l2": 2}, again])
-    with pytest.raises(InputError, match=r"setting 3 is the trial of setting 1 once"):
+    with pytest.raises(InputError, match=r"setting 3 is the same trial as setting 1 once"):
         sp.groups(space, NUMBERS, STATICS)
     (group,) = sp.groups(space.with_defaults(NUMBERS | STATICS), NUMBERS, STATICS)
     assert group.hyperparameters["l2"].tolist() == [1.0, 0.0, 2.0]
@@ -166,7 +168,7 @@ def test_functions_group_by_identity_and_two_of_one_name_are_refused():
         jax.nn.relu,
     ]
     clash = sp.grid(activation=["relu", scaled(1), scaled(2)])
-    with pytest.raises(InputError, match=r"configuration\.activation = .*define each function under a name"):
+    with pytest.raises(InputError, match=r"configuration\.activation = .*give each function a distinct name"):
         sp.groups(clash, NUMBERS, STATICS)
     apart = [functools.partial(jax.nn.leaky_relu, negative_slope=slope) for slope in (0.1, 0.2)]
     assert len(sp.groups(sp.grid(activation=apart), NUMBERS, STATICS)) == 2
@@ -194,11 +196,11 @@ def test_trial_id_is_pinned_across_processes_and_hash_seeds():
 @pytest.mark.parametrize("configuration", [CONFIGURATION, {}])
 def test_ids_of_a_group_are_hashes_of_sorted_json(configuration):
     space = sp.Space(
-        [{"l2": l2, "seed": seed} for l2, seed in [(0, 0), (1e16, 1), (0.1, 2**62), (-0.0, 3), (0, 4)]]
+        [{"l2": l2, "seed": seed} for l2, seed in [(0, 0), (1e16, 1), (0.1, 2**32 - 2), (-0.0, 3), (0, 4)]]
     )
     (group,) = sp.groups(space, NUMBERS, configuration)
     ids = []
-    for l2, seed in [(0, 0), (10**16, 1), (0.1, 2**62), (0, 3), (0, 4)]:
+    for l2, seed in [(0, 0), (10**16, 1), (0.1, 2**32 - 2), (0, 3), (0, 4)]:
         row = {"hyperparameters.l2": l2, "hyperparameters.seed": seed, "hyperparameters.learning_rate": 1e-3}
         complete = row | {f"configuration.{name}": value for name, value in configuration.items()}
         ids.append(hashlib.sha256(json.dumps(complete, sort_keys=True).encode()).hexdigest()[:12])
@@ -264,8 +266,3 @@ def test_examples_in_docstrings_hold(module):
     result = doctest.testmod(importlib.import_module(f"jaxlab.space{module}"))
     assert result.failed == 0
     assert result.attempted > 0
-
-
-def test_space_needs_no_jax():
-    code = "import sys, jaxlab.space; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

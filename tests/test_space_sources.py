@@ -92,7 +92,10 @@ def test_distributions_are_immutable_values():
         ({"samples": 2.0, "l2": MIXED["momentum"]}, r"random\.samples = 2\.0: give samples"),
         ({"samples": True, "l2": MIXED["momentum"]}, r"random\.samples = True: give samples"),
         ({"samples": 2, "seed": 0.5, "l2": MIXED["momentum"]}, r"random\.seed = 0\.5: give a whole number"),
-        ({"samples": 2, "seed": MIXED["width"]}, r"random\.seed = integers\(.*trials' seed in a grid"),
+        (
+            {"samples": 2, "seed": MIXED["width"]},
+            r"random\.seed = integers\(.*seed of the trials belongs in a grid",
+        ),
         ({"samples": 2}, r"random = \{\}: give one distribution or more"),
         ({"samples": 2, "l2": 0.1}, r"random\.l2 = 0\.1: give uniform\(low, high\)"),
         ({"samples": 2, "l2": [0.1]}, r"random\.l2 = \[0\.1\]: give uniform\(low, high\)"),

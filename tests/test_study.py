@@ -16,17 +16,16 @@ from small import digits, grid, plain_model, study
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
+from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, known_hyperparameters
-from jaxlab.study.compiling import fingerprint_of
-from jaxlab.study.describe import study_hash
 from jaxlab.trial import Trial
 
 
 def test_one_group_for_each_configuration():
     found = study(grid(activation=["relu", "tanh"], learning_rate=[1e-3, 1e-2], batch_size=[32, 16]))
     assert [group.trials for group in found.groups] == [(0, 2), (1, 3), (4, 6), (5, 7)]
-    assert len(set(found.trial_ids)) == 8
+    assert len(set(found.job.trial_ids)) == 8
 
 
 def test_a_study_over_configurations_trains_each():
@@ -55,7 +54,7 @@ def test_where_a_name_is_declared_decides_what_it_is():
 
 def test_settings_that_defaults_make_the_same_are_one_trial():
     space = grid(l2=[0.0, 1e-4]) + grid(seed=[0, 1])
-    assert len(study(space).trial_ids) == 3
+    assert len(study(space).job.trial_ids) == 3
 
 
 def test_only_what_has_an_effect_is_declared():
@@ -149,7 +148,10 @@ def bad(**fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"configuration": {"activaton": "relu"}}, "configuration = 'activaton': did you mean 'activation'?"),
+        (
+            {"configuration": {"activaton": "relu"}},
+            "unknown name 'activaton' in configuration; did you mean 'activation'?",
+        ),
         (
             {"configuration": {"activation": "rellu"}},
             "configuration.activation = 'rellu': did you mean 'relu'?",
@@ -167,9 +169,9 @@ def bad(**fields):
         ({"configuration": {"pool_sizes": 4}}, "nothing is left"),
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
-        ({"configuration": {"loss": "msle"}}, "known losses: cross_entropy, huber, mae, mse"),
+        ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, mse, mae, huber"),
         ({"configuration": {"l1_type": "proximal", "momentum_type": "classical"}}, "not with proximal L1"),
-        ({"configuration": {"centered": True, "optimizer": "sgd"}}, "only rmsprop has a centred form"),
+        ({"configuration": {"centered": True, "optimizer": "sgd"}}, "set configuration.optimizer to rmsprop"),
         (
             {"configuration": {"loss": "mae"}},
             "configuration.loss = 'mae': the targets of arrays are labels: take cross_entropy",
@@ -191,7 +193,10 @@ def bad(**fields):
             "space.l2 = 1e-50: is 0 in float32, in which it is traced: give 0 or a size from 1.2e-38 to 3.4e+38",
         ),
         ({"hyperparameters": {"seed": -1}}, "hyperparameters.seed = -1: give a whole number in [0, 2**32)"),
-        ({"hyperparameters": {"lr": 0.1}}, "hyperparameters = 'lr': "),
+        (
+            {"hyperparameters": {"lr": 0.1}},
+            "unknown name 'lr' in hyperparameters; known names are seed, learning_rate",
+        ),
         (
             {"hyperparameters": {"momentum": 0.9}},
             "has no effect under this configuration: set configuration.momentum_type",
@@ -200,7 +205,10 @@ def bad(**fields):
         ({"space": grid(learning_rate=[0.1, -0.1])}, "space.learning_rate = -0.1: give a number >= 0"),
         ({"space": grid(decay=[0.9, 1.5])}, "space.decay = 1.5: give a number in [0, 1)"),
         ({"space": grid(activation=["relu", "rel"])}, "space.activation = 'rel': did you mean 'relu'?"),
-        ({"space": grid(learning_rat=[0.1])}, "space = 'learning_rat': did you mean 'learning_rate'?"),
+        (
+            {"space": grid(learning_rat=[0.1])},
+            "unknown name 'learning_rat' in space; did you mean 'learning_rate'?",
+        ),
         ({"space": grid(learning_rate=[0.1])[:0]}, "give one setting or more"),
         ({"data_seed": -1}, "data_seed = -1"),
         (
@@ -223,20 +231,20 @@ def other_model(width):
 def test_what_a_function_closes_over_is_part_of_the_program():
     def known(**configuration):
         its = Study(digits(), configuration=configuration)
-        return fingerprint_of(its, its.groups[0])
+        return fingerprint_of(its.job, its.groups[0])
 
     assert known(model=other_model(4)) != known(model=other_model(8))
     assert known(model=other_model(4)) == known(model=other_model(4))
     assert known(model=other_model(4)) == known(model=functools.partial(sized, size=4))
     same = Trial(lambda h, x: x, lambda h, x, _, epoch: (x, {}), lambda h, x, _, final: (x, {}))
     triples = [Study(trial=lambda configuration: same, shared=np.ones(shape)) for shape in (2, (1, 2))]
-    assert study_hash(triples[0]) != study_hash(triples[1])
+    assert triples[0].job.study_hash != triples[1].job.study_hash
 
 
 def test_settings_and_epochs_are_no_part_of_a_studys_identity():
-    known = {study_hash(study(grid(l2=[0]))), study_hash(study(grid(l2=[1, 2]), 7, activation="tanh"))}
-    assert len(known) == 1
-    assert study(grid(l2=[0])).trial_ids == study(grid(l2=[0.0]), 9).trial_ids
+    jobs = [study(grid(l2=[0])).job, study(grid(l2=[1, 2]), 7, activation="tanh").job]
+    assert jobs[0].study_hash == jobs[1].study_hash
+    assert jobs[0].trial_ids == study(grid(l2=[0.0]), 9).job.trial_ids
 
 
 def sized(configuration, hyperparameters, rngs, size):
@@ -282,7 +290,7 @@ def test_out_of_memory_names_the_width(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr("jaxlab.study.running.Training.segments", exhausted)
+    monkeypatch.setattr("jaxlab.engine.Training.segments", exhausted)
     with pytest.raises(InputError, match=r"width = 3: out of memory: give a smaller --width"):
         study(grid()).run(width=3)
 
@@ -314,7 +322,7 @@ def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
     ):
         study(grid(), 10**9)
     for features in ([10**10], [10**12], [10**20]):
-        with pytest.raises(InputError, match="the state of one trial takes more than all memory"):
+        with pytest.raises(InputError, match="the state of one trial exceeds the total memory"):
             study(grid(), model="mlp", features=features).run()
     monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**6)
     for epochs in (10**6, 10**8):  # more than is free for the results; for whatever is kept of each epoch
@@ -346,7 +354,7 @@ def test_nan_in_inputs_and_labels_outside_the_classes():
 
 
 def test_a_users_own_names_are_taken_only_with_a_function_of_theirs():
-    assert "configuration = 'depth'" in bad(configuration={"depth": 3})
+    assert "unknown name 'depth' in configuration" in bad(configuration={"depth": 3})
 
     def model(configuration, hyperparameters, rngs):
         layers = [nnx.Linear(64, 64, rngs=rngs) for _ in range(configuration.depth)]
@@ -368,9 +376,8 @@ def test_identity_is_stable_between_processes():
     code = (
         "import sys, json; sys.path.insert(0, 'tests')\n"
         "from small import grid, study\n"
-        "from jaxlab.study.describe import study_hash\n"
-        "s = study(grid(l2=[0, 1]))\n"
-        "print(json.dumps([study_hash(s), s.trial_ids]))"
+        "job = study(grid(l2=[0, 1])).job\n"
+        "print(json.dumps([job.study_hash, job.trial_ids]))"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

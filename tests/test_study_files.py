@@ -31,7 +31,7 @@ def file(tmp_path):
 
 def test_a_study_file_is_the_study(file):
     found = load_study(file)
-    assert (found.name, found.epochs, len(found.trial_ids)) == ("tiny", 2, 2)
+    assert (found.name, found.epochs, len(found.job.trial_ids)) == ("tiny", 2, 2)
     assert found.groups[0].configuration["features"] == (2,)
     assert found.groups[0].hyperparameters["decay"].tolist() == [0.8, 0.8]
 
@@ -44,7 +44,7 @@ def test_changes_are_applied_to_a_study_file(file):
         "space.grid.seed=[0,1]",
     ]
     found = load_study(file, changes)
-    assert (found.epochs, len(found.trial_ids)) == (3, 4)
+    assert (found.epochs, len(found.job.trial_ids)) == (3, 4)
     assert found.groups[0].configuration["activation"] == "tanh"
     assert found.groups[0].hyperparameters["l2"].tolist() == [1e-3] * 4
 
@@ -68,7 +68,7 @@ def test_a_function_is_named_by_its_file(file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("epoch=3", "study file = 'epoch': did you mean 'epochs'?"),
+        ("epoch=3", "unknown key 'epoch' in tiny.toml; did you mean 'epochs'?"),
         ("epochs=abc", "epochs = 'abc': give a whole number"),
         ("epochs", "--set = 'epochs': write key=value"),
         ("configuration=3", "configuration = 3: make it a table"),

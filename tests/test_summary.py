@@ -4,6 +4,7 @@ import synthetic
 import xarray as xr
 
 from jaxlab import InputError, analysis
+from jaxlab.pruning import Outcome, Stop
 
 TABLES = [analysis.divergence_table, analysis.overfitting_table, analysis.dead_units_table]
 
@@ -39,7 +40,8 @@ def test_the_summary_says_who_diverged():
 
 def test_the_summary_says_who_was_stopped():
     settings = synthetic.grid(learning_rate=[0.1, 1.0], seed=[0, 1, 2])
-    pruned, early = ("pruned", "median", "lost"), ("stopped early", "patience", "no better")
+    pruned = Stop(Outcome.PRUNED, "median", "lost")
+    early = Stop(Outcome.STOPPED_EARLY, "patience", "no better")
     results = synthetic.results(
         settings,
         validation=[0.8, 0.9, 0.1, 0.1, 0.1, 0.1],

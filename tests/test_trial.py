@@ -11,7 +11,7 @@ from small import Plain, digits, grid, plain_model, rows, study
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 
 
 def plain_loop(data, rate, l2, seed, epochs, batch_size=32):
@@ -241,7 +241,7 @@ def test_settings_are_two_types():
     assert static.width == 3
     assert hash(static) == hash(Configuration(act="relu", width=3))
     assert traced.replace(l2=1.0)["l2"] == 1.0
-    with pytest.raises(AttributeError, match="no Hyperparameters field 'l1'; declared are: l2"):
+    with pytest.raises(AttributeError, match="no Hyperparameters field 'l1'; the declared fields are l2"):
         _ = traced.l1
     with pytest.raises(AttributeError, match="read-only"):
         static.width = 4

@@ -107,7 +107,7 @@ BAD = [
     ),
     (
         {"model": lambda c, h, r: None},
-        "returns None: return a flax.nnx.Module",
+        "returns None; return a flax.nnx.Module",
     ),
     (
         {"loss": lambda y, t: jnp.mean(y)},

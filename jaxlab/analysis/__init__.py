@@ -1,7 +1,7 @@
-"""Answers from the results of a study: pure functions of its data set, which never train.
+"""Analysis of a study's results: pure functions of the labelled data set, which never train.
 
-Every function takes what `jaxlab.read_results` returns, of a run that is finished or not, and leaves out trials
-that have not yet been trained for an epoch. Averages over seeds come from one place, `by_setting`.
+Every function takes what `jaxlab.read_results` returns, for a finished or an unfinished run, and leaves out trials that
+have not completed an epoch yet. `by_setting` is the one place where trials are averaged over seeds.
 """
 
 from jaxlab.analysis.answers import Best, Gap, best_setting, largest_gap

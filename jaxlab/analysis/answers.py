@@ -1,4 +1,4 @@
-"""Which setting is best, and which overfits most."""
+"""The best setting and the setting that overfits most."""
 
 from typing import Any, NamedTuple
 
@@ -14,16 +14,17 @@ class Best(NamedTuple):
     """The setting with the best validation metric.
 
     Attributes:
-        setting: what varies but the seed, by name; empty where nothing does.
+        setting: values of the names that vary, except the seed; empty where none does.
         metric: name of the metric, in ``units``.
-        validation: at the last epoch, mean over seeds.
-        validation_range: the smallest and the largest of its seeds.
-        best_validation: at each seed's best epoch, mean over seeds: a maximum over epochs, so optimistic.
-        train, test: at the last epoch, mean over seeds; NaN where not recorded.
-        trials: number averaged over.
-        pruned: trials of this setting that lost a comparison with others before the end, and are left out.
-        diverged: every setting has a trial that diverged or is not finite at the end, so that this one has too.
-        not_finite: trials of this setting whose validation metric is not finite at the end, and are left out.
+        validation: validation metric at the last epoch, mean over seeds.
+        validation_range: its smallest and largest value over the seeds.
+        best_validation: validation metric at each seed's best epoch, mean over seeds; optimistic, as a maximum is.
+        train, test: training and test metric at the last epoch, mean over seeds; NaN where not recorded.
+        trials: number of trials in the mean.
+        pruned: number of this setting's trials that were pruned; they are left out.
+        diverged: whether every setting, and so this one, has a trial that diverged or is not finite at the end.
+        not_finite: number of this setting's trials whose validation metric is not finite at the end; they are left
+            out.
     """
 
     setting: dict[str, Any]
@@ -44,13 +45,13 @@ class Gap(NamedTuple):
     """The setting with the largest generalisation gap.
 
     Attributes:
-        setting: what varies but the seed, by name.
+        setting: values of the names that vary, except the seed.
         metric: name of the metric, in ``units``.
-        gap: at the last epoch, mean over seeds; positive where validation is worse than training.
-        train, validation: likewise.
+        gap: gap at the last epoch, mean over seeds; positive where validation is worse than training.
+        train, validation: training and validation metric at the last epoch, mean over seeds.
         rise: validation loss at the end over its minimum, mean over seeds.
-        trials: number averaged over.
-        not_finite: trials of this setting whose figures are not finite at the end: they have no gap, and are left out.
+        trials: number of trials in the mean.
+        not_finite: number of this setting's trials that are not finite at the end; they have no gap and are left out.
     """
 
     setting: dict[str, Any]
@@ -65,16 +66,17 @@ class Gap(NamedTuple):
 
 
 def best_setting(results: xr.Dataset) -> Best:
-    """The setting with the best validation metric at the last epoch, mean over its seeds.
+    """Find the setting with the best validation metric at the last epoch, averaged over its seeds.
 
-    The last epoch, not each trial's best, because the test metric is measured with the weights of the last; the
-    best epoch's figure is given beside it. A setting of which a trial diverged, or is not finite at the end, is no
-    candidate unless all are such: then the smallest share of trials that are not finite counts first, then the mean
-    over the others. Trials that were pruned stopped at another epoch and are left out, unless all were.
-    The metric is the first that the run recorded; its own sense decides whether higher or lower is better.
+    Settings are compared at the last epoch, not at each trial's best, because the test metric is measured with the
+    weights of the last epoch; the value at the best epoch is returned as well. A setting is no candidate if one of its
+    trials diverged or is not finite at the end. If this excludes every setting, they are ranked by the share of trials
+    that are not finite, then by the mean over the others. Pruned trials stopped at an earlier epoch and are left out,
+    unless all trials were pruned. The metric is the one of `jaxlab.trial.comparison_metric`, and its attribute
+    ``better`` decides whether higher or lower is better.
 
     Raises:
-        InputError: the run lacks training or validation figures, or has no value yet.
+        InputError: the run lacks training or validation metrics, or no trial has a finite value.
     """
     every = _with_ends(results)
     figures = every.isel(trial=np.flatnonzero(~every.pruned)) if not every.pruned.all() else every
@@ -108,10 +110,10 @@ def best_setting(results: xr.Dataset) -> Best:
 
 
 def largest_gap(results: xr.Dataset) -> Gap:
-    """The setting with the largest generalisation gap in the metric at the last epoch, mean over its seeds.
+    """Find the setting with the largest generalisation gap at the last epoch, averaged over its seeds.
 
     Raises:
-        InputError: the run lacks training or validation figures, or has no value yet.
+        InputError: the run lacks training or validation metrics, or no trial has a finite value.
     """
     figures = overfitting(results)
     names = varied(results)

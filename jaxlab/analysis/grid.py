@@ -1,4 +1,4 @@
-"""A grid back into its axes."""
+"""Results of a grid search with one dimension for each axis."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jaxlab.errors import InputError
 
 
 def unstack(results: xr.Dataset) -> xr.Dataset:
-    """The results with one dimension for each axis of the grid, in place of ``trial``.
+    """Replace the dimension ``trial`` by one dimension for each axis of the grid.
 
     >>> unstack(results).validation_accuracy.sel(learning_rate=0.01, l2=0.0, method="nearest").mean("seed")
 
-    Axes are the hyperparameters and configuration fields that vary, and the seed if it does; what does not vary
-    becomes a scalar coordinate. ``trial_id`` has all axes. A trial that does not use a name (NaN, or an empty text)
-    stands at each of that name's values, as in the grid that was asked for.
+    The axes are the hyperparameters and configuration fields that vary, and the seed if it varies. Those that do not
+    vary become scalar coordinates. ``trial_id`` has all axes. A trial that does not use a name (NaN, or an empty
+    string) is repeated at each value of that name, as in the grid that was declared.
 
     Raises:
-        InputError: the settings are no full grid (random, zipped, or joined spaces).
+        InputError: the settings are not a full grid, as those of random, zipped or concatenated spaces.
     """
     several_seeds = "seed" in results.coords and len(set(values_of(results.seed))) > 1
     names = [*varied(results), *(["seed"] if several_seeds else [])]
@@ -40,13 +40,15 @@ def unstack(results: xr.Dataset) -> xr.Dataset:
     if math.prod(sizes.values()) != results.sizes["trial"] or len(settings) != results.sizes["trial"]:
         shown = " x ".join(f"{size} {name}" for name, size in sizes.items())
         raise InputError(
-            "results", f"{results.sizes['trial']} trials", f"no full grid of {shown}: cannot be unstacked"
+            "results",
+            f"{results.sizes['trial']} trials",
+            f"are not a full grid of {shown}: cannot be unstacked",
         )
     return plain.set_index(trial=names).unstack("trial").assign_coords(constant)
 
 
 def _spread(results: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
-    """Each trial that does not use a name once for each of that name's values."""
+    """Repeat each trial that does not use a name, once for each value of that name."""
     for name in names:
         column = results[name].values
         unused = np.array([value != value or value == "" for value in column.tolist()])

@@ -1,4 +1,4 @@
-"""How far can the learning rate go: before training is unstable, before units die."""
+"""Limits of the learning rate: where training becomes unstable, and where units die."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ from jaxlab.analysis.words import aligned, label, number, numbers, percent
 from jaxlab.diagnostics import learning_rate_sensitivity
 from jaxlab.errors import InputError
 
-SHARES = (0.1, 0.4)  # of dead units
-MOST_NAMED = 6  # settings whose answers fit into a sentence; those of more stand in a table
+SHARES = (0.1, 0.4)  # shares of dead units that are reported
+MOST_NAMED = 6  # answers for more settings are shown in a table instead of a sentence
 _MOST_ROWS = 40
 
 
 def largest_stable(
     results: xr.Dataset, over: str = "learning_rate", by: Sequence[str] | str | None = None
 ) -> xr.Dataset:
-    """The largest learning rate up to which every trial is stable.
+    """Find the largest learning rate up to which every trial is stable.
 
-    Followed from the smallest value of ``over`` upwards, for each combination of ``by``: at ``largest_stable`` and at
-    every smaller value tried no trial is unstable; ``smallest_unstable`` is the next one tried, where some trial is.
-    A stable value above an unstable one is luck and does not count.
+    For each combination of ``by``, values of ``over`` are considered in ascending order. At ``largest_stable`` and at
+    every smaller value tried, no trial is unstable. ``smallest_unstable`` is the next value tried, where a trial is
+    unstable. A stable value above an unstable one does not count.
 
     Args:
-        results: of a run.
-        over: the name that is followed.
-        by: names held fixed; by default as in `default_by`. Trials are pooled over all others, the seed included.
+        results: results of a run.
+        over: name of the hyperparameter whose limit is wanted.
+        by: names that are held fixed; by default those of `default_by`. Trials are pooled over all other names,
+            including the seed.
 
     Returns:
-        along ``setting``, with ``by`` as coordinates: ``largest_stable`` (NaN if the smallest tried is unstable),
-        ``smallest_unstable`` (NaN if none is), and ``did_not_learn``, the share of the trials at ``largest_stable``
-        that did not learn: a network that is dead there is stable too.
+        A data set along ``setting``, with ``by`` as coordinates: ``largest_stable`` (NaN if the smallest value tried is
+        unstable), ``smallest_unstable`` (NaN if no value is), and ``did_not_learn``, the share of the trials at
+        ``largest_stable`` that did not learn, since a dead network is stable too.
 
     Raises:
-        InputError: no such name, or the run has no verdicts.
+        InputError: there is no such name, or the run lacks the verdicts.
     """
     figures = divergence(results)
     flags = [name for name in ("unstable", "did_not_learn") if name in figures]
@@ -61,13 +62,15 @@ def largest_stable(
         values, bad = line.points[over].values, line.points.unstable.values > 0
         count = int(bad.argmax()) if bad.any() else len(bad)
         idle = line.points[flags[-1]].values if len(flags) > 1 else np.zeros(len(values))
-        limits.append((_at(values, count - 1), _at(values, count), _at(idle, count - 1)))
+        limits.append(
+            (_value_or_nan(values, count - 1), _value_or_nan(values, count), _value_or_nan(idle, count - 1))
+        )
     words = {
         "largest_stable": "largest {} up to which every trial is stable",
         "smallest_unstable": "smallest {} beyond it, with an unstable trial",
         "did_not_learn": "share of the trials at the largest stable {} that did not learn",
     }
-    return _answer(followed, over, words, limits)
+    return _labelled(followed, over, words, limits)
 
 
 def threshold_crossing(
@@ -76,19 +79,20 @@ def threshold_crossing(
     over: str = "learning_rate",
     by: Sequence[str] | str | None = None,
 ) -> xr.Dataset:
-    """The smallest learning rate at which a share of the units is dead at the last epoch, mean over seeds.
+    """Find the smallest learning rate at which a share of the units is dead at the last epoch, averaged over seeds.
 
     Args:
-        results: of a run.
-        share: in (0, 1]; reaching it counts.
+        results: results of a run.
+        share: threshold in (0, 1]; a share equal to it counts.
         over, by: as in `largest_stable`.
 
     Returns:
-        along ``setting``, with ``by`` as coordinates: ``crossing``, where the mean over layers reaches the share, each
-        layer weighing alike; ``worst_layer_crossing``, where the layer with the most does. NaN where none does.
+        A data set along ``setting``, with ``by`` as coordinates: ``crossing``, where the mean over layers, all with the
+        same weight, reaches the share; ``worst_layer_crossing``, where the layer with the largest share does. NaN where
+        the share is not reached.
 
     Raises:
-        InputError: a share outside (0, 1], no such name, or the run does not count dead units.
+        InputError: the share is not in (0, 1], there is no such name, or the run does not count dead units.
     """
     if not 0 < share <= 1:
         raise InputError("share", share, "give a share in (0, 1]")
@@ -98,27 +102,27 @@ def threshold_crossing(
     for line in followed:
         values = line.points[over].values
         passed = [line.points[name].values >= share for name in ("end", "worst_end")]
-        crossings.append([_at(values, int(at.argmax())) if at.any() else np.nan for at in passed])
+        crossings.append([_value_or_nan(values, int(at.argmax())) if at.any() else np.nan for at in passed])
     words = {
         "crossing": f"smallest {{}} with {100 * share:g} % dead units, mean over layers",
         "worst_layer_crossing": f"smallest {{}} with {100 * share:g} % dead units in some layer",
     }
-    return _answer(followed, over, words, crossings)
+    return _labelled(followed, over, words, crossings)
 
 
 def sensitivity(
     results: xr.Dataset, over: str = "learning_rate", by: Sequence[str] | str | None = None
 ) -> xr.Dataset:
-    """Learning-rate sensitivity: mean over learning rates of min(final, initial training loss) - the best of them.
+    """Compute the learning-rate sensitivity: mean over learning rates of min(final, initial loss), minus the best.
 
-    The losses are averaged over seeds, each capped at its own initial loss first; see
-    `jaxlab.diagnostics.learning_rate_sensitivity`.
+    The loss is the training loss. Each trial's final loss is capped at its initial loss before averaging over seeds,
+    see `jaxlab.diagnostics.learning_rate_sensitivity`.
 
     Returns:
-        along ``setting``, with ``by`` as coordinates: ``sensitivity``, in units of the loss.
+        A data set along ``setting``, with ``by`` as coordinates: ``sensitivity``, in units of the loss.
 
     Raises:
-        InputError: no such name, or the run lacks the training loss.
+        InputError: there is no such name, or the run lacks the training loss.
     """
     require(results, "train_loss", "first_bad_step", "epochs_run")
     trained = judged(results)
@@ -137,7 +141,7 @@ def sensitivity(
         )
         for line in followed
     ]
-    return _answer(
+    return _labelled(
         followed, over, {"sensitivity": "sensitivity of the final training loss to the {}"}, values
     )
 
@@ -145,7 +149,7 @@ def sensitivity(
 def _followed(
     results: xr.Dataset, figures: xr.Dataset, over: str, by: Sequence[str] | str | None
 ) -> list[Line]:
-    """Averages along ``over``, one line for each combination of ``by``."""
+    """Averages along ``over``, as one line for each combination of ``by``."""
     if (
         over not in results.coords
         or results[over].dims != ("trial",)
@@ -164,11 +168,11 @@ def _followed(
     return lines(by_setting(used, [over, *by]), over, by)
 
 
-def _at(values: np.ndarray, index: int) -> float:
+def _value_or_nan(values: np.ndarray, index: int) -> float:
     return float(values[index]) if 0 <= index < len(values) else float("nan")
 
 
-def _answer(
+def _labelled(
     followed: list[Line], over: str, words: dict[str, str], rows: Sequence[Sequence[float]]
 ) -> xr.Dataset:
     columns = np.array(rows, float).T
@@ -190,16 +194,16 @@ def _column(values: list) -> np.ndarray:
 
 
 def fixed(answer: xr.Dataset) -> list[str]:
-    """Names of what is held fixed in each of the answers."""
+    """The names that are held fixed in each row of an answer."""
     return [str(name) for name in answer.coords if answer[name].dims == ("setting",)]
 
 
 def limits_table(results: xr.Dataset) -> str:
-    """The answers that are too many for `summary` to name, as a plain text table; empty where it names them all.
+    """A plain-text table of the limits of every setting; empty where `summary` already lists them all.
 
-    One line for each combination of what is held fixed while the learning rate (or the first number that varies)
-    moves: the largest stable value and the smallest unstable one, the sensitivity, and where 10 % and 40 % of the units
-    are dead.
+    There is one row for each combination of the names held fixed while the learning rate (or the first number that
+    varies) changes: the largest stable value, the smallest unstable value, the sensitivity, and the values from which
+    10 % and 40 % of the units are dead.
     """
     over = default_over(results)
     if over is None or not default_by(results, over):

@@ -1,4 +1,4 @@
-"""The figures that the questions are about, per trial: divergence, overfitting, dead units."""
+"""Measures of each trial: divergence, overfitting, dead units."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jaxlab.store import validation_metric
 
 
 def divergence(results: xr.Dataset) -> xr.Dataset:
-    """Did each trial diverge, oscillate, or never get below where it started?
+    """Measure the stability of each trial: divergence, oscillation, and final over initial training loss.
 
     Returns:
-        along ``trial``: ``diverged``, ``unstable``, ``above_initial``, ``not_converged``, ``did_not_learn`` (flags);
-        ``first_bad_step`` (NaN if none); ``oscillation``; ``loss_ratio``, final training loss over the initial
-        one: infinite where it is not finite, NaN where the trial diverged, since it has no final loss;
+        A data set along ``trial``: the flags ``diverged``, ``unstable``, ``above_initial``, ``not_converged`` and
+        ``did_not_learn``; ``first_bad_step`` (NaN if none); ``oscillation``; ``loss_ratio``, the final over the initial
+        training loss, infinite where it is not finite and NaN where the trial diverged and so has no final loss; and
         ``loss_ratio_curve``, the same along ``epoch``.
 
     Raises:
-        InputError: the run lacks the training loss or the bad steps.
+        InputError: the run lacks the training loss or ``first_bad_step``.
     """
     require(results, "train_loss", "first_bad_step", "unstable", "oscillation", "epochs_run")
     results = judged(results)
@@ -37,20 +37,20 @@ def divergence(results: xr.Dataset) -> xr.Dataset:
 
 
 def overfitting(results: xr.Dataset) -> xr.Dataset:
-    """How far are training and validation apart at the end of each trial?
+    """Measure overfitting in each trial: the gap between training and validation at its end.
 
     Returns:
-        along ``trial``, of the metric that settings are compared by (in its units; attribute ``metric``):
-        ``train``, ``validation``, ``test`` at the last epoch run, ``best_validation`` at ``best_epoch``, all of them
-        infinite, with the sign that is worst, where they are not finite; and ``gap``, positive where validation is
-        worse than training, +inf where one of the two is not finite; ``best_epoch`` is NaN where none is. Of the
-        loss: ``rise``, validation loss at the end over its minimum; ``generalization_loss``, Prechelt's GL at the
-        end, 100·(rise - 1), in percent; and
-        along ``epoch`` the curves ``train_loss`` and ``validation_loss``. Without a test set's figures there is
-        no ``test``. The attribute ``chance``, where known, is what the best constant answer scores in validation.
+        A data set along ``trial``. Of the metric by which settings are compared, in its units (its name is the
+        attribute ``metric``): ``train``, ``validation`` and ``test`` at the last epoch run and ``best_validation`` at
+        ``best_epoch``, each infinite with the worse sign where it is not finite; and ``gap``, positive where validation
+        is worse than training and +inf where one of the two is not finite. ``best_epoch`` is NaN where no value is
+        finite; ``test`` is absent without test results. Of the loss: ``rise``, validation loss at the end over its
+        minimum; ``generalization_loss``, Prechelt's GL at the end, 100·(rise - 1), in percent; and along ``epoch`` the
+        curves ``train_loss`` and ``validation_loss``. The attribute ``chance``, where known, is the validation metric
+        of the best constant answer.
 
     Raises:
-        InputError: the run lacks training or validation figures.
+        InputError: the run lacks training or validation metrics.
     """
     metric = validation_metric(results)
     needed = f"train_{metric}", f"validation_{metric}", f"{metric}_gap", "rise", "best_epoch", "epochs_run"
@@ -69,7 +69,7 @@ def overfitting(results: xr.Dataset) -> xr.Dataset:
         generalization_loss=100 * (results.rise - 1),
     )
     if f"test_{metric}" in results:
-        # NaN where nothing is recorded yet, unless the validation figure is not finite either.
+        # NaN where nothing is recorded yet, unless the validation metric is not finite either.
         test = results[f"test_{metric}"]
         figures["test"] = _or_worst(test, better).where(test.notnull() | np.isinf(figures.validation))
     kept = ("metric", "better", "units", "chance")
@@ -77,19 +77,18 @@ def overfitting(results: xr.Dataset) -> xr.Dataset:
 
 
 def dead_units(results: xr.Dataset) -> xr.Dataset:
-    """Which share of the units is dead, and when did they die?
+    """Measure dead units in each trial: their share before and after training, by layer and over the epochs.
 
-    Only shares per layer are recorded, so a mean over layers weighs every layer alike, however wide it is. Trials
-    whose activation has no flat zero, so that no unit can be dead, have NaN for all but ``dormant``: they are part of
-    no mean.
+    Only the share of each layer is recorded, so a mean over layers gives every layer the same weight, whatever its
+    width. In trials whose activation has no flat zero, no unit can be dead: everything but ``dormant`` is NaN, and
+    means leave these trials out.
 
     Returns:
-        along ``trial``: ``can_die``, whether the activation has a flat zero; ``start`` and ``end``, dead share before
-        training and at the last epoch run, mean over layers; ``worst_end``, that of the layer with the largest;
-        ``start_by_layer`` and ``end_by_layer`` along ``layer``; ``curve`` along ``epoch``, mean over layers; where
-        recorded, ``dormant`` at the end, and ``died`` and ``revived``, events per unit after the start of training
-        (a unit may die, revive and die again), so that
-        end = start + died - revived.
+        A data set along ``trial``: ``can_die``, whether the activation has a flat zero; ``start`` and ``end``, the dead
+        share before training and at the last epoch run, mean over layers; ``worst_end``, that of the layer with the
+        largest share; ``start_by_layer`` and ``end_by_layer`` along ``layer``; ``curve`` along ``epoch``, mean over
+        layers. Where recorded: ``dormant`` at the end, and ``died`` and ``revived``, events per unit after the start of
+        training. A unit may die, revive and die again, so end = start + died - revived.
 
     Raises:
         InputError: the run does not count dead units.

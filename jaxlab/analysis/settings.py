@@ -1,4 +1,4 @@
-"""Which settings a study compared, and the one place where trials are averaged over their seeds."""
+"""The settings that a study compares, and averages of trials over seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,12 +11,16 @@ from jaxlab.errors import InputError
 _NAN = float("nan")
 
 
+class NotRecorded(InputError):
+    """The run lacks a variable or coordinate that the analysis needs."""
+
+
 class Line(NamedTuple):
-    """Settings that differ in one name alone, e.g. every learning rate at one L2 strength.
+    """Settings that differ in one name only, e.g. every learning rate at one L2 strength.
 
     Attributes:
-        values: what they have in common, by name.
-        points: their averages, along ``setting`` in ascending order of that name.
+        values: the values that they share, by name.
+        points: averages along ``setting``, in ascending order of the name that differs.
     """
 
     values: dict[str, Any]
@@ -24,11 +28,10 @@ class Line(NamedTuple):
 
 
 def varied(results: xr.Dataset) -> tuple[str, ...]:
-    """Names of the hyperparameters and configuration fields that take two values or more; never the seed.
+    """Names of the hyperparameters and configuration fields that take more than one value, except the seed.
 
-    What stands for a name that a trial does not use, NaN or an empty text, is not a value.
-
-    Alphabetical, but the learning rate last: in a table sorted by them it moves fastest.
+    The placeholders for a name that a trial does not use, NaN or an empty string, are not values. The order is
+    alphabetical with the learning rate last, so that it varies fastest in a sorted table.
     """
     names = [str(name) for name, values in results.coords.items() if values.dims == ("trial",)]
     several = [name for name in names if len(set(used_values(results[name]))) > 1]
@@ -37,12 +40,12 @@ def varied(results: xr.Dataset) -> tuple[str, ...]:
 
 
 def values_of(column: xr.DataArray | np.ndarray) -> list[Any]:
-    """A coordinate's values as Python has them; every NaN is one value, equal to itself in sets and dicts."""
+    """A coordinate's values as Python objects; all NaN are the same object, so that sets and dicts count it once."""
     return [_NAN if value != value else value for value in np.asarray(column).tolist()]
 
 
 def matching(figures: xr.Dataset, values: Mapping[str, Any]) -> np.ndarray:
-    """Whether each trial has these values, ``[trial]``; NaN matches NaN."""
+    """A mask of the trials that have these values, ``[trial]``; NaN matches NaN."""
     same = np.ones(figures.sizes["trial"], bool)
     for name, value in values.items():
         same &= [each == value or (each != each and value != value) for each in values_of(figures[name])]
@@ -50,12 +53,12 @@ def matching(figures: xr.Dataset, values: Mapping[str, Any]) -> np.ndarray:
 
 
 def used_values(column: xr.DataArray | np.ndarray) -> list[Any]:
-    """A coordinate's values, those of trials that do not use it left out: NaN and empty texts."""
+    """A coordinate's values without the placeholders of trials that do not use it, NaN and empty strings."""
     return [value for value in values_of(column) if value == value and value != ""]
 
 
 def judged(results: xr.Dataset) -> xr.Dataset:
-    """The trials that there is something to say about: trained for an epoch or more, or diverged.
+    """The trials that completed an epoch or diverged.
 
     Raises:
         InputError: there are none.
@@ -64,12 +67,12 @@ def judged(results: xr.Dataset) -> xr.Dataset:
         return results
     known = ((results.outcome == "diverged") | (results.epochs_run >= 1)).values
     if not known.any():
-        raise InputError("results", f"{known.size} trials", "no trial was trained for an epoch yet")
+        raise InputError("results", f"{known.size} trials", "no trial has completed an epoch yet")
     return results.isel(trial=np.flatnonzero(known))
 
 
 def stopped_early(results: xr.Dataset) -> xr.Dataset:
-    """The trials that a rule stopped before the end; divergence is another outcome."""
+    """The trials that a rule stopped before the end, diverged ones excluded."""
     known = "outcome" in results
     mask = (
         results.outcome.isin(["pruned", "stopped early"]).values
@@ -80,32 +83,32 @@ def stopped_early(results: xr.Dataset) -> xr.Dataset:
 
 
 def require(results: xr.Dataset, *names: str) -> None:
-    """Raise InputError unless the results hold these variables or coordinates."""
+    """Raise `NotRecorded` unless the results have these variables or coordinates."""
     for name in names:
         if name not in results.variables:
-            raise InputError("results", name, "is not recorded in this run")
+            raise NotRecorded("results", name, "is not recorded in this run")
 
 
 def last(variable: xr.DataArray, epochs_run: xr.DataArray) -> xr.DataArray:
-    """The value at the last epoch that each trial ran, finite or not; NaN where it ran none.
+    """The value at the last epoch of each trial, finite or not; NaN where it ran none.
 
-    An earlier value never stands for one that is not finite at the end: see `jaxlab.diagnostics.or_worst`.
+    An earlier value never replaces one that is not finite at the end, see `jaxlab.diagnostics.or_worst`.
     """
     ends = variable.isel(epoch=epochs_run.clip(min=0)).drop_vars("epoch", errors="ignore")
     return ends.where(epochs_run >= 0)
 
 
 def by_setting(figures: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset:
-    """Mean over the trials that share a setting: over its seeds, and over whatever ``names`` leaves out.
+    """Average over the trials that share a setting: over its seeds, and over every name missing from ``names``.
 
     Args:
-        figures: numbers and flags along ``trial``; a flag's mean is a share. NaN, which stands for a figure that a
-            trial does not have, is left out; an infinite value makes its mean infinite.
-        names: what a setting is; by default everything that varies but the seed.
+        figures: numbers and flags along ``trial``; the mean of a flag is a share. NaN, the placeholder for a missing
+            value, is left out; an infinite value makes the mean infinite.
+        names: names that define a setting; by default all that vary, except the seed.
 
     Returns:
-        ``setting`` in place of ``trial``, sorted by ``names``, with those as coordinates; and ``trials``, the
-        number averaged over.
+        A data set along ``setting`` in place of ``trial``, sorted by ``names``, which are its coordinates. ``trials``
+        is the number of trials in each mean.
 
     Raises:
         InputError: there is no such name.
@@ -126,7 +129,7 @@ def by_setting(figures: xr.Dataset, names: Sequence[str] | None = None) -> xr.Da
 
 
 def lines(means: xr.Dataset, over: str, by: Sequence[str]) -> list[Line]:
-    """The averages of `by_setting` as one `Line` for each combination of ``by``, each sorted by ``over``."""
+    """Split the averages of `by_setting` into one `Line` for each combination of ``by``, sorted by ``over``."""
     code, first = _codes([means[name].values for name in by], means.sizes["setting"])
     found = []
     for index, row in enumerate(first):
@@ -136,7 +139,7 @@ def lines(means: xr.Dataset, over: str, by: Sequence[str]) -> list[Line]:
 
 
 def default_over(results: xr.Dataset) -> str | None:
-    """What settings are followed along: the learning rate if it varies, else the first number that does."""
+    """The name along which settings are compared: the learning rate if it varies, else the first number that varies."""
     names = [name for name in varied(results) if results[name].dtype.kind in "fiu"]
     if "learning_rate" in names:
         return "learning_rate"
@@ -144,11 +147,10 @@ def default_over(results: xr.Dataset) -> str | None:
 
 
 def default_by(results: xr.Dataset, over: str) -> tuple[str, ...]:
-    """What else tells settings apart, if it can be held fixed while ``over`` moves.
+    """The names that are held fixed by default while ``over`` varies.
 
-    Everything that varies besides ``over`` and the seed, where most of its combinations are seen with two
-    values of ``over`` or more, as in a grid. Where they are not, as in a random search, nothing: then the
-    answers are about all trials pooled.
+    These are all names that vary, except ``over`` and the seed, if most of their combinations occur with two or more
+    values of ``over``, as in a grid. Otherwise, as in a random search, there are none, and all trials are pooled.
     """
     by = tuple(name for name in varied(results) if name != over)
     columns = [results[name].values for name in by]
@@ -159,7 +161,7 @@ def default_by(results: xr.Dataset, over: str) -> tuple[str, ...]:
 
 
 def _mean(values: xr.Variable, code: np.ndarray) -> xr.Variable:
-    """Mean over the first axis, by code, of what is not NaN; xarray's groupby takes seconds for 500 settings."""
+    """The mean of the values that are not NaN over the first axis, by code; xarray's groupby takes seconds here."""
     total, count = np.zeros((2, code.max() + 1, *values.shape[1:]))
     known = ~np.isnan(values.values.astype(np.float64))
     with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
@@ -169,7 +171,7 @@ def _mean(values: xr.Variable, code: np.ndarray) -> xr.Variable:
 
 
 def _codes(columns: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each row's combination, counted in sorted order, and the first row of each combination."""
+    """The index of each row's combination in sorted order, and the first row of each combination."""
     keys = list(zip(*map(_ranks, columns), strict=True)) if columns else [()] * size
     index = {key: number for number, key in enumerate(sorted(set(keys)))}
     code = np.array([index[key] for key in keys], int)
@@ -177,8 +179,8 @@ def _codes(columns: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.nda
 
 
 def _ranks(column: np.ndarray) -> list[int]:
-    """Position of each value: numbers in their order, NaN last; words in order of appearance."""
-    values = [(type(value) is bool, value) for value in values_of(column)]  # else True would be 1
+    """The rank of each value: numbers in ascending order, NaN last; strings in order of appearance."""
+    values = [(type(value) is bool, value) for value in values_of(column)]  # otherwise True would equal 1
     unique = list(dict.fromkeys(values))
     if column.dtype.kind in "fiub":
         unique.sort(key=lambda token: (token[1] != token[1], token[1]))

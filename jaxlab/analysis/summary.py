@@ -1,4 +1,4 @@
-"""The answers of a study in words, one row a question."""
+"""A summary of a study in words, one question and answer per row."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from jaxlab.analysis.limits import (
 )
 from jaxlab.analysis.measures import dead_units, divergence
 from jaxlab.analysis.settings import (
+    NotRecorded,
     by_setting,
     default_over,
     judged,
@@ -42,17 +43,17 @@ from jaxlab.errors import InputError
 
 
 class Row(NamedTuple):
-    """A question and its answer, both plain text of one line."""
+    """A question and its answer, each one line of plain text."""
 
     question: str
     answer: str
 
 
 def summary(results: xr.Dataset) -> tuple[Row, ...]:
-    """What a study is run for: the best setting, and where training diverges, overfits and loses units.
+    """Summarise a run: the best setting, and where training diverges, overfits and has dead units.
 
-    A question that the run cannot answer (it varies no number, records no dead units, has trained for no epoch) has
-    an answer that says so; nothing is raised for a run of any kind.
+    Where the run cannot answer a question (no number varies, dead units are not recorded, no epoch is complete), the
+    answer says so; no run raises an error.
     """
     over = default_over(results) or ("learning_rate" if "learning_rate" in results.coords else None)
     rate = label(over) if over else "learning rate"
@@ -74,8 +75,10 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
 def _answered(answer: Callable[[], str]) -> str:
     try:
         return answer()
+    except NotRecorded:
+        return "not recorded"
     except InputError as error:
-        return "not recorded" if "is not recorded" in error.remedy else error.remedy
+        return error.remedy
 
 
 def _best(results: xr.Dataset) -> str:
@@ -88,7 +91,7 @@ def _best(results: xr.Dataset) -> str:
 
 
 def _spread(best: Best) -> str:
-    """Over how many seeds, and how far they are apart."""
+    """The number of seeds and their range, in brackets."""
     parts = []
     left_out = {"pruned": best.pruned, "not finite": best.not_finite}
     if best.trials > 1:
@@ -160,7 +163,7 @@ def _idle(results: xr.Dataset) -> dict[str, Callable[[], str]]:
 
 
 def _stopped(results: xr.Dataset) -> dict[str, Callable[[], str]]:
-    """A row about the trials that a rule stopped, divergence apart, where there are any."""
+    """A row about the trials that a rule stopped, diverged ones excluded; empty where there are none."""
     stopped = stopped_early(results)
     if not stopped.sizes["trial"]:
         return {}
@@ -193,10 +196,10 @@ def _stable(results: xr.Dataset, over: str | None) -> str:
 
 
 def _followed(results: xr.Dataset, over: str | None, variable: str) -> str:
-    """``over``, once there is one and the variable that is followed along it."""
+    """``over`` itself, or InputError where it is None or ``variable`` is not recorded."""
     require(results, variable)
     if over is None:
-        raise InputError("over", None, "no number was varied")
+        raise InputError("over", None, "no number varies")
     return over
 
 
@@ -249,7 +252,7 @@ def _crossing(results: xr.Dataset, share: float, over: str | None) -> str:
 
 
 def _lines(answer: xr.Dataset, words: Callable[[xr.Dataset], str]) -> str:
-    """One answer for each line of settings; those that agree share theirs."""
+    """One answer for each setting; equal answers are joined."""
     names = fixed(answer)
     rows = [answer.isel(setting=index) for index in range(answer.sizes["setting"])]
     texts = [words(row) for row in rows]

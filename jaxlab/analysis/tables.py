@@ -1,4 +1,4 @@
-"""The figures of every setting as plain text tables, for the terminal."""
+"""Plain-text tables of the measures of every setting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_LAYERS = 5
 
 
 def divergence_table(results: xr.Dataset) -> str:
-    """One line a setting: share of trials that failed, first bad step, oscillation, final loss."""
+    """Tabulate stability, one row per setting: failed trials, first bad step, oscillation, final loss."""
     figures = divergence(results)
     idle = "did_not_learn" in figures
     columns: Columns = {
@@ -32,7 +32,7 @@ def divergence_table(results: xr.Dataset) -> str:
         "loss ratio": _number("loss_ratio"),
     }
     notes = (
-        "diverged: share of trials with a loss, gradient or parameter that was not finite; bad step: the first such.",
+        "diverged: share of trials with a loss, gradient or parameter that is not finite; bad step: the first such.",
         "unstable: diverged, or the final training loss above the initial one, or not converged (Sohl-Dickstein 2024).",
         "did not learn: stable, but no better than before training or than the best constant answer.",
         "oscillation: share of sign changes of the loss; loss ratio: final / initial, of trials that did not diverge.",
@@ -41,7 +41,7 @@ def divergence_table(results: xr.Dataset) -> str:
 
 
 def overfitting_table(results: xr.Dataset) -> str:
-    """One line a setting: train, validation and test metric, their gap, and how far validation loss has risen."""
+    """Tabulate overfitting, one row per setting: metrics of each split, their gap, the rise of the validation loss."""
     figures = overfitting(results)
     metric, units = figures.attrs["metric"], figures.attrs["units"]
 
@@ -70,7 +70,7 @@ def overfitting_table(results: xr.Dataset) -> str:
 
 
 def dead_units_table(results: xr.Dataset) -> str:
-    """One line a setting: dead share before and after training, by layer, and units that died and revived."""
+    """Tabulate dead units, one row per setting: shares before and after training, by layer, deaths and revivals."""
     figures = dead_units(results)
     columns: Columns = {"start": _share("start"), "end": _share("end")}
     layers = [str(name) for name in figures.layer.values]
@@ -81,16 +81,16 @@ def dead_units_table(results: xr.Dataset) -> str:
     columns |= {"dormant": _share("dormant")} if "dormant" in figures else {}
     columns |= {name: _events(name) for name in ("died", "revived") if name in figures}
     notes = (
-        "Shares of the units, mean over layers; dead: zero on the whole training set; by layer: at the end.",
-        "died, revived: events per unit while training (a unit may die again): end = start + died - revived.",
+        "Shares of units, mean over layers; dead: zero on the whole training set; layers: at the end of training.",
+        "died, revived: events per unit during training (a unit may die again): end = start + died - revived.",
     )
     if not bool(figures.can_die.all()):
-        notes += ('"-": the activation has no flat zero, so that no unit can be dead.',)
+        notes += ('"-": the activation has no flat zero, so no unit can be dead.',)
     return "\n".join([_table(results, figures, columns, notes), *_crossings(results)])
 
 
 def _crossings(results: xr.Dataset) -> list[str]:
-    """Where 10 % and 40 % of the units are dead, in the words of the summary."""
+    """The summary's rows on where 10 % and 40 % of the units are dead, and the table of limits."""
     rows = [row for row in summary(results) if row.question.endswith("of units dead")]
     table = limits_table(results)
     return ["", *(f"{row.question}: {row.answer}" for row in rows), *(["", table] if table else [])]
@@ -113,7 +113,7 @@ def _layer(index: int) -> Callable[[xr.Dataset], str]:
 
 
 def _table(results: xr.Dataset, figures: xr.Dataset, columns: Columns, notes: tuple[str, ...]) -> str:
-    """Aligned text: one line a setting, the mean over its seeds."""
+    """An aligned table: one row per setting, averaged over its seeds, and notes below it."""
     names = varied(results)
     means = by_setting(figures, names)
     settings = [numbers(values_of(means[name])) for name in names]

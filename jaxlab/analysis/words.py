@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Numbers, names and settings formatted for people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LABELS = {"l1": "L1", "l2": "L2", "mae": "MAE", "rmse": "RMSE", "init_scale": "
 
 
 def label(name: str) -> str:
-    """A name in words: ``learning_rate`` is "learning rate", ``l2`` is "L2"."""
+    """Format a name: ``learning_rate`` is "learning rate", ``l2`` is "L2"."""
     return _LABELS.get(name, visible(name.replace("_", " ")))
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Three digits or more, and all before the point below a million; "-" for NaN; words as they are."""
+    """Format a number with at least ``digits`` digits, all integer ones below a million; NaN is "-"; text stays."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return visible(value)
     if math.isnan(value):
@@ -29,7 +29,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def numbers(values: Sequence[Any]) -> list[str]:
-    """`number` of each, with as many digits as it takes to tell different values apart."""
+    """Format numbers with as many digits as distinguish different values."""
     different = len({str(value) for value in values})
     for digits in range(3, 18):
         texts = [number(value, digits) for value in values]
@@ -39,12 +39,12 @@ def numbers(values: Sequence[Any]) -> list[str]:
 
 
 def percent(value: float, digits: int = 0) -> str:
-    """A share in percent; "-" for NaN."""
+    """Format a share in percent; NaN is "-"."""
     return number(value) if not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
 def amount(value: float, metric: str, units: str) -> str:
-    """A metric's value: accuracies in percent, the rest with their units."""
+    """Format a metric's value: accuracies in percent, others with their units."""
     if math.isinf(value):
         return "not finite"
     if metric.endswith("accuracy"):
@@ -53,7 +53,7 @@ def amount(value: float, metric: str, units: str) -> str:
 
 
 def difference(value: float, metric: str, units: str) -> str:
-    """A difference of two values of a metric: accuracies in percentage points."""
+    """Format a difference of two values of a metric: accuracies in percentage points."""
     if math.isinf(value):
         return "not finite"
     if metric.endswith("accuracy") and not math.isnan(value):
@@ -62,14 +62,14 @@ def difference(value: float, metric: str, units: str) -> str:
 
 
 def setting(values: Mapping[str, Any], digits: int = 3) -> str:
-    """A setting in words, the learning rate first: "learning rate 0.01, L2 0.0001", without unused names."""
+    """Format a setting, the learning rate first, without unused names: "learning rate 0.01, L2 0.0001"."""
     used = [name for name, value in values.items() if value == value and value != ""]
     names = sorted(used, key=lambda name: name != "learning_rate")
     return ", ".join(f"{label(name)} {number(values[name], digits)}" for name in names)
 
 
 def settings(values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`setting` of each, with as many digits as it takes to tell different ones apart."""
+    """Format settings with as many digits as distinguish different ones."""
     different = len({str(each) for each in values})
     for digits in range(3, 18):
         texts = [setting(each, digits) for each in values]
@@ -79,13 +79,13 @@ def settings(values: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def joined(names: Sequence[str]) -> str:
-    """Names as a list in words: "decay, L2 and momentum"."""
+    """Format names as a list: "decay, L2 and momentum"."""
     words = [label(name) for name in names]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 2 else words)
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a plain text table: headings, a rule, and the rows, each column flush right."""
+    """The lines of a plain-text table: headings, a rule, and the rows, all columns aligned right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
@@ -95,5 +95,5 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 
 
 def counted(count: int, word: str) -> str:
-    """ "1 seed", "2 seeds"."""
+    """Format a count with its noun: "1 seed", "2 seeds"."""
     return f"{count} {word}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from jaxlab.errors import InputError, how_to_install
 
 
 def main() -> None:
-    """Run the command line; bad input is one line on standard error and exit status 2."""
+    """Run the command line; on bad input, print one line to standard error and exit with status 2."""
     try:
         from jaxlab.cli.app import app
         from jaxlab.cli.terminal import say
@@ -17,7 +17,7 @@ def main() -> None:
         print(f"jaxlab: {error.name} is missing: {how_to_install('cli')}", file=sys.stderr)
         sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a folder's name need not be text that the terminal can show
+        if hasattr(stream, "reconfigure"):  # a file name may hold characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: say(f"jaxlab: {message}")

@@ -1,4 +1,4 @@
-"""The commands; each is thin over a function that Python users call too."""
+"""The commands of the command line, each thin over a public Python function."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Annotated
 
 import typer
 
+from jaxlab.checks import number
 from jaxlab.cli.devices import keep_compiled_programs, use_all_cores, width_cache
 from jaxlab.cli.progress import Watcher
 from jaxlab.cli.signals import Signals
 from jaxlab.cli.tables import print_plan, print_run, print_verification
 from jaxlab.cli.terminal import say
-from jaxlab.devices import MOST_DEVICES
+from jaxlab.devices import MAX_DEVICES
 from jaxlab.errors import InputError, RunInterrupted
-from jaxlab.study.checks import number
 
 app = typer.Typer(
     help="What does this hyperparameter do to my CNN's training?\n\nA study (many learning rates, penalties, seeds) "
-    "trains as one compiled program; every trial is watched for divergence, overfitting and dead units.\n\n"
+    "trains as one compiled program, which measures divergence, overfitting and dead units of every trial.\n\n"
     "Start with:  jaxlab run scripts/studies/learning_rate.toml",
     epilog="Results: xarray.open_zarr('RUN/results.zarr'). Figures: python scripts/measure_dead_units.py RUN, likewise "
     "measure_divergence.py and measure_overfitting.py. Exit status: 0 done, 1 not reproduced (verify), 2 bad input, "
-    "75 stopped by SIGTERM or SIGUSR1 and saved (run it again to go on), 130 interrupted.",
+    "75 stopped by SIGTERM or SIGUSR1 and saved (the same command resumes), 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,20 +35,20 @@ app = typer.Typer(
 )
 
 
-_RUN = """Train a study and print what it found.
+_RUN = """Train a study and print its results.
 
-A study file says in its table configuration what is static (features, activation, optimizer, batch_size, ...: a new value is one more compiled program), in hyperparameters what is traced (learning_rate, l1, l2, decay, seed, ...: any value, no recompilation), and in space which settings to train, e.g.
+The table [configuration] of a study file sets what is static (features, activation, optimizer, batch_size, ...: each new value compiles another program). The table [hyperparameters] sets what is traced (learning_rate, l1, l2, decay, seed, ...: any value, no recompilation). The table [space] lists the settings to train, e.g.
 
 \b
   grid = { learning_rate = { log = [1e-4, 1], num = 13 }, l2 = [0, 1e-4], seed = { range = 3 } }
 
-The table [pruning] lists the rules that stop trials early, e.g.
+Every field, with its default and meaning: docs/fields.md. The table [pruning] lists the stopping rules, e.g.
 
 \b
   [pruning]
   median = { warmup_epochs = 3 }
 
-A run that was interrupted resumes from where it was saved, however it ended; with more epochs or added settings only what is new is trained; a finished run is shown. A folder that holds another study is refused. SIGTERM and SIGUSR1 finish the call under way, save, and exit with status 75."""  # noqa: E501
+An interrupted run resumes from its last checkpoint, however it ended. With more epochs or added settings, only what is new is trained. A finished run is shown. A folder that holds another study is an error. On SIGTERM or SIGUSR1, the call in progress finishes, the run is saved, and the exit status is 75."""  # noqa: E501
 
 
 @app.command(help=_RUN)
@@ -65,7 +65,7 @@ def run(
         str,
         typer.Option(
             metavar="auto|INTEGER",
-            help="Trials side by side on each device; auto: the fastest, tried where the study is long enough.",
+            help="Trials side by side on each device; auto: the fastest, measured if the study is long enough.",
         ),
     ] = "auto",
     devices: Annotated[
@@ -75,21 +75,21 @@ def run(
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Between two saves of the train states (default: 30, or longer where that costs over 1 %).",
+            help="Time between checkpoints (default: 30, or longer where they take over 1 % of the time).",
         ),
     ] = None,
     accept_changes: Annotated[
         bool,
         typer.Option(
             "--accept-changes",
-            help="Go on although versions, code, device or --width are not those of the run.",
+            help="Resume although versions, code, device or --width have changed since the run began.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take; write no results.")
+        bool, typer.Option("--dry-run", help="Estimate time and memory; write no results.")
     ] = False,
 ) -> None:
-    """Train a study and print what it found; see ``_RUN``."""
+    """Train a study and print its results; ``_RUN`` is the help text."""
     use_all_cores(devices)
     keep_compiled_programs()
     from jaxlab.study import load_study
@@ -97,7 +97,7 @@ def run(
     with _warnings_as_lines(), _no_exit(study):
         loaded = load_study(study, changes or ())
     if checkpoint_every is not None:
-        number(0)("--checkpoint-every", checkpoint_every)
+        number("--checkpoint-every", checkpoint_every, 0)
     how = {"width": int(width) if width.isdecimal() else width, "width_cache": width_cache()}
     if dry_run:
         say(f"{loaded.name}: {loaded.data.summary()}")
@@ -127,7 +127,7 @@ def run(
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Warnings as lines on standard error, without the code that raised them."""
+    """Print warnings as lines on standard error, without source lines."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -137,7 +137,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _no_exit(study: Path | None) -> Iterator[None]:
-    """A study's functions may not end the process: ``sys.exit`` in one of them is bad input."""
+    """Turn ``sys.exit`` in one of a study's functions into InputError: they may not end the process."""
     try:
         yield
     except SystemExit as error:
@@ -159,7 +159,7 @@ def _how_it_ended(error: BaseException, folder: Path) -> str:
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]) -> None:
-    """Print what a run found, from disk."""
+    """Print the results of a run folder."""
     from jaxlab.store import read_results
 
     with _warnings_as_lines():
@@ -170,19 +170,19 @@ def show(run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN"
 @app.command()
 def verify(
     run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
-    trials: Annotated[int, typer.Option(help="How many, chosen at random.")] = 3,
+    trials: Annotated[int, typer.Option(help="Number of trials, chosen at random.")] = 3,
     study: Annotated[
         Path | None,
-        typer.Option(help="The study file, where the run does not say or uses functions of your own."),
+        typer.Option(help="The study file, if the run was not started from one or uses custom functions."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the choice.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice of trials.")] = None,
     devices: Annotated[
         int | None, typer.Option(help="Host devices on a CPU (default: as many as the run had).")
     ] = None,
 ) -> None:
-    """Train some trials of a finished run again and say whether each is bitwise equal.
+    """Train some trials of a finished run again and report whether each is bitwise equal.
 
-    Exit status 0 if all are, 1 if not.
+    The exit status is 0 if all are, else 1.
     """
     use_all_cores(_devices_of(run) if devices is None else devices)
     keep_compiled_programs()
@@ -197,10 +197,14 @@ def verify(
 
 
 def _devices_of(run: Path) -> int:
-    """How many devices a run had, if this host can make as many."""
+    """The number of devices of a run, if this host can create as many."""
     from jaxlab.store import RunFolder
 
-    count = RunFolder(run).describe()["environment"]["devices"]
-    if count > MOST_DEVICES:
-        raise InputError("run", str(run), f"says that it had {count} devices: say how many with --devices")
+    count = RunFolder(run).describe().environment.devices
+    if count > MAX_DEVICES:
+        raise InputError(
+            "run",
+            str(run),
+            f"was trained on {count} devices, too many for this host: give their number with --devices",
+        )
     return count

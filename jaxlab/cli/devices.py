@@ -1,4 +1,4 @@
-"""What the command line sets before JAX starts: host devices and caches in the user's cache folder."""
+"""Settings that the command line makes before JAX starts: host devices, and caches in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def use_all_cores(count: int | None) -> None:
 
 
 def width_cache() -> Path:
-    """Where widths chosen by trying are remembered."""
+    """The file that caches measured widths."""
     return user_cache_path("jaxlab") / f"widths-{_machine()}.json"
 
 
 def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs between runs, apart for each version and kind of machine.
+    """Enable JAX's compilation cache, in a separate folder for each version and kind of machine.
 
     ``JAX_COMPILATION_CACHE_DIR``, ``JAX_ENABLE_COMPILATION_CACHE`` and
-    ``JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`` are obeyed where they are set. A folder that cannot be written to
-    is left alone.
+    ``JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`` take precedence. Without write access to the folder, nothing is
+    changed.
     """
     if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
         return
-    # A CPU's program may not run on another model, and home folders are shared by clusters.
+    # A program compiled for one CPU may not run on another model, and clusters share home folders.
     folder = user_cache_path("jaxlab") / f"programs-{jax.__version__}-{jaxlib.__version__}-{_machine()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A run in progress, on standard error."""
+"""Progress of a run, on standard error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxlab.study import Progress
 
 
 class Watcher:
-    """A bar on a terminal; elsewhere (a batch job's log) a line every half minute.
+    """A progress bar on a terminal; elsewhere (a batch job's log) a line every half minute.
 
     Args:
-        name: of what is in progress.
-        signals: are notified of the phase.
-        intro: a line to print once it has begun: until then bad input may still be refused.
+        name: name of the study or command, which begins each line.
+        signals: is notified of the phase.
+        intro: a line to print with the first progress; before it, the input may still turn out to be bad.
     """
 
     def __init__(self, name: str, signals: Signals | None = None, intro: str = ""):
@@ -66,14 +66,14 @@ class Watcher:
 
 
 def describe(progress: Progress) -> str:
-    """One line: trials, epochs, who diverged or stopped so far, speed."""
+    """Progress as one line: trials, epochs, diverged and stopped trials, speed."""
     group = f"group {progress.group + 1}/{progress.groups} " if progress.groups > 1 else ""
     epoch = progress.trial_epochs / progress.trials
     if progress.phase == "compiling":
-        goes_on = epoch > 0 and not progress.trial_steps  # what is done was done by an earlier process
-        return f"{group}compiling" + f"; goes on from epoch {epoch:.1f}" * goes_on
+        resumes = epoch > 0 and not progress.trial_steps  # an earlier process trained these epochs
+        return f"{group}compiling" + f"; resumes from epoch {epoch:.1f}" * resumes
     if progress.phase == "probing":
-        return f"{group}choosing the width, trying {progress.width}"
+        return f"{group}choosing the width, measuring {progress.width}"
     epochs = progress.all_trial_epochs // progress.trials
     rate = f" · {progress.rate:,.0f} trial-steps/s" if progress.rate else ""
     ended = f"{progress.diverged} diverged" + f", {progress.stopped} stopped" * (progress.stopped > 0)

@@ -1,4 +1,4 @@
-"""Signals that end a run: it finishes the call under way, saves, and says by its exit status that it can go on."""
+"""Signals that end a run: it finishes the call in progress, saves, and exits with a status that asks to be requeued."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from types import FrameType, TracebackType
 
 from jaxlab.cli.terminal import say
 
-#: Of a run that a batch system may requeue (EX_TEMPFAIL).
+#: Exit status of a run that a batch system may requeue (EX_TEMPFAIL).
 REQUEUE = 75
 INTERRUPTED = 130
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Signals:
-    """Listens while it is open. Its owner sets ``training``, before which there is nothing to save, and ``over``.
+    """Handle SIGINT, SIGTERM and SIGUSR1 while the context is open.
 
-    Once ``over`` is set, only Ctrl-C has an effect: everything is on disk, and the results are still to be printed.
-    After that, and after a signal that ended the run, the process is about to exit: later signals of a batch system do
-    not change its exit status.
+    The owner sets ``training`` once there is something to save, and ``over`` once everything is on disk. After that
+    only Ctrl-C has an effect, on the printing of the results. When the context closes, or a signal has ended the run,
+    the process is about to exit, and later signals of a batch system do not change its exit status.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Signals:
     def __enter__(self) -> Signals:
         for name in _NAMES:
             if hasattr(signal, name):
-                self._before[getattr(signal, name)] = signal.signal(getattr(signal, name), self._hear)
+                self._before[getattr(signal, name)] = signal.signal(getattr(signal, name), self._handle)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -38,7 +38,7 @@ class Signals:
         for number, handler in self._before.items():
             if number == signal.SIGINT or not ending:
                 signal.signal(number, handler)
-            else:  # heard by `_hear` until the interpreter ends, which takes away what is written in Python
+            else:  # handled by `_handle` until the interpreter, and with it a handler in Python, ends
                 atexit.register(signal.signal, number, signal.SIG_IGN)
 
     def asked(self) -> bool:
@@ -47,10 +47,10 @@ class Signals:
 
     @property
     def status(self) -> int:
-        """What the process should exit with."""
+        """The exit status of the process."""
         return INTERRUPTED if self.received == signal.SIGINT else REQUEUE
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.over and number != signal.SIGINT:
             return
         again = self.received is not None
@@ -60,4 +60,4 @@ class Signals:
         if not self.training or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
         more = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        say(f"jaxlab: {self.received.name}: finishing the call under way, then saving{more}")
+        say(f"jaxlab: {self.received.name}: finishing the call in progress, then saving{more}")

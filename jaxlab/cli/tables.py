@@ -1,4 +1,4 @@
-"""What a plan or a finished run says, on standard output."""
+"""Plans, results and verifications as tables on standard output."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from rich.table import Table
 from jaxlab.analysis import limits_table, summary
 from jaxlab.analysis.words import counted
 from jaxlab.cli.terminal import Terminal
+from jaxlab.pruning import Outcome
 from jaxlab.store import texts
 from jaxlab.study import Plan, Verification
 
-_OUTCOMES = ("completed", "diverged", "stopped early", "pruned", "unfinished")
-
 
 def print_plan(plan: Plan, name: str) -> None:
-    """Groups, packs, compilations, memory and time of a study that was not trained."""
+    """Print the plan of a study: groups, packs, compilations, memory and time."""
     console = Terminal()
     table = Table(
         title=f"{name}: {counted(plan.trials, 'trial')} × {counted(plan.epochs, 'epoch')}",
@@ -42,7 +41,7 @@ def print_plan(plan: Plan, name: str) -> None:
     devices = f"{plan.devices} × {plan.device_kind}"
     console.print(
         f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}; "
-        f"about {duration(plan.seconds)} in all. No results were written."
+        f"about {duration(plan.seconds)} in total. No results were written."
     )
     console.print(
         "Width: trials side by side on each device. Memory is per device; time is extrapolated from two epochs "
@@ -52,7 +51,7 @@ def print_plan(plan: Plan, name: str) -> None:
 
 
 def _groups(plan: Plan) -> list[str]:
-    """What tells each group from the others: values of different types are not written alike."""
+    """The configuration values that distinguish each group; values of different types have different texts."""
     words: list[list[str]] = [[] for _ in plan.groups]
     for name in dict.fromkeys(name for group in plan.groups for name in group.configuration):
         those = [index for index, group in enumerate(plan.groups) if name in group.configuration]
@@ -63,13 +62,13 @@ def _groups(plan: Plan) -> list[str]:
 
 
 def print_run(results: xr.Dataset, folder: Path) -> None:
-    """The answers that a study is run for."""
+    """Print the summary of a run, the limits of its settings, and times."""
     console = Terminal()
-    # Of a run that died before anything was recorded, there are no outcomes.
+    # A run that was killed before anything was recorded has no outcomes.
     outcome = (
         results.outcome.values if "outcome" in results else np.full(results.sizes["trial"], "unfinished")
     )
-    counts = {key: int((outcome == key).sum()) for key in _OUTCOMES}
+    counts = {key: int((outcome == key).sum()) for key in Outcome}
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
     table = Table(
@@ -88,14 +87,14 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     if attributes.get("train_seconds"):
         console.print(times(attributes))
     if attributes.get("changes"):
-        console.print(f"While it was trained, {attributes['changes']}.")
+        console.print(f"Changed during the run: {attributes['changes']}.")
     console.print(
         f"xarray.open_zarr({str(folder / 'results.zarr')!r}) opens the results.", style="dim", soft_wrap=True
     )
 
 
 def print_verification(found: Verification, folder: Path) -> None:
-    """Trial by trial whether it was reproduced, and what is not as it was."""
+    """Print for each trial whether it was reproduced, and what has changed since the run."""
     console = Terminal()
     table = Table(
         title=f"{folder}: {counted(len(found.trials), 'trial')} trained again", title_justify="left"
@@ -106,9 +105,9 @@ def print_verification(found: Verification, folder: Path) -> None:
         table.add_row(str(verdict.trial), verdict.trial_id, _equality(verdict.differs))
     console.print(table)
     if found.changes:
-        console.print(f"Not as in the run: {'; '.join(found.changes)}.")
+        console.print(f"Changed since the run: {'; '.join(found.changes)}.")
     elif not found.equal:
-        console.print("Versions, device and code are those of the run.")
+        console.print("Versions, device and code are the same as in the run.")
 
 
 def _equality(differs: tuple[str, ...]) -> str:
@@ -119,12 +118,10 @@ def _equality(differs: tuple[str, ...]) -> str:
 
 
 def times(attributes: Mapping[str, Any]) -> str:
-    """How long a run took, and on what."""
+    """The times of a run and its devices, in words."""
     words = f"Compiled in {duration(attributes['compile_seconds'])}"
     if attributes.get("programs_from_cache"):
-        words += (
-            f" ({attributes['programs_from_cache']} of {attributes['programs']} programs kept from earlier)"
-        )
+        words += f" ({attributes['programs_from_cache']} of {attributes['programs']} programs from the cache)"
     if attributes.get("probe_seconds", 0) > 1:
         words += f", width chosen in {duration(attributes['probe_seconds'])}"
     if "first_epoch_seconds" in attributes:
@@ -137,7 +134,7 @@ def times(attributes: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words a person reads."""
+    """Format seconds as seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     minutes = seconds / 60
@@ -145,7 +142,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in words a person reads."""
+    """Format bytes with a binary unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Text on a terminal: names, paths and messages from elsewhere appear as they are, and control nothing."""
+"""Safe output on a terminal: text from outside is shown literally and cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from jaxlab.errors import visible
 
 
 def say(text: object) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     print(visible(text), file=sys.stderr, flush=True)
 
 
 class Terminal(Console):
-    """A console on which every string, in tables too, is plain text: no markup, no emoji codes, no control characters.
+    """A console that prints every string, in tables too, as plain text: no markup, emoji codes or control characters.
 
-    Styles are given by ``style=`` instead.
+    Use ``style=`` for styles.
     """
 
     def __init__(self, **options: Any):
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What Rich calls for each string that it is given."""
+        """Convert a string to text; Rich calls this for every string."""
         return super().render_str(visible(text), **options)

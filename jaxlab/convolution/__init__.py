@@ -1,4 +1,4 @@
-"""Convolutions as matrix products, fast under ``vmap`` over kernels. Needs jax alone."""
+"""Convolutions as matrix products, fast under ``vmap`` over kernels. Requires only JAX."""
 
 from jaxlab.convolution.api import conv_general_dilated
 from jaxlab.convolution.examples_last import FULL_VECTORS, conv_examples_last, transposed

@@ -1,8 +1,8 @@
-"""``conv_general_dilated``, a drop-in for ``jax.lax``'s, as slices and products of matrices.
+"""``conv_general_dilated`` as slices and matrix products, a drop-in replacement for that of ``jax.lax``.
 
-``vmap`` over kernels turns ``jax.lax.conv_general_dilated`` into a grouped convolution, which backends run slowly; a
-matrix product it turns into a batched, or a wider, matrix product. XLA's CPU backend also runs convolutions inside
-``scan`` many times slower than the same arithmetic as a matrix product. Needs jax alone.
+``vmap`` over kernels turns ``jax.lax.conv_general_dilated`` into a grouped convolution, which backends run slowly, but
+a matrix product into a batched or wider matrix product. XLA's CPU backend also runs convolutions inside ``scan`` many
+times slower than the same arithmetic as a matrix product. Requires only JAX.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jax.typing import ArrayLike
 from jaxlab.convolution.geometry import check_window, geometry_of
 from jaxlab.convolution.rules import check_lowering, lowering_of
 
-# Precisions that products of matrices know and convolutions do not.
-_OF_PRODUCTS = (lax.DotAlgorithm, lax.DotAlgorithmPreset)
+# Precisions that matrix products accept and convolutions do not.
+_PRODUCT_PRECISIONS = (lax.DotAlgorithm, lax.DotAlgorithmPreset)
 
 
 def conv_general_dilated(
@@ -39,46 +39,46 @@ def conv_general_dilated(
     *,
     lowering: str = "auto",
 ) -> jax.Array:
-    """``jax.lax.conv_general_dilated``, lowered to slices and products where that is possible.
+    """``jax.lax.conv_general_dilated``, lowered to slices and matrix products where possible.
 
     For x of shape [B, H, W, C], padded, a kernel k of shape [K, L, C/G, F], strides s, dilations d, G feature groups::
 
         y[b, i, j, g, f] = Σ_{u,v,c} x[b, s₀i + d₀u, s₁j + d₁v, g, c] · k[u, v, c, g, f]
 
     (a correlation: the kernel is not flipped), where the C channels of x are [G, C/G] and the F of y and k [G, F/G].
-    Made of plain differentiable operations, so forward and reverse mode, ``vmap``, ``scan`` and their compositions
-    hold. Pass it as ``flax.nnx.Conv(..., conv_general_dilated=conv_general_dilated)``.
+    All operations are plain and differentiable, so forward and reverse mode, ``vmap``, ``scan`` and their compositions
+    work. Pass it as ``flax.nnx.Conv(..., conv_general_dilated=conv_general_dilated)``.
 
-    Lowered here: one or two spatial axes with channels last, ``("NWC", "WIO", "NWC")`` or ``("NHWC", "HWIO", "NHWC")``,
-    lhs and rhs of one dtype. Handed to ``jax.lax`` unchanged, with its speed and its error messages: every other
+    Lowered: one or two spatial axes with channels last, ``("NWC", "WIO", "NWC")`` or ``("NHWC", "HWIO", "NHWC")``,
+    lhs and rhs of one dtype. Passed to ``jax.lax`` unchanged, with its speed and its error messages: every other
     layout (``None`` means channels first, as in ``jax.lax``), three spatial axes, ``lhs_dilation`` or
     ``batch_group_count`` other than 1, an ``out_sharding``, inputs on a mesh with explicit axes, a ``DotAlgorithm`` as
-    precision, empty arrays, and whatever ``jax.lax`` refuses. Reverse mode keeps the patches, about K·L times the
-    input's size, for the backward pass, except with ``"remat"``.
+    precision, empty arrays, and everything that ``jax.lax`` refuses. Except with ``"remat"``, reverse mode keeps
+    the patches, about K·L times the size of the input, for the backward pass.
 
     Args:
         lhs: the input x, [B, *spatial, C].
         rhs: the kernel k, [*window, C/G, F].
         window_strides: the step of the window per spatial axis.
         padding: ``"SAME"`` (the odd zero at the end), ``"SAME_LOWER"`` (at the start), ``"VALID"``, or (low, high)
-            zeros per spatial axis; negative crops.
+            zeros per spatial axis; a negative number crops.
         lhs_dilation, batch_group_count, out_sharding: as in ``jax.lax``; see above.
         rhs_dilation: the distance between neighbouring taps of the kernel per spatial axis.
         dimension_numbers: as in ``jax.lax``: strings or ``ConvDimensionNumbers``.
         feature_group_count: G.
-        precision: of the matrix product, as in ``jax.lax.dot_general``.
-        preferred_element_type: dtype in which to accumulate and return.
-        lowering: ``"auto"``, or forced: ``"product"`` (im2col and a matrix product), ``"remat"`` (the same for a few
-            examples after the other, whose patches the backward pass computes again, for less memory), ``"sum"`` (of
-            products with shifted inputs: depthwise with one output per channel, by default then) or ``"native"``
-            (``jax.lax``'s own).
+        precision: precision of the matrix product, as in ``jax.lax.dot_general``.
+        preferred_element_type: dtype of the accumulation and of the result.
+        lowering: ``"auto"`` or one of ``"product"`` (im2col and a matrix product), ``"remat"`` (the same for a few
+            examples at a time; the backward pass recomputes their patches, which saves memory), ``"sum"`` (a sum of
+            products with shifted inputs, for depthwise convolutions with one output per channel, where it is the
+            default) and ``"native"`` (that of ``jax.lax``).
 
     Returns:
         y, [B, *spatial, F].
 
     Raises:
-        InputError: the window fits nowhere in the padded input (``jax.lax`` returns an empty array), or no such
-            lowering.
+        InputError: the window does not fit in the padded input (``jax.lax`` returns an empty array), or the lowering
+            is unknown.
     """
     check_lowering(lowering)
     ones = (1,) * len(window_strides)
@@ -99,19 +99,19 @@ def conv_general_dilated(
         preferred_element_type=preferred_element_type,
         out_sharding=out_sharding,
     )
-    if not plain or lowering == "native" or isinstance(precision, _OF_PRODUCTS):
+    if not plain or lowering == "native" or isinstance(precision, _PRODUCT_PRECISIONS):
         return native(lhs, rhs)
-    if not _lowers(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
+    if not _is_lowered(lhs, rhs, *sizes, dimension_numbers, feature_group_count):
         return native(lhs, rhs)
     x, kernel = jnp.asarray(lhs), jnp.asarray(rhs)
     geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
     check_window(x.shape, geometry)
-    accumulate = jax.eval_shape(native, x, kernel).dtype  # raises what jax.lax raises
+    accumulate = jax.eval_shape(native, x, kernel).dtype  # raises the errors of jax.lax
     function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
     return function(x, kernel, geometry, precision, None if preferred_element_type is None else accumulate)
 
 
-def _lowers(
+def _is_lowered(
     lhs: ArrayLike,
     rhs: ArrayLike,
     strides: tuple[int, ...],
@@ -120,7 +120,7 @@ def _lowers(
     dimension_numbers: Any,
     groups: int,
 ) -> bool:
-    """Whether these are arrays with entries that fit each other, with channels last and one or two spatial axes."""
+    """Whether the arguments fit each other and are of a kind that is lowered here, see `conv_general_dilated`."""
     n = len(strides)
     if n not in (1, 2) or not jnp.ndim(lhs) == jnp.ndim(rhs) == n + 2:
         return False

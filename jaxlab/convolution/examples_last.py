@@ -1,8 +1,8 @@
-"""The product of patches and kernel with the examples of the batch along the last axis.
+"""Convolution with the examples of the batch along the last axis.
 
-A CPU works on vectors of 8 or 16 numbers along the last axis of an array. Channels are often fewer than that, or no
-multiple of it, and then most of the elementwise work around a convolution is done number by number. A batch has
-examples enough for every shape of network. The evidence is in docs/convolution.md.
+A CPU works on vectors of 8 or 16 numbers along the last axis of an array. Channels are often fewer, or not a multiple
+of that, and then most elementwise work around a convolution is not vectorised. A batch has enough examples for any
+network. See docs/convolution.md for measurements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def conv_examples_last(
     padding: str | Sequence[Sequence[int]],
     precision: Any = None,
 ) -> jax.Array:
-    """A convolution of [C, *spatial, B]: `conv_general_dilated` of the transposed arrays, transposed back::
+    """Convolve [C, *spatial, B]: `conv_general_dilated` of the transposed arrays, transposed back::
 
         y[f, i, j, b] = Σ_{u,v,c} x[c, s₀i + u, s₁j + v, b] · k[u, v, c, f]
 
@@ -37,14 +37,14 @@ def conv_examples_last(
         x: the input, [C, *spatial, B].
         kernel: k, [*window, C, F], of x's dtype.
         strides: the step of the window per spatial axis.
-        padding: as for `conv_general_dilated`.
-        precision: of the matrix product, as in ``jax.lax.dot_general``.
+        padding: as in `conv_general_dilated`.
+        precision: precision of the matrix product, as in ``jax.lax.dot_general``.
 
     Returns:
         y, [F, *spatial of the output, B].
 
     Raises:
-        InputError: the window fits nowhere in the padded input.
+        InputError: the window does not fit in the padded input.
     """
     *window, _, features = kernel.shape
     geometry = geometry_of(x.shape[1:-1], window, strides, padding, (1,) * len(window), 1)
@@ -57,5 +57,5 @@ def conv_examples_last(
 
 
 def transposed(x: jax.Array) -> jax.Array:
-    """[B, *spatial, C] as [C, *spatial, B], and back."""
+    """Transpose [B, *spatial, C] to [C, *spatial, B], or back."""
     return jnp.swapaxes(x, 0, -1)

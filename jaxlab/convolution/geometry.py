@@ -1,4 +1,4 @@
-"""The static shape of one convolution: sizes of the image, the window and the output."""
+"""Static sizes of a convolution: image, window and output."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,15 +11,15 @@ Pads = tuple[tuple[int, int], ...]
 
 
 class Geometry(NamedTuple):
-    """Sizes per spatial axis; hashable, so that it can be a parameter of a primitive.
+    """Sizes of a convolution per spatial axis; hashable, so usable as a static argument.
 
     Attributes:
-        image: of the input, unpadded.
-        window: taps of the kernel.
-        strides: steps between two places of the window.
-        pads: zeros (low, high); negative crops.
+        image: size of the unpadded input.
+        window: number of taps of the kernel.
+        strides: distance between neighbouring positions of the window.
+        pads: zeros (low, high); a negative number crops.
         dilation: distance between neighbouring taps.
-        groups: of channels.
+        groups: number of channel groups.
     """
 
     image: tuple[int, ...]
@@ -31,24 +31,26 @@ class Geometry(NamedTuple):
 
     @property
     def span(self) -> tuple[int, ...]:
-        """What the window covers, from its first to its last tap, both included."""
+        """Extent of the window from its first to its last tap, both included."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.window, self.dilation, strict=True))
 
     @property
     def padded(self) -> tuple[int, ...]:
-        """Of the padded input."""
+        """Size of the padded input."""
         return tuple(n + low + high for n, (low, high) in zip(self.image, self.pads, strict=True))
 
     @property
-    def places(self) -> tuple[int, ...]:
-        """Of the output."""
+    def output(self) -> tuple[int, ...]:
+        """Size of the output."""
         return tuple((n - k) // s + 1 for n, k, s in zip(self.padded, self.span, self.strides, strict=True))
 
 
 def check_window(shape: Sequence[int], geometry: Geometry) -> None:
-    """Raise an InputError where the window fits nowhere in the padded input of some shape."""
+    """Raise InputError if the window does not fit in the padded input; ``shape`` is that of the input."""
     if any(n < k for n, k in zip(geometry.padded, geometry.span, strict=True)):
-        remedy = f"pad it or give a larger one: a kernel that spans {geometry.span} fits nowhere in {geometry.padded}"
+        remedy = (
+            f"a kernel that spans {geometry.span} does not fit in {geometry.padded}; pad or enlarge the input"
+        )
         raise InputError("lhs.shape", tuple(shape), remedy)
 
 
@@ -60,8 +62,8 @@ def geometry_of(
     dilation: Sequence[int],
     groups: int,
 ) -> Geometry:
-    """A Geometry from the arguments of a convolution that fit each other."""
-    shape = Geometry(tuple(image), tuple(window), tuple(strides), (), tuple(dilation), groups)
+    """Build a Geometry from the arguments of a convolution, which must fit each other."""
+    geometry = Geometry(tuple(image), tuple(window), tuple(strides), (), tuple(dilation), groups)
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(shape.image, shape.span, shape.strides, padding)
-    return shape._replace(pads=tuple((int(low), int(high)) for low, high in padding))
+        padding = lax.padtype_to_pads(geometry.image, geometry.span, geometry.strides, padding)
+    return geometry._replace(pads=tuple((int(low), int(high)) for low, high in padding))

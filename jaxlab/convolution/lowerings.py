@@ -1,6 +1,6 @@
-"""Ways to write a convolution that stay fast when ``vmap`` gives every trial a kernel of its own.
+"""Lowerings of a convolution that stay fast when ``vmap`` gives every trial its own kernel.
 
-All are plain slices, products and sums, so every transformation of JAX holds for them.
+All consist of plain slices, products and sums, so every JAX transformation applies.
 """
 
 from __future__ import annotations
@@ -16,24 +16,21 @@ from jax import lax
 
 from jaxlab.convolution.geometry import Geometry
 
-# From so many taps with a stride on, their gradient is added up faster by phases; the evidence is in
-# docs/convolution.md.
+# With at least this many taps and a stride, summing the gradient by phases is faster; see docs/convolution.md.
 _MANY_TAPS = 16
 
 
 def as_product(
     x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
 ) -> jax.Array:
-    """im2col: the patches that the window sees, [B·P, K·L·C], times the kernel, [K·L·C, F].
+    """im2col: the patches under the window, [B·P, K·L·C], times the kernel, [K·L·C, F].
 
-    With the patches shared and T kernels mapped it is one product, [B·P, K·L·C] by [K·L·C, T·F].
+    If T kernels are mapped and share the patches, this is one product, [B·P, K·L·C] by [K·L·C, T·F].
     """
     *_, c, f = kernel.shape
     dot = {"precision": precision, "preferred_element_type": preferred_element_type}
     patches = jnp.concatenate(taps(x, g), axis=-1)
-    rows = patches.reshape(
-        -1, patches.shape[-1]
-    )  # flat: XLA's CPU backend runs the product a little faster so
+    rows = patches.reshape(-1, patches.shape[-1])  # 2-D: slightly faster on XLA's CPU backend
     if g.groups == 1:
         y = lax.dot_general(rows, kernel.reshape(-1, f), (((1,), (0,)), ((), ())), **dot)
     else:
@@ -47,10 +44,10 @@ def as_product(
 def as_remat(
     x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
 ) -> jax.Array:
-    """`as_product` of a few examples after the other, whose patches are computed again in the backward pass.
+    """`as_product` of a few examples at a time; the backward pass recomputes their patches.
 
-    The patches of all examples, K·L times the size of x, never exist together, and none is kept between the passes. The
-    values are those of `as_product`; the gradient of the kernel is added up in another order.
+    The patches of all examples, K·L times the size of x, never exist at once, and none is kept between the passes. The
+    values equal those of `as_product`; the gradient of the kernel is summed in another order.
     """
     examples, window = x.shape[0], math.prod(g.window)
     parts = max((n for n in range(1, window + 1) if examples and examples % n == 0), default=1)
@@ -61,17 +58,17 @@ def as_remat(
 
     if parts == 1:
         return product(x, kernel)
-    pieces = x.reshape(parts, examples // parts, *x.shape[1:])
-    _, y = lax.scan(lambda _, piece: (None, product(piece, kernel)), None, pieces)
+    batches = x.reshape(parts, examples // parts, *x.shape[1:])
+    _, y = lax.scan(lambda _, batch: (None, product(batch, kernel)), None, batches)
     return y.reshape(examples, *y.shape[2:])
 
 
 def as_sum(
     x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
 ) -> jax.Array:
-    """Depthwise with one output per channel, C = G = F: an elementwise product per tap, summed in float32 at least.
+    """Depthwise convolution, C = G = F: the sum over taps of elementwise products, in float32 or wider.
 
-    A product of matrices would be one of [B·P, K·L] by [K·L, 1] per channel. ``precision`` has no meaning here.
+    As a matrix product it would be [B·P, K·L] by [K·L, 1] per channel. ``precision`` is ignored.
     """
     dtype = preferred_element_type or jnp.result_type(x, kernel)
     wide = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
@@ -84,18 +81,18 @@ def as_sum(
 
 
 def taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
-    """What each tap of the window sees at every place, in the kernel's order.
+    """Input elements under each tap of the window at every position, in the order of the kernel.
 
-    Where many taps have a stride s, the padded input is first split into its s phases per axis, the positions a, a + s,
-    a + 2s, …; a tap is then a slice without a stride of one of them. So the gradient is a sum of slices without a
-    stride, which a CPU adds up faster than as many strided ones.
+    With many taps and a stride s, the padded input is first split into its s phases per axis, the positions a, a + s,
+    a + 2s, …; a tap is then a unit-stride slice of one phase. The gradient is therefore a sum of unit-stride slices,
+    which a CPU computes faster than a sum of strided ones.
 
     Args:
-        x: [first, *spatial, last]: examples and channels, or the other way round.
-        g: its geometry.
+        x: [first, *spatial, last]: examples and channels, or the reverse.
+        g: the geometry.
 
     Returns:
-        one array [first, *places, last] for each tap.
+        one array [first, *output, last] per tap.
     """
     pads = [(0, 0, 0), *((low, high, 0) for low, high in g.pads), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
@@ -108,9 +105,9 @@ def taps(x: jax.Array, g: Geometry) -> list[jax.Array]:
 
     def tap(index: tuple[int, ...]) -> jax.Array:
         position = [i * d for i, d in zip(index, g.dilation, strict=True)]
-        own = phase(tuple(p % n for p, n in zip(position, phases, strict=True)))
+        source = phase(tuple(p % n for p, n in zip(position, phases, strict=True)))
         start = [p // n for p, n in zip(position, phases, strict=True)]
-        stop = [i + (n - 1) * step + 1 for i, n, step in zip(start, g.places, steps, strict=True)]
-        return lax.slice(own, (0, *start, 0), (own.shape[0], *stop, own.shape[-1]), (1, *steps, 1))
+        stop = [i + (n - 1) * step + 1 for i, n, step in zip(start, g.output, steps, strict=True)]
+        return lax.slice(source, (0, *start, 0), (source.shape[0], *stop, source.shape[-1]), (1, *steps, 1))
 
     return [tap(index) for index in itertools.product(*map(range, g.window))]

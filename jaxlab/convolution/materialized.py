@@ -1,4 +1,4 @@
-"""An array that XLA computes once and stores, where its CPU backend would compute it again at every use."""
+"""``materialize``: make XLA's CPU backend store an array instead of recomputing it at every use."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from jax.interpreters import ad, batching, mlir
 
 
 def materialize(x: jax.Array) -> jax.Array:
-    """Return x unchanged; a CPU computes it once and stores it, and its cotangent likewise.
+    """Return x unchanged; a CPU computes and stores it once, and likewise its cotangent.
 
     XLA's CPU backend fuses an elementwise operation, a sum of slices or a pooling into every operation that reads it. A
-    convolution reads each element of its input once per tap, so nine taps compute a pooling nine times. Likewise each
-    element of a pooling window computes the sum over the taps of its gradient again. The backend drops
-    ``lax.optimization_barrier`` before it fuses, but fuses nothing across a conditional. On a CPU this operation is
-    therefore a conditional whose branch XLA cannot predict. On other devices it is nothing.
+    convolution reads each element of its input once per tap, so nine taps compute a pooling nine times. Likewise, each
+    element of a pooling window recomputes the sum over the taps of its gradient. The backend removes
+    ``lax.optimization_barrier`` before it fuses, but does not fuse across a conditional. On a CPU this operation is
+    therefore a conditional whose branch XLA cannot predict. On other devices it is the identity.
 
-    The evidence is in docs/convolution.md.
+    See docs/convolution.md for measurements.
     """
     return _materialize.bind(x)
 
 
 def _through_conditional(x: jax.Array) -> jax.Array:
-    # Nothing of x may be in the predicate: a second reader of x changes how XLA fuses what computes x.
+    # The predicate must not depend on x: a second reader of x changes how XLA fuses the operations that compute x.
     always = _replica.bind() != np.uint32(2**32 - 1)
     return lax.cond(always, lambda x: x, jax.numpy.zeros_like, x)
 
 
-#: The number of the replica that runs a program, which XLA learns when the program runs.
+#: The index of the replica that runs the program; XLA does not know it at compile time.
 _replica = Primitive("replica")
 _replica.def_abstract_eval(lambda: ShapedArray((), np.uint32))
 mlir.register_lowering(_replica, lambda context: [stablehlo.replica_id()])

@@ -1,4 +1,4 @@
-"""Which lowering a convolution takes. The evidence is in docs/convolution.md."""
+"""Choice of the lowering of a convolution. See docs/convolution.md for measurements."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from collections.abc import Callable
 
 import jax
 
+from jaxlab.checks import one_of
 from jaxlab.convolution.lowerings import as_product, as_remat, as_sum
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.errors import InputError
 
-# What ``lowering`` may be; "native" is jax.lax' own convolution.
+# Accepted values of ``lowering``; "native" is the convolution of jax.lax.
 LOWERINGS = ("auto", "product", "remat", "sum", "native")
 
 
 def check_lowering(lowering: str) -> None:
-    """Raise unless there is such a lowering."""
-    if lowering not in LOWERINGS:
-        remedy = f"{did_you_mean(lowering, LOWERINGS)}give one of {', '.join(LOWERINGS)}"
-        raise InputError("lowering", lowering, remedy)
+    """Raise InputError if the lowering is unknown."""
+    one_of("lowering", lowering, LOWERINGS)
 
 
 def lowering_of(lowering: str, channels: int, features: int, groups: int) -> Callable[..., jax.Array]:
-    """The function that computes a convolution which is not left to JAX.
+    """Return the function that computes a convolution by a given lowering.
 
     Args:
-        lowering: one of `LOWERINGS` but "native".
-        channels: of the input.
-        features: of the output.
-        groups: of channels.
+        lowering: one of `LOWERINGS` except "native".
+        channels: number of input channels.
+        features: number of output channels.
+        groups: number of channel groups.
     """
     depthwise = channels == features == groups > 1
     if lowering == "sum" and not depthwise:
-        remedy = f"give 'product': {channels} channels to {features} in {groups} groups are not depthwise"
+        remedy = f"{channels} channels to {features} in {groups} groups are not depthwise; give 'product'"
         raise InputError("lowering", lowering, remedy)
     if lowering == "auto":
         lowering = "sum" if depthwise else "product"

@@ -1,4 +1,4 @@
-"""Data sets as host arrays with fixed splits: built-in ones by name, a user's own from arrays or a file."""
+"""Data sets as host arrays with fixed splits: built-in ones by name, custom ones from arrays or a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from jaxlab.checks import one_of
 from jaxlab.datasets._arrays import ARRAY_OPTIONS, from_arrays, from_npz
 from jaxlab.datasets._cifar10 import cifar10
 from jaxlab.datasets._digits import digits, rotated_digits
@@ -14,7 +15,7 @@ from jaxlab.datasets._mnist1d import mnist1d
 from jaxlab.datasets.augment import AUGMENTATIONS, flip, shift
 from jaxlab.datasets.dataset import Dataset, Split, prepared
 from jaxlab.datasets.options import modify
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.errors import InputError, UnknownName
 
 __all__ = [
     "AUGMENTATIONS",
@@ -46,40 +47,35 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def load(name: Any, **options: Any) -> Dataset:
-    """A data set by name: ``modify(DATASETS[name](**own), **common)``.
+    """Load a data set by name: ``modify(DATASETS[name](**specific), **common)``.
 
     Args:
         name: a key of `DATASETS`.
-        **options: of that data set's function, and of `modify`.
+        **options: options of that data set's function and of `modify`.
 
     Raises:
-        InputError: for an unknown name or option, a required option that is missing, and as the two functions
-            do.
+        InputError: the name or an option is unknown, a required option is missing, or one of the two functions
+            raises it.
     """
-    if not isinstance(name, str) or name not in DATASETS:
-        hint = did_you_mean(name, DATASETS) if isinstance(name, str) else ""
-        raise InputError("dataset", name, f"{hint}known data sets are {', '.join(DATASETS)}")
-    own, required = _options(DATASETS[name])
+    one_of("dataset", name, DATASETS)
+    specific, required = _options(DATASETS[name])
     common, _ = _options(modify)
-    for option, value in options.items():
-        if option not in own | common:
-            known = ", ".join([*own, *common])
-            raise InputError(
-                option, value, f"{did_you_mean(option, own | common)}options of {name} are {known}"
-            )
+    for option in options:
+        if option not in specific | common:
+            raise UnknownName(f"the options of {name}", option, specific | common)
     for option in required:
         if option not in options:
-            raise InputError(option, None, f"{name} needs it; give {option}")
-    given = {option: options[option] for option in own if option in options}
+            raise InputError(option, None, f"{name} requires this option; give {option}")
+    given = {option: options[option] for option in specific if option in options}
     scaled = options.get("input_range") is not None or options.get("standardize") not in (None, False)
-    if "scale" in own and scaled:
-        given.setdefault("scale", 1.0)  # another scale follows from these: none is guessed
+    if "scale" in specific and scaled:
+        given.setdefault("scale", 1.0)  # these options determine the scale, so it is not guessed
     dataset = DATASETS[name](**given)
     return modify(dataset, **{option: options[option] for option in common if option in options})
 
 
 def _options(function: Callable[..., Dataset]) -> tuple[dict[str, inspect.Parameter], list[str]]:
-    """Names of a function's options, and of those that have no default."""
+    """A function's options by name, and the names of those without a default."""
     parameters = dict(inspect.signature(function).parameters)
     if function is from_npz:
         del parameters["options"]

@@ -1,4 +1,4 @@
-"""CIFAR-10 from its binary version."""
+"""CIFAR-10, read from its binary version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.files import cache_folder, fetch, find, read
 from jaxlab.errors import InputError
@@ -23,7 +23,7 @@ TRAIN = [f"data_batch_{i}.bin" for i in range(1, 6)]
 TEST = "test_batch.bin"
 RECORDS = 10_000
 BYTES = 1 + 3 * 32 * 32
-REMEDY = "replace it by a fresh copy of the binary version"
+REMEDY = "replace it with a fresh copy of the binary version"
 
 
 def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Dataset:
@@ -33,16 +33,16 @@ def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Datase
     ``test_batch.bin``. Inputs uint8 [N, 32, 32, 3], seen by the network as value/255.
 
     Args:
-        folder: with ``data_batch_1.bin`` … ``data_batch_5.bin`` and ``test_batch.bin``, or a subfolder
-            ``cifar-10-batches-bin`` with them, or the official ``cifar-10-binary.tar.gz``; the first of
-            these. By default the cache. Files of a folder may have other contents, in the same format: 10,000
-            records each of a label (0 to 9) and 3,072 bytes, red, green and blue planes.
-        download: fetch the official archive into the cache (needs pooch), if it is not there. With ``folder``
-            it has no effect.
-        url: where from. What comes is checked by the archive's published MD5.
+        folder: folder that holds ``data_batch_1.bin`` … ``data_batch_5.bin`` and ``test_batch.bin``, or a
+            subfolder ``cifar-10-batches-bin`` with them, or the official ``cifar-10-binary.tar.gz``; the first
+            one found is read. The cache by default. Files in a folder may have other contents in the same
+            format: 10,000 records of a label (0 to 9) and 3,072 bytes, the red, green and blue planes.
+        download: download the official archive into the cache if it is missing (needs pooch). Has no effect
+            with ``folder``.
+        url: address of the archive. The download is checked against the published MD5.
 
     Raises:
-        InputError: naming the file that is missing, truncated or corrupt.
+        InputError: a file, which the error names, is missing, truncated or corrupt.
     """
     folder = None if folder is None else checks.path("folder", folder)
     batches = [
@@ -72,7 +72,7 @@ def _batches(folder: Path | None, download: bool, url: str) -> list[tuple[str, b
     if archive is not None:
         return _read_archive(archive)
     if folder is not None:
-        remedy = f"it has neither {TRAIN[0]} nor {ARCHIVE}; put one there, or leave folder out"
+        remedy = f"contains neither {TRAIN[0]} nor {ARCHIVE}; put one there, or omit folder"
         raise InputError("folder", str(folder), remedy)
     if not download:
         raise InputError("folder", None, f"{ARCHIVE} was not found; give folder, or set download=True")
@@ -81,20 +81,19 @@ def _batches(folder: Path | None, download: bool, url: str) -> list[tuple[str, b
 
 def _read_batch(path: Path) -> tuple[str, bytes]:
     if not path.is_file():
-        raise InputError("folder", str(path.parent), f"{path.name} is missing; put it there")
+        raise InputError("folder", str(path.parent), f"{path.name} is missing; put it into this folder")
     return str(path), read(path, REMEDY)
 
 
 def _check_archive(path: Path) -> None:
     with path.open("rb") as file:
         if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != ARCHIVE_MD5:
-            raise InputError(
-                "file", str(path), "it is not the published archive (MD5 differs); download it again"
-            )
+            raise InputError("file", str(path), "not the published archive (MD5 differs); download it again")
 
 
 def _read_archive(path: Path) -> list[tuple[str, bytes]]:
-    content = io.BytesIO(read(path, REMEDY))  # whole: tarfile would stop before the checksum at the end
+    # Read the whole file: tarfile would stop before the checksum at the end.
+    content = io.BytesIO(read(path, REMEDY))
     try:
         with tarfile.open(fileobj=content, mode="r:") as archive:
             return [
@@ -103,13 +102,13 @@ def _read_archive(path: Path) -> list[tuple[str, bytes]]:
     except KeyError as error:
         raise InputError("file", str(path), f"{error.args[0]}; {REMEDY}") from None
     except tarfile.TarError as error:
-        raise InputError("file", str(path), f"it is no complete tar archive ({error}); {REMEDY}") from None
+        raise InputError("file", str(path), f"not a complete tar archive ({error}); {REMEDY}") from None
 
 
 def _decode(path: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs uint8 [N, 32, 32, 3] and labels int32 [N] of one file."""
+    """Decode one file to inputs uint8 [N, 32, 32, 3] and labels int32 [N]."""
     if len(content) != RECORDS * BYTES:
-        remedy = f"it holds {len(content)} bytes instead of {RECORDS} records of {BYTES}; {REMEDY}"
+        remedy = f"holds {len(content)} bytes instead of {RECORDS} records of {BYTES}; {REMEDY}"
         raise InputError("file", path, remedy)
     records = np.frombuffer(content, np.uint8).reshape(RECORDS, BYTES)
     labels = records[:, 0].astype(np.int32)

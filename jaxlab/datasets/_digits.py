@@ -1,4 +1,4 @@
-"""Handwritten digits, which come with the package: to classify, or rotated, to find the angle."""
+"""Handwritten digits embedded in the package: classification, or regression of a rotation angle."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.draws import check_seed, stratified_order, uniform
-from jaxlab.errors import InputError
+from jaxlab.datasets.draws import stratified_order, uniform
 
 SIZES = {"train": 1077, "validation": 360, "test": 360}
-SIDE = 16  # of rotated images
-ZOOM = 1.5  # of rotated images: 16 pixels show 10.7 of the 8, so that a turned digit keeps its corners
+SIDE = 16  # pixels of a rotated image
+ZOOM = 1.5  # of rotated images: their 16 pixels cover 10.7 input pixels, so that a rotated digit keeps its corners
 
 
 def digits(split_seed: Any = 0) -> Dataset:
-    """1,797 handwritten digits, 8×8 grey levels from 0 to 16, part of the package.
+    """1,797 handwritten digits, 8×8 grey levels from 0 to 16, embedded in the package.
 
     Source: Alpaydin & Kaynak 1998, *Optical Recognition of Handwritten Digits*, UCI Machine Learning
     Repository (doi 10.24432/C50P49), its test set, licence CC BY 4.0; the same values as scikit-learn's
     ``load_digits``.
 
-    Splits 1,077/360/360 (60/20/20 %), each class in its proportion. The same writers occur in all three.
+    Splits 1,077/360/360 (60/20/20 %), stratified by class. The same writers occur in all three.
     Inputs uint8 [N, 8, 8, 1], seen by the network as value/16.
 
     Args:
-        split_seed: which examples are in which split.
+        split_seed: seed of the random split.
     """
-    images, labels = _stored()
-    parts = _parts(labels, split_seed)
+    images, labels = load_images()
+    parts = _split_indices(labels, split_seed)
     splits = {name: Split(images[part][..., None], labels[part]) for name, part in parts.items()}
     return Dataset(name="digits", **splits, classes=10, scale=1 / 16)
 
@@ -39,34 +38,35 @@ def digits(split_seed: Any = 0) -> Dataset:
 def rotated_digits(
     max_angle: Any = 45.0, copies: Any = 4, split_seed: Any = 0, angle_seed: Any = 0
 ) -> Dataset:
-    """`digits`, each turned by a random angle, which is to be found: regression.
+    """`digits` rotated by random angles, for regression of the angle.
 
-    The angle is uniform on [−max_angle, max_angle] degrees, positive counter-clockwise as the image is seen
-    (rows run down). Base images are split as in `digits` *before* rotating, so no digit is in two splits.
+    The angle is uniform on [−max_angle, max_angle] degrees, positive counter-clockwise as displayed
+    (rows run down). Base images are split as in `digits` *before* rotation, so no digit is in two splits.
     Predicting zero has MAE max_angle/2 = 22.5° and RMSE max_angle/√3 = 25.98°.
 
-    An image is turned about its centre, enlarged 1.5 times onto 16×16 pixels by bilinear interpolation (0
+    An image is rotated about its centre, enlarged 1.5 times onto 16×16 pixels by bilinear interpolation (0
     outside), and rounded to grey levels from 0 to 255.
 
     Splits: copies × (1,077/360/360). Inputs uint8 [N, 16, 16, 1], seen by the network as value/255. Targets
     float32 [N, 1], in degrees.
 
     Args:
-        max_angle: in degrees, in (0, 180].
-        copies: how many times each base image occurs, each at an angle of its own.
-        split_seed: which base images are in which split.
-        angle_seed: of the angles.
+        max_angle: largest angle in degrees, in (0, 180].
+        copies: number of copies of each base image, each with its own angle.
+        split_seed: seed of the random split of base images.
+        angle_seed: seed of the angles.
 
     Raises:
-        InputError: for a value out of range.
+        InputError: a value is out of range.
     """
-    if not checks.is_number(max_angle) or not 0 < max_angle <= 180:
-        raise InputError("max_angle", max_angle, "give degrees above 0 and up to 180")
+    max_angle = checks.number(
+        "max_angle", max_angle, most=180, above=0, remedy="give a number of degrees above 0 and at most 180"
+    )
     copies = checks.whole("copies", copies, 1)
-    angle_seed = check_seed("angle_seed", angle_seed)
-    images, labels = _stored()
+    angle_seed = checks.whole("angle_seed", angle_seed, 0)
+    images, labels = load_images()
     splits = {}
-    for name, part in _parts(labels, split_seed).items():
+    for name, part in _split_indices(labels, split_seed).items():
         base = np.tile(part, copies)
         angles = (max_angle * (2 * uniform(angle_seed, name, len(base)) - 1)).astype(np.float32)
         turned = rotate(images[base] * (255 / 16), angles)
@@ -75,13 +75,12 @@ def rotated_digits(
 
 
 def rotate(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """Square images [N, H, H] turned counter-clockwise by ``degrees`` [N] onto [N, 16, 16], bilinearly."""
+    """Rotate square images [N, H, H] counter-clockwise by ``degrees`` [N] onto [N, 16, 16], bilinearly."""
     n, side, _ = images.shape
     offsets = (np.arange(SIDE) - (SIDE - 1) / 2) / ZOOM
     down, right = np.meshgrid(offsets, offsets, indexing="ij")
     angle = np.deg2rad(degrees.astype(np.float64))[:, None, None]
-    # Where each output pixel comes from: its place turned back, in pixels of the input padded by one zero all
-    # round.
+    # Source of each output pixel: its position rotated back, in pixels of the input padded by one zero per side.
     centre = (side - 1) / 2 + 1
     rows = np.clip(centre + np.cos(angle) * down + np.sin(angle) * right, 0, side + 1)
     columns = np.clip(centre - np.sin(angle) * down + np.cos(angle) * right, 0, side + 1)
@@ -96,13 +95,13 @@ def rotate(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     return (1 - to_row) * upper + to_row * lower
 
 
-def _stored() -> tuple[np.ndarray, np.ndarray]:
+def load_images() -> tuple[np.ndarray, np.ndarray]:
     with (files("jaxlab.datasets") / "digits.npz").open("rb") as file, np.load(file) as arrays:
         return arrays["images"], arrays["labels"].astype(np.int32)
 
 
-def _parts(labels: np.ndarray, split_seed: Any) -> dict[str, np.ndarray]:
+def _split_indices(labels: np.ndarray, split_seed: Any) -> dict[str, np.ndarray]:
     """Indices of the examples of each split."""
-    order = stratified_order(check_seed("split_seed", split_seed), "split", labels)
+    order = stratified_order(checks.whole("split_seed", split_seed, 0), "split", labels)
     ends = np.cumsum(list(SIZES.values()))[:-1]
     return {name: np.sort(part) for name, part in zip(SIZES, np.split(order, ends), strict=True)}

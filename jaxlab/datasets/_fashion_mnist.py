@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its IDX files."""
+"""Fashion-MNIST, read from its IDX files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
 from jaxlab.datasets.files import cache_folder, check_sha256, fetch, find, read
 from jaxlab.errors import InputError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-REMEDY = "replace it by a fresh copy of the published file"
+REMEDY = "replace it with a fresh copy of the published file"
 VALIDATION = 10_000
 
 # Shape and SHA-256 of each file's uncompressed content; compressed files differ between publishers.
@@ -45,15 +45,13 @@ def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> 
     published one. Inputs uint8 [N, 28, 28, 1], seen by the network as value/255.
 
     Args:
-        folder: where the four IDX files lie (``train-images-idx3-ubyte`` and so on, with or without ``.gz``),
-            and no other place is tried. By default the folder of Debian's package ``dataset-fashion-mnist``,
-            then the cache.
-        download: fetch files that are nowhere found into the cache (needs pooch). With ``folder`` it has no
-        effect.
-        url: where from, a folder's address. What comes is checked by the SHA-256 of its content.
+        folder: the only folder to search for the four IDX files (``train-images-idx3-ubyte`` and so on, with or
+            without ``.gz``). By default the folder of Debian's package ``dataset-fashion-mnist``, then the cache.
+        download: download missing files into the cache (needs pooch). Has no effect with ``folder``.
+        url: address of a folder with the files. Downloads are checked against the SHA-256 of their content.
 
     Raises:
-        InputError: naming the file that is missing, truncated, corrupt, or not the published one.
+        InputError: a file, which the error names, is missing, truncated, corrupt, or not the published one.
     """
     folder = None if folder is None else checks.path("folder", folder)
     download, url = checks.flag("download", download), checks.text("url", url)
@@ -79,7 +77,7 @@ def _load(name: str, folder: Path | None, download: bool, url: str) -> np.ndarra
     path = find(folders, [name, f"{name}.gz"])
     if path is None and folder is not None:
         raise InputError(
-            "folder", str(folder), f"it has no {name} or {name}.gz; put it there, or leave folder out"
+            "folder", str(folder), f"contains neither {name} nor {name}.gz; put it there, or omit folder"
         )
     if path is None and not download:
         remedy = (
@@ -92,16 +90,14 @@ def _load(name: str, folder: Path | None, download: bool, url: str) -> np.ndarra
 
 
 def _read_idx(path: Path, name: str) -> np.ndarray:
-    """The array in an IDX file: big-endian int32 magic 0x0800 + axes, one size per axis, then uint8 values."""
+    """Read an IDX file: big-endian int32 magic 0x0800 + axes, one int32 size per axis, then uint8 values."""
     shape, sha256 = FILES[name]
     content = read(path, REMEDY)
     header = np.array([0x0800 + len(shape), *shape], ">i4").tobytes()
     if content[:4] != header[:4]:
-        raise InputError(
-            "file", str(path), f"it does not begin as an IDX file of {len(shape)} axes; {REMEDY}"
-        )
+        raise InputError("file", str(path), f"does not begin like an IDX file of {len(shape)} axes; {REMEDY}")
     expected = len(header) + int(np.prod(shape))
     if len(content) != expected:
-        raise InputError("file", str(path), f"it holds {len(content)} bytes instead of {expected}; {REMEDY}")
+        raise InputError("file", str(path), f"holds {len(content)} bytes instead of {expected}; {REMEDY}")
     check_sha256(path, content, sha256, REMEDY)
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)

@@ -1,6 +1,6 @@
 """Augmentations: pure functions ``(key, inputs) -> inputs`` that run inside the training step.
 
-They work on raw inputs, before `Dataset.prepare`: there the background is 0, and uint8 stays uint8.
+They act on raw inputs, before `Dataset.prepare`, where the background is 0 and uint8 stays uint8.
 ``B`` denotes the batch dimension, ``C`` the channels.
 """
 
@@ -11,29 +11,28 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxlab.checks import whole
 from jaxlab.errors import InputError
 
 
 def shift(key: jax.Array, x: jax.Array, pixels: int = 1) -> jax.Array:
-    """Moves each example by its own whole number of pixels along each spatial axis; zeros move in.
+    """Shift each example by a random number of pixels along each spatial axis; zeros fill the gap.
 
-    The moves are independent and uniform on {-pixels, …, pixels}: ``y[b, i, j] = x[b, i - d, j - e]``, 0
+    The shifts are independent and uniform on {-pixels, …, pixels}: ``y[b, i, j] = x[b, i - d, j - e]``, 0
     outside.
 
     Args:
         key: one PRNG key for the batch.
         x: [B, *spatial, C], any dtype.
-        pixels: the largest move, static, 0 <= pixels < every spatial size.
+        pixels: the largest shift, static, 0 <= pixels < every spatial size.
 
     Raises:
-        InputError: if ``x`` has no spatial axis or ``pixels`` is out of range.
+        InputError: ``x`` has no spatial axis, or ``pixels`` is out of range.
     """
     _check_spatial(x)
     smallest = min(x.shape[1:-1])
-    if isinstance(pixels, bool) or not 0 <= pixels < smallest:
-        raise InputError(
-            "pixels", pixels, f"give an integer from 0 to {smallest - 1}, less than the image's size"
-        )
+    remedy = f"give a whole number from 0 to {smallest - 1}, less than the size of the image"
+    pixels = whole("pixels", pixels, 0, smallest - 1, remedy=remedy)
     spatial = range(1, x.ndim - 1)
     moves = jax.random.randint(key, (len(spatial), x.shape[0]), -pixels, pixels + 1)
     for axis, move in zip(spatial, moves, strict=True):
@@ -42,8 +41,7 @@ def shift(key: jax.Array, x: jax.Array, pixels: int = 1) -> jax.Array:
 
 
 def _move(x: jax.Array, axis: int, move: jax.Array, pixels: int) -> jax.Array:
-    # Selecting among the 2·pixels + 1 static slices fuses into one loop; slicing by a traced start is a
-    # gather.
+    # Selecting among 2·pixels + 1 static slices fuses into one loop; a slice with a traced start is a gather.
     padding = [(0, 0)] * x.ndim
     padding[axis] = (pixels, pixels)
     padded = jnp.pad(x, padding)
@@ -59,14 +57,14 @@ def _move(x: jax.Array, axis: int, move: jax.Array, pixels: int) -> jax.Array:
 
 
 def flip(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Mirrors each example left to right (along its last spatial axis) with probability 1/2.
+    """Mirror each example left to right (along its last spatial axis) with probability 1/2.
 
     Args:
         key: one PRNG key for the batch.
         x: [B, *spatial, C], any dtype.
 
     Raises:
-        InputError: if ``x`` has no spatial axis.
+        InputError: ``x`` has no spatial axis.
     """
     _check_spatial(x)
     mirrored = jax.random.bernoulli(key, shape=(x.shape[0],) + (1,) * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""From what a person gives to the arrays of a split."""
+"""Conversion of user-supplied arrays to the arrays of a split."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ TARGETS = ("auto", "labels", "numbers", "one_hot")
 CHANNELS = ("auto", "last", "first")
 
 
-class Reading(NamedTuple):
-    """How arrays are to be read, see `from_arrays`."""
+class Conventions(NamedTuple):
+    """Conventions of user-supplied arrays, see `from_arrays`."""
 
     targets: str
     first_label: int | None
@@ -22,62 +22,65 @@ class Reading(NamedTuple):
     add_channel: bool
 
 
-def convert(field: str, pair: Any, reading: Reading) -> Split:
-    """A split of the dtypes and axes of a `Dataset`; nothing is copied that has them already."""
+def convert(field: str, pair: Any, conventions: Conventions) -> Split:
+    """Convert a pair to a split with the dtypes and axes of a `Dataset`, copying only what must change."""
     try:
         inputs, targets = pair
     except (TypeError, ValueError):
         raise InputError(field, type(pair).__name__, "give a pair (inputs, targets)") from None
-    inputs = _inputs(f"{field}.inputs", _real(f"{field}.inputs", inputs), reading)
-    targets = _targets(f"{field}.targets", _real(f"{field}.targets", targets), reading)
+    inputs = _inputs(f"{field}.inputs", _real(f"{field}.inputs", inputs), conventions)
+    targets = _targets(f"{field}.targets", _real(f"{field}.targets", targets), conventions)
     split = Split(inputs, targets)
     check_examples(field, split)
     return split
 
 
-def _inputs(field: str, inputs: np.ndarray, reading: Reading) -> np.ndarray:
+def _inputs(field: str, inputs: np.ndarray, conventions: Conventions) -> np.ndarray:
     if inputs.dtype != np.uint8:
         inputs = _to_float32(inputs)
-    if reading.channels == "first":
-        if reading.add_channel:
-            raise InputError("add_channel", True, 'leave it out, or channels = "first"')
+    if conventions.channels == "first":
+        if conventions.add_channel:
+            raise InputError("add_channel", True, 'omit add_channel or channels = "first"')
         if inputs.ndim < 3:
-            raise InputError(field, inputs.shape, 'give [N, C, *spatial], or leave out channels = "first"')
+            raise InputError(field, inputs.shape, 'give [N, C, *spatial], or omit channels = "first"')
         return np.ascontiguousarray(np.moveaxis(inputs, 1, -1))
-    return inputs[..., None] if reading.add_channel else inputs
+    return inputs[..., None] if conventions.add_channel else inputs
 
 
-def _targets(field: str, targets: np.ndarray, reading: Reading) -> np.ndarray:
-    if reading.targets == "one_hot":
+def _targets(field: str, targets: np.ndarray, conventions: Conventions) -> np.ndarray:
+    if conventions.targets == "one_hot":
         return _from_one_hot(field, targets)
     floating = targets.dtype.kind == "f"
-    if reading.targets == "numbers" or (reading.targets == "auto" and floating):
+    if conventions.targets == "numbers" or (conventions.targets == "auto" and floating):
         numbers = _to_float32(targets)
         return numbers[:, None] if numbers.ndim == 1 else numbers
     if floating and not (targets == np.floor(targets)).all():
         (first, *_) = targets[targets != np.floor(targets)].tolist()
-        raise InputError(field, first, "labels are whole numbers: correct it, or leave out targets")
-    return _to_labels(field, targets, reading.first_label or 0)
+        raise InputError(field, first, "labels must be whole numbers; correct it, or omit targets")
+    return _to_labels(field, targets, conventions.first_label or 0)
 
 
 _REMEDIES = {
     "O": "convert them to one type, e.g. array.astype(np.float32)",
-    "c": "real and imaginary part may be two channels",
+    "c": "e.g. real and imaginary parts as two channels",
     "M": "e.g. seconds since a start, (array - array.min()) / np.timedelta64(1, 's')",
     "m": "e.g. seconds, array / np.timedelta64(1, 's')",
     "V": "named fields become columns with numpy.lib.recfunctions.structured_to_unstructured",
 }
-_OF_TEXT = {"inputs": "encode text first", "targets": "labels: np.unique(array, return_inverse=True)[1]"}
+_TEXT_REMEDIES = {
+    "inputs": "encode text first",
+    "targets": "labels: np.unique(array, return_inverse=True)[1]",
+}
 
 
 def _real(field: str, values: Any) -> np.ndarray:
-    """As a NumPy array of booleans, integers or float; bfloat16 and the like become float32."""
+    """Convert to a NumPy array of booleans, integers or floats; bfloat16 and similar dtypes become float32."""
     check_unmasked(field, values)
     try:
         array = np.asarray(values)
     except ValueError:
         raise InputError(field, type(values).__name__, "give rows of equal lengths, as one array") from None
-    except Exception as error:  # whatever another library's array raises, on another device for example
+    except Exception as error:  # any error of another library's array, e.g. on another device
         reason = " ".join(str(error).split())
         remedy = f"NumPy cannot read it ({reason}); convert it to a NumPy array first"
         raise InputError(field, type(values).__name__, remedy) from None
@@ -85,13 +88,13 @@ def _real(field: str, values: Any) -> np.ndarray:
         array = array.astype(np.float32)
     if array.dtype.kind not in "buif":
         shown = array.dtype.name if array.dtype.names is None else str(array.dtype)
-        how = _REMEDIES.get(array.dtype.kind, _OF_TEXT[field.rpartition(".")[2]])
+        how = _REMEDIES.get(array.dtype.kind, _TEXT_REMEDIES[field.rpartition(".")[2]])
         raise InputError(field, shown, f"give an array of real numbers; {how}")
     return array
 
 
 def _to_float32(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what overflows is infinite, and an error of Dataset
+    with np.errstate(over="ignore"):  # an overflow is infinite, which Dataset refuses
         return np.asarray(array, np.float32)
 
 
@@ -101,23 +104,23 @@ def _from_one_hot(field: str, targets: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero(~one_hot_rows(targets))
     if len(wrong):
         row = targets[wrong[0]].tolist()
-        raise InputError(f"{field}[{wrong[0]}]", row, "a one-hot row is a single 1 among zeros")
+        raise InputError(f"{field}[{wrong[0]}]", row, "give one-hot rows, each with a single 1 among zeros")
     return targets.argmax(axis=1).astype(np.int32)
 
 
 def one_hot_rows(targets: np.ndarray) -> np.ndarray:
-    """Which rows are a single 1 among zeros, bool [N]."""
+    """Whether each row is one-hot, a single 1 among zeros: bool [N]."""
     return ((targets == 0) | (targets == 1)).all(axis=1) & ((targets == 1).sum(axis=1) == 1)
 
 
 def _to_labels(field: str, targets: np.ndarray, first: int) -> np.ndarray:
     if targets.ndim != 1:
-        remedy = 'give integer labels as [N], or say targets = "one_hot", or "numbers" for regression'
+        remedy = 'give integer labels [N], or set targets = "one_hot", or "numbers" for regression'
         raise InputError(field, targets.shape, remedy)
     if targets.size == 0:
         return targets.astype(np.int32)
     for label in (targets.min(), targets.max()):
         if not first <= label < 2**31 - 1:  # before the cast to int32, which would wrap
-            remedy = f'give labels from {first}, or say targets = "numbers" for regression'
+            remedy = f'give labels from {first}, or set targets = "numbers" for regression'
             raise InputError(field, label.item(), remedy)
     return targets.astype(np.int32) - np.int32(first)

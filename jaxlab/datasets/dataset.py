@@ -1,4 +1,4 @@
-"""The data of a study: fixed splits as host arrays, checked once when they are put together."""
+"""The data of a study: fixed splits as host arrays, checked when the data set is created."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.describe import describe
 from jaxlab.errors import InputError
 
@@ -20,7 +20,7 @@ class Split(NamedTuple):
 
     Attributes:
         inputs: [N, *spatial, C], uint8 (as stored) or float32.
-        targets: int32 [N], labels from 0; or float32 [N, K] for regression.
+        targets: labels from 0, int32 [N]; for regression numbers, float32 [N, K].
     """
 
     inputs: np.ndarray
@@ -29,22 +29,22 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train, validation and test arrays and what a network needs to know about them.
+    """Training, validation and test arrays with the properties that a network depends on.
 
-    The network sees ``inputs * scale + shift`` in float32; `prepare` computes it inside the training step, so
+    The network sees ``inputs * scale + shift`` in float32. `prepare` computes it inside the training step, so
     uint8 images stay uint8 on the device.
 
     Args:
-        name: what the data set is called in results.
-        train, validation, test: the splits; of one input shape, one dtype and one kind of target.
+        name: name of the data set in results.
+        train, validation, test: the splits, with the same input shape, dtypes and kind of target.
         classes: number of classes, or None for regression.
-        scale, shift: numbers, of `prepare`.
-        target_units: of regression targets, e.g. ``"degree"``.
+        scale, shift: the numbers of `prepare`.
+        target_units: units of regression targets, e.g. ``"degree"``.
 
     Raises:
-        InputError: for an argument of another type; for a split that is empty, masked, of a wrong dtype or
-            number of dimensions, of another shape than the training split, with more or fewer targets than
-            inputs, with a NaN or infinity, or with a label that is not one of the classes.
+        InputError: an argument has another type; or a split is empty, masked, has a wrong dtype or number of
+            dimensions, differs in shape from the training split, has more or fewer targets than inputs, contains
+            NaN or infinity, or has a label outside the classes.
     """
 
     name: Any
@@ -70,7 +70,7 @@ class Dataset:
         return f"<{self.name}: {self.summary()}>"
 
     def summary(self) -> str:
-        """What the data are, in one line: sizes, types, ranges, classes.
+        """One-line summary of the data: sizes, dtypes, ranges, classes.
 
         >>> datasets.digits().summary()
         'train 1,077 × 8×8×1 uint8 in [0, 16], seen as [0, 1], 10 classes, largest 10 %; validation 360; test 360'
@@ -79,20 +79,20 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example's inputs, (*spatial, C)."""
+        """Shape of one example, (*spatial, C)."""
         return self.train.inputs.shape[1:]
 
     @property
     def outputs(self) -> int:
-        """Width of a network's output: the number of classes, or of regression targets K."""
+        """Number of network outputs: that of classes, or of regression targets K."""
         return self.train.targets.shape[1] if self.classes is None else self.classes
 
     def prepare(self, inputs: jax.typing.ArrayLike) -> jax.Array:
-        """``inputs * scale + shift`` in float32, of the shape of ``inputs``; for use inside the step."""
+        """Compute ``inputs * scale + shift`` in float32, inside the training step."""
         return prepared(inputs, self.scale, self.shift)
 
     def fingerprint(self) -> str:
-        """SHA-256 of every field and array (values, shape, dtype), in hexadecimal: the identity of the data."""
+        """Identity of the data: hexadecimal SHA-256 of every field and array (values, shape, dtype)."""
         fields = (self.name, self.classes, float(self.scale), float(self.shift), self.target_units)
         digest = hashlib.sha256(repr(fields).encode())
         for field in SPLITS:
@@ -104,24 +104,26 @@ class Dataset:
 
 
 def prepared(inputs: jax.typing.ArrayLike, scale: float | int, shift: float | int) -> jax.Array:
-    """``inputs * scale + shift`` in float32; see `Dataset.prepare`."""
+    """Compute ``inputs * scale + shift`` in float32; see `Dataset.prepare`."""
     return jnp.asarray(inputs).astype(jnp.float32) * jnp.float32(scale) + jnp.float32(shift)
 
 
 def check_classes(classes: Any) -> int | None:
-    """A number of classes, or None for regression."""
+    """Check a number of classes, or None for regression."""
     if classes is None:
         return None
-    return checks.whole("classes", classes, 2, "give a whole number, at least 2, or None for regression")
+    return checks.whole(
+        "classes", classes, 2, remedy="give a whole number, at least 2, or None for regression"
+    )
 
 
 def check_affine(scale: Any, shift: Any) -> None:
-    """`InputError` unless both are numbers that float32 holds, and ``scale`` is not 0 there."""
+    """Raise InputError unless both numbers are finite in float32 and ``scale`` is not 0 there."""
     for field, value, remedy in (
         ("scale", scale, "give a finite number other than 0"),
         ("shift", shift, "give a finite number"),
     ):
-        checks.number(field, value, remedy)
+        checks.number(field, value, remedy=remedy)
         with np.errstate(over="ignore"):
             seen = np.float32(value)
         if not np.isfinite(seen) or (field == "scale" and seen == 0):
@@ -129,13 +131,13 @@ def check_affine(scale: Any, shift: Any) -> None:
 
 
 def check_split(field: str, split: Split, classes: int | None, first_label: int | None = 0) -> None:
-    """`InputError` unless the split is one of a `Dataset` with so many classes.
+    """Raise InputError unless a split suits a `Dataset` with this number of classes.
 
     Args:
-        field: the split's name.
-        split: its labels count from 0.
-        classes: how many, None for regression.
-        first_label: what the labels counted from as they were given, for the error; None if that was not said.
+        field: name of the split.
+        split: the split, with labels from 0.
+        classes: number of classes, None for regression.
+        first_label: the first label as the user gave them, for the error; None if the user did not set it.
     """
     for part, array in zip(Split._fields, split, strict=True):
         _check_array(f"{field}.{part}", array)
@@ -145,7 +147,7 @@ def check_split(field: str, split: Split, classes: int | None, first_label: int 
 
 
 def check_examples(field: str, split: Split) -> None:
-    """`InputError` unless the split has examples, along the first axis, and one target for each."""
+    """Raise InputError unless a split has examples along the first axis and one target per example."""
     inputs, targets = split
     if inputs.ndim < 2:
         raise InputError(
@@ -166,9 +168,9 @@ def _check_array(field: str, array: Any) -> None:
 
 
 def check_unmasked(field: str, values: Any, depth: int = 64) -> None:
-    """`InputError` for an array with a mask, which a network cannot see, also in lists of lists ``depth`` deep."""
+    """Raise InputError for a masked array, also inside lists nested up to ``depth`` deep."""
     if isinstance(values, np.ma.MaskedArray):
-        remedy = "a mask would be lost: drop the masked examples, or fill them with array.filled(value)"
+        remedy = "the mask would be lost; drop the masked examples, or fill them with array.filled(value)"
         raise InputError(field, type(values).__name__, remedy)
     for each in values if depth and isinstance(values, (list, tuple)) else ():
         check_unmasked(field, each, depth - 1)
@@ -200,7 +202,7 @@ def _check_targets(field: str, targets: np.ndarray, classes: int | None, first_l
 
 
 def _check_finite(field: str, array: np.ndarray) -> None:
-    # The extremes show NaN and infinity without an array of flags as large as the data.
+    # The extremes reveal NaN and infinity without a mask as large as the data.
     if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         first = np.argwhere(~np.isfinite(array))[0]
         place = ", ".join(str(i) for i in first)

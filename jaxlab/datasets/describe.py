@@ -1,4 +1,4 @@
-"""A data set in one line."""
+"""One-line description of a data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def describe(data: Any) -> str:
-    """See `Dataset.summary`."""
+    """Describe a data set in one line, see `Dataset.summary`."""
     inputs, targets = data.train
     words = [f"train {len(inputs):,} × {sizes(inputs.shape[1:])} {inputs.dtype.name} in {interval(inputs)}"]
     if (data.scale, data.shift) != (1, 0):
@@ -28,11 +28,11 @@ def describe(data: Any) -> str:
 
 
 def sizes(shape: tuple[int, ...]) -> str:
-    """``(28, 28, 1)`` as "28×28×1"."""
+    """Format a shape: ``(28, 28, 1)`` becomes "28×28×1"."""
     return "×".join(str(size) for size in shape)
 
 
 def interval(array: np.ndarray, scale: float = 1.0, shift: float = 0.0) -> str:
-    """The least and the greatest value, after scale and shift."""
+    """Format the range of an array, after scale and shift: "[0, 1]"."""
     low, high = sorted(float(extreme) * scale + shift for extreme in (array.min(), array.max()))
     return f"[{low:.4g}, {high:.4g}]"

@@ -1,33 +1,22 @@
-"""Random draws on the host that are the same on every platform and with every NumPy.
+"""Random draws on the host that are identical on every platform and with every NumPy version.
 
-Only NumPy's bit generators promise a stable stream; the methods of ``Generator`` (``permutation``,
-``uniform``) may change between releases, and with them every split. So permutations and uniforms are made
-here from the raw bits.
+NumPy guarantees a stable stream only for its bit generators; the methods of ``Generator`` (``permutation``,
+``uniform``) may change between releases, and with them every split. Permutations and uniforms are therefore made
+from raw bits here.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-
-from jaxlab.errors import InputError
-
-
-def check_seed(field: str, seed: Any) -> int:
-    """The seed as an ``int``; `InputError` unless it is an integer >= 0."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(field, seed, "give an integer >= 0")
-    return int(seed)
 
 
 def _bits(seed: int, stream: str, n: int) -> np.ndarray:
-    """``n`` raw 64-bit draws of one named stream of a seed."""
+    """``n`` raw 64-bit draws from a named stream of a seed."""
     return np.random.PCG64([seed, *stream.encode()]).random_raw(n)
 
 
 def permutation(seed: int, stream: str, n: int) -> np.ndarray:
-    """A permutation of ``range(n)``, int64 [n]."""
+    """Random permutation of ``range(n)``, int64 [n]."""
     return np.argsort(_bits(seed, stream, n), kind="stable")
 
 
@@ -37,11 +26,11 @@ def uniform(seed: int, stream: str, n: int) -> np.ndarray:
 
 
 def stratified_order(seed: int, stream: str, targets: np.ndarray) -> np.ndarray:
-    """A random order of the examples whose every stretch holds each class in its proportion, int64 [N].
+    """Random order of the examples, int64 [N], in which every slice holds each class in proportion.
 
-    Example number r (from 0, in random order) of a class of n examples comes at the place (r + 1/2)/n, ties
-    in random order; so a stretch of k out of N examples holds about k·n/N of a class. Regression
-    targets (float) have no classes and get a plain permutation.
+    Example r (from 0, in random order) of a class of n examples gets position (r + 1/2)/n; ties are in random
+    order. A slice of k out of N examples therefore holds about k·n/N of a class. Regression targets (float) have
+    no classes and get a plain permutation.
     """
     order = permutation(seed, stream, len(targets))
     if not np.issubdtype(targets.dtype, np.integer):

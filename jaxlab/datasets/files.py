@@ -1,4 +1,4 @@
-"""Files of downloaded data sets: where they lie, how they are fetched, what is said when they are broken."""
+"""Files of downloaded data sets: search, download, and checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxlab.errors import InputError, how_to_install
 
 
 def find(folders: list[Path], names: list[str]) -> Path | None:
-    """The first of ``names`` that is a file in the first of ``folders`` that has one."""
+    """Find the first existing file ``folder / name``, by folder and then by name; None if there is none."""
     for folder in folders:
         for name in names:
             if (folder / name).is_file():
@@ -23,35 +23,37 @@ def find(folders: list[Path], names: list[str]) -> Path | None:
 
 
 def cache_folder() -> Path | None:
-    """The folder that `fetch` keeps files in, or None where pooch is not installed."""
+    """The folder in which `fetch` stores files, or None if pooch is not installed."""
     try:
-        return _pooch().os_cache("jaxlab")
+        return _import_pooch().os_cache("jaxlab")
     except InputError:
         return None
 
 
 def fetch(url: str, check: Callable[[Path], object]) -> Path:
-    """Downloads a file into the cache, once, and returns its path.
+    """Download a file into the cache unless it is there already; return its path.
 
     Args:
-        url: address of the file; its last part is the file's name in the cache.
-        check: raises `InputError` if the downloaded content is wrong. The copy in the cache is then deleted,
-            so that the next call downloads it again.
+        url: address of the file; its last component is the file name in the cache.
+        check: raises InputError if the content is wrong. The cached copy is then deleted, so that the next call
+            downloads it again.
 
     Raises:
-        InputError: if pooch is missing, the download fails, or the content is wrong.
+        InputError: pooch is missing, the download fails, or the content is wrong.
     """
-    pooch = _pooch()
+    pooch = _import_pooch()
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel(logging.WARNING)  # it would advise on a hash; `check` does more
+    logger.setLevel(logging.WARNING)  # pooch would suggest a hash, which `check` makes unnecessary
     try:
         path = Path(
             pooch.retrieve(url, known_hash=None, fname=url.rsplit("/", 1)[-1], path=pooch.os_cache("jaxlab"))
         )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        remedy = f"download failed ({reason}); check the network, or download it elsewhere and give folder"
+        remedy = (
+            f"download failed ({reason}); check the network, or download the file elsewhere and give folder"
+        )
         raise InputError("url", url, remedy) from None
     finally:
         logger.setLevel(level)
@@ -64,29 +66,27 @@ def fetch(url: str, check: Callable[[Path], object]) -> Path:
 
 
 def read(path: Path, remedy: str) -> bytes:
-    """The content of a file, uncompressed if its name ends in ``.gz``; `InputError` if it cannot be read."""
+    """Read a file, uncompressed if its name ends in ``.gz``; raise InputError if it cannot be read."""
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except EOFError:
-        raise InputError("file", str(path), f"it is truncated; {remedy}") from None
+        raise InputError("file", str(path), f"truncated; {remedy}") from None
     except (gzip.BadGzipFile, zlib.error):
-        raise InputError("file", str(path), f"it is not a valid gzip file; {remedy}") from None
+        raise InputError("file", str(path), f"not a valid gzip file; {remedy}") from None
     except OSError as error:
-        raise InputError("file", str(path), f"it cannot be read ({error.strerror}); {remedy}") from None
+        raise InputError("file", str(path), f"cannot be read ({error.strerror}); {remedy}") from None
 
 
 def check_sha256(path: Path, content: bytes, sha256: str, remedy: str) -> None:
-    """`InputError` unless the content has this SHA-256."""
+    """Raise InputError unless the content has this SHA-256."""
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(
-            "file", str(path), f"its content is not the published one (SHA-256 differs); {remedy}"
-        )
+        raise InputError("file", str(path), f"not the published file (SHA-256 differs); {remedy}")
 
 
-def _pooch() -> ModuleType:
+def _import_pooch() -> ModuleType:
     try:
         import pooch
     except ImportError:
-        raise InputError("download", True, f"it needs pooch: {how_to_install('data')}") from None
+        raise InputError("download", True, f"needs pooch: {how_to_install('data')}") from None
     return pooch

@@ -1,16 +1,15 @@
-"""Options that every data set has: fewer examples, wrong labels, outliers, another range of inputs."""
+"""Options of every data set: fewer examples, wrong labels, outliers, rescaled inputs."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
 
-from jaxlab.datasets import checks
+from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.draws import check_seed, permutation, stratified_order, uniform
+from jaxlab.datasets.draws import permutation, stratified_order, uniform
 from jaxlab.errors import InputError
 
 
@@ -25,36 +24,35 @@ def modify(
     standardize: Any = False,
     seed: Any = 0,
 ) -> Dataset:
-    """A data set changed in its training split (never in validation and test) or in `scale` and `shift`.
+    """Modify the training split of a data set (never validation or test), or its ``scale`` and ``shift``.
 
-    In this order; random choices depend on ``seed`` alone, and are nested (a smaller subset or fraction is
-    contained in a larger one of the same seed):
+    The options apply in this order. Random choices depend on ``seed`` alone and are nested: a smaller subset or
+    fraction is contained in a larger one with the same seed.
 
-    - ``input_range=(low, high)``: the least and greatest training input become low and high; or
-      ``standardize=True``: the training inputs get mean 0 and standard deviation 1, over all their values
-      together. Both measure the full training split, so a subset sees the same inputs. Only `scale` and
-      `shift` change.
-    - ``subset``: number of training examples kept, each class in its proportion, in their old order.
-    - ``label_noise``: fraction in [0, 1] of the training labels replaced by another class, each equally
-      likely.
-    - ``outliers``: fraction in [0, 1] of the training targets that get ``outlier_size`` added, in units of
-      the targets. All to one side: the mean of the targets moves by fraction × size, their median hardly.
+    - ``input_range=(low, high)``: the smallest and largest training inputs become low and high; or
+      ``standardize=True``: the training inputs get mean 0 and standard deviation 1 over all their values. Both
+      use the full training split, so a subset sees the same inputs. Only ``scale`` and ``shift`` change.
+    - ``subset``: number of training examples to keep, stratified by class, in their original order.
+    - ``label_noise``: fraction in [0, 1] of training labels to replace by another class, each equally likely.
+    - ``outliers``: fraction in [0, 1] of training targets to which ``outlier_size`` is added, in units of the
+      targets. All outliers are on one side: the mean of the targets moves by fraction × size, their median
+      hardly at all.
 
     Both fractions are exact up to rounding to whole examples.
 
     Raises:
-        InputError: for a value out of range; ``label_noise`` for regression or ``outliers`` for
+        InputError: a value is out of range, ``label_noise`` is given for regression, or ``outliers`` for
             classification.
     """
-    seed = check_seed("seed", seed)
-    scale, shift = _affine(dataset, input_range, standardize)
-    train = _keep(dataset.train, subset, seed)
+    seed = checks.whole("seed", seed, 0)
+    scale, shift = _scale_and_shift(dataset, input_range, standardize)
+    train = _subsample(dataset.train, subset, seed)
     train = _mislabel(train, label_noise, dataset.classes, seed)
-    train = _contaminate(train, outliers, outlier_size, dataset.classes, seed)
+    train = _add_outliers(train, outliers, outlier_size, dataset.classes, seed)
     return dataclasses.replace(dataset, train=train, scale=scale, shift=shift)
 
 
-def _affine(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float | int, float | int]:
+def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float | int, float | int]:
     standardize = checks.flag("standardize", standardize)
     if input_range is None and not standardize:
         return dataset.scale, dataset.shift
@@ -63,7 +61,7 @@ def _affine(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float
     inputs = dataset.train.inputs
     least, greatest = float(inputs.min()), float(inputs.max())
     if least == greatest:
-        raise InputError("train.inputs", least, "constant inputs cannot be rescaled; leave the option out")
+        raise InputError("train.inputs", least, "constant inputs cannot be rescaled; omit the option")
     if standardize:
         mean, deviation = float(inputs.mean(dtype=np.float64)), float(inputs.std(dtype=np.float64))
         return 1 / deviation, -mean / deviation
@@ -75,23 +73,19 @@ def _affine(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float
 def _check_range(input_range: Any) -> tuple[float, float]:
     remedy = "give two finite numbers (low, high) with low < high"
     try:
-        low, high = input_range
-    except (TypeError, ValueError):
+        low, high = (checks.number("input_range", bound) for bound in input_range)
+    except (TypeError, ValueError):  # an InputError too, whose value is one of the two
         raise InputError("input_range", input_range, remedy) from None
-    for bound in (low, high):
-        if not checks.is_number(bound) or not math.isfinite(bound):
-            raise InputError("input_range", input_range, remedy)
     if not low < high:
         raise InputError("input_range", input_range, remedy)
     return float(low), float(high)
 
 
-def _keep(train: Split, subset: Any, seed: int) -> Split:
+def _subsample(train: Split, subset: Any, seed: int) -> Split:
     if subset is None:
         return train
     n = len(train.targets)
-    if isinstance(subset, bool) or not isinstance(subset, int | np.integer) or not 1 <= subset <= n:
-        raise InputError("subset", subset, f"give a number of training examples, 1 to {n}")
+    subset = checks.whole("subset", subset, 1, n, remedy=f"give a number of training examples, 1 to {n}")
     kept = np.sort(stratified_order(seed, "subset", train.targets)[:subset])
     return Split(train.inputs[kept], train.targets[kept])
 
@@ -101,30 +95,31 @@ def _mislabel(train: Split, fraction: Any, classes: int | None, seed: int) -> Sp
     if not len(chosen):
         return train
     if classes is None:
-        raise InputError("label_noise", fraction, "leave it out for regression; outliers changes its targets")
-    # Adding 1 to classes - 1 modulo classes reaches every other class equally often, and never the old one.
+        raise InputError(
+            "label_noise", fraction, "omit it for regression, where outliers changes the targets"
+        )
+    # An offset of 1 to classes - 1, modulo classes, gives every other class equally often and never the old one.
     offsets = 1 + (uniform(seed, "wrong label", len(train.targets)) * (classes - 1)).astype(np.int32)
     targets = train.targets.copy()
     targets[chosen] = (targets[chosen] + offsets[chosen]) % classes
     return train._replace(targets=targets)
 
 
-def _contaminate(train: Split, fraction: Any, size: Any, classes: int | None, seed: int) -> Split:
+def _add_outliers(train: Split, fraction: Any, size: Any, classes: int | None, seed: int) -> Split:
     chosen = _choose("outliers", fraction, len(train.targets), seed)
     if not len(chosen):
         return train
     if classes is not None:
         raise InputError(
-            "outliers", fraction, "leave it out for classification; label_noise changes its labels"
+            "outliers", fraction, "omit it for classification, where label_noise changes the labels"
         )
-    checks.number("outlier_size", size, "give a finite number to add, in units of the targets")
+    size = checks.number("outlier_size", size, remedy="give a finite number to add, in units of the targets")
     targets = train.targets.copy()
     targets[chosen] += np.float32(size)
     return train._replace(targets=targets)
 
 
 def _choose(field: str, fraction: Any, n: int, seed: int) -> np.ndarray:
-    """The indices of a random ``fraction`` of n examples."""
-    if not checks.is_number(fraction) or not 0 <= fraction <= 1:
-        raise InputError(field, fraction, "give a fraction between 0 and 1")
+    """Indices of a random ``fraction`` of n examples."""
+    fraction = checks.number(field, fraction, 0, 1, remedy="give a fraction between 0 and 1")
     return permutation(seed, field, n)[: round(fraction * n)]

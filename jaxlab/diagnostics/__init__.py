@@ -1,6 +1,6 @@
-"""Diagnostics of training: divergence, overfitting, units, norms. Pure functions of one trial.
+"""Training diagnostics as pure functions of one trial: divergence, overfitting, dead units, norms.
 
-The counts of `units` are accumulated with ``units.init`` and ``units.update``.
+``units.init`` and ``units.update`` accumulate the counts of `units`.
 """
 
 from jaxlab.diagnostics import divergence, norms, overfitting, units

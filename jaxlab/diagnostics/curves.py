@@ -1,7 +1,7 @@
-"""One trial's curve: a 1-D array over epochs in which a NaN tail means that the trial did not reach the epoch.
+"""Curves of one trial: 1-D arrays over epochs, whose NaN tail stands for epochs that the trial did not reach.
 
-A NaN that was measured at the last epoch looks like such a tail. Where ``last``, the last epoch that the trial
-reached, is given, it decides; without it the curve is taken to end at its last value that is not NaN.
+A NaN measured at the last epoch looks like such a tail. Pass ``last``, the last epoch that the trial reached, to tell
+them apart; without it a curve ends at its last value that is not NaN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxlab.errors import InputError
 
 
 def as_curve(field: str, values: ArrayLike) -> jax.Array:
-    """``values`` as a floating 1-D array; InputError, naming ``field``, if of another rank or empty."""
+    """Convert ``values`` to a 1-D floating-point array; raise InputError for another rank or an empty array."""
     curve = jnp.asarray(values)
     if curve.ndim != 1 or curve.size == 0:
         raise InputError(field, curve.shape, "give the 1-D curve of one trial; map trials with jax.vmap")
@@ -23,18 +23,18 @@ def as_curve(field: str, values: ArrayLike) -> jax.Array:
 
 
 def epochs_reached(curve_E: jax.Array, last: ArrayLike | None = None) -> jax.Array:
-    """Number of values up to ``last``, or to the last that is not NaN."""
+    """Number of epochs up to ``last``, or to the last value that is not NaN."""
     if last is not None:
         return jnp.asarray(last) + 1
     return jnp.max(jnp.where(jnp.isnan(curve_E), 0, jnp.arange(1, curve_E.size + 1)))
 
 
 def final(curve_E: ArrayLike, last: ArrayLike | None = None) -> jax.Array:
-    """The value at the last epoch that the trial reached, finite or not; NaN if it reached none.
+    """Value at the last epoch that the trial reached, finite or not; NaN if it reached none.
 
     Args:
         curve_E: one entry per epoch.
-        last: that epoch, -1 for none; by default the last whose value is not NaN.
+        last: the last epoch reached, -1 for none; by default that of the last value that is not NaN.
     """
     curve_E = as_curve("curve_E", curve_E)
     reached = epochs_reached(curve_E, last)
@@ -42,10 +42,9 @@ def final(curve_E: ArrayLike, last: ArrayLike | None = None) -> jax.Array:
 
 
 def or_worst(values: ArrayLike, better: str) -> jax.Array | np.ndarray:
-    """The values, those that are not finite as the worst there is: -inf if higher is better, +inf if lower.
+    """Replace values that are not finite by the worst possible one: -inf if higher is better, +inf if lower.
 
-    Neither NaN nor an infinity of either sign ever wins a comparison thereby. NumPy's arrays stay such, and keep their
-    precision.
+    Neither NaN nor an infinity then wins a comparison. NumPy arrays stay NumPy arrays and keep their precision.
 
     Raises:
         InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.

@@ -1,11 +1,11 @@
-"""How far training and validation come apart.
+"""Measures of overfitting: the gap between training and validation, and Prechelt's criteria.
 
-Curves are those of one trial, 1-D over epochs; entry 0 is the initial state, entry t the state after epoch t,
-and a NaN tail means epochs that the trial did not reach, see ``last`` in `final`. Losses are >= 0. Everything
-works under jit and vmap; ``k``, ``s`` and ``better`` are plain Python values.
+Curves belong to one trial and are 1-D over epochs; entry 0 is the initial state, entry t the state after epoch t,
+and a NaN tail stands for epochs that the trial did not reach, see ``last`` in `final`. Losses are >= 0. All
+functions work under jit and vmap; ``k``, ``s`` and ``better`` are static.
 
-Source of GL, P, PQ and UP: Prechelt, Early stopping - but when?, 1998. He has no epoch 0: each docstring says
-what becomes of it here.
+Source of GL, P, PQ and UP: Prechelt, Early stopping - but when?, 1998. The source has no epoch 0; each docstring
+states how it is treated here.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxlab.checks import whole
 from jaxlab.diagnostics.curves import as_curve, final, or_worst, sign_of
 from jaxlab.errors import InputError
 
 
 def gap(train: ArrayLike, validation: ArrayLike, better: str) -> jax.Array:
-    """How much worse validation is than training, elementwise, in the figure's units; > 0 when worse.
+    """How much worse validation is than training, elementwise, in units of the metric; > 0 if worse.
 
-    ``train - validation`` where higher is better (accuracy), ``validation - train`` where lower is (a loss,
-    MAE). Both are to be measured with the same weights.
+    ``train - validation`` if higher is better (accuracy), ``validation - train`` if lower is (a loss, MAE).
+    Measure both with the same weights.
 
     Raises:
         InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
@@ -32,10 +33,10 @@ def gap(train: ArrayLike, validation: ArrayLike, better: str) -> jax.Array:
 
 
 def rise(validation_loss_E: ArrayLike, last: ArrayLike | None = None) -> jax.Array:
-    """Validation loss at the last epoch reached, over its minimum: 1 if it ends at its best.
+    """Validation loss at the last epoch reached, divided by its minimum: 1 if training ends at the best epoch.
 
-    Epoch 0 counts: a trial that only gets worse has its minimum there. A minimum of 0 gives inf, or 1 if it
-    ends there. A last loss that is not finite gives inf; NaN if no loss was finite.
+    Epoch 0 counts: a trial that only gets worse has its minimum there. A minimum of 0 gives inf, or 1 if the
+    last loss is 0 too. A last loss that is not finite gives inf; NaN if no loss was finite.
 
     Args:
         validation_loss_E: one entry per epoch.
@@ -50,7 +51,7 @@ def rise(validation_loss_E: ArrayLike, last: ArrayLike | None = None) -> jax.Arr
 def generalization_loss(validation_loss_E: ArrayLike) -> jax.Array:
     """Prechelt's GL per epoch, in percent: ``100·(E(t) / min over t' <= t of E(t') - 1)``.
 
-    Epoch 0 counts for the minimum, so GL(0) = 0. NaN where the curve is.
+    Epoch 0 counts for the minimum, so GL(0) = 0. NaN where the curve is NaN.
     """
     loss_E = as_curve("validation_loss_E", validation_loss_E)
     best_E = jax.lax.cummin(jnp.where(jnp.isnan(loss_E), jnp.inf, loss_E))
@@ -60,18 +61,18 @@ def generalization_loss(validation_loss_E: ArrayLike) -> jax.Array:
 def progress(train_loss_E: ArrayLike, k: int = 5) -> jax.Array:
     """Prechelt's P_k per epoch, in per mille: ``1000·(mean of the last k losses / their minimum - 1)``.
 
-    The k losses that end at epoch t are those of epochs t-k+1..t. Epoch 0 belongs to no strip: NaN for t < k,
-    and where one of the k losses is NaN. 0 if all k are equal.
+    The last k losses at epoch t are those of epochs t-k+1..t. Epoch 0 belongs to no strip. NaN for t < k, and where
+    one of the k losses is NaN; 0 if all k are equal.
 
     Raises:
         InputError: ``k`` is not a whole number >= 1.
     """
     loss_E = as_curve("train_loss_E", train_loss_E)
-    _at_least_one("k", k)
+    whole("k", k, 1)
     ends_E = jnp.arange(loss_E.size)
     window_Exk = loss_E[jnp.maximum(ends_E[:, None] - jnp.arange(k)[None, :], 0)]
     least_E = jnp.min(window_Exk, axis=1)
-    # The mean of the excess: mean / minimum - 1 would round to some 1e-7 of either sign where it is 0.
+    # The mean of the excess is exactly 0 for equal losses; mean / minimum - 1 rounds to about ±1e-7.
     progress_E = 1000 * jnp.mean(_excess(window_Exk, least_E[:, None]), axis=1)
     return jnp.where(ends_E >= k, progress_E, jnp.nan)
 
@@ -79,8 +80,8 @@ def progress(train_loss_E: ArrayLike, k: int = 5) -> jax.Array:
 def productivity_quotient(validation_loss_E: ArrayLike, train_loss_E: ArrayLike, k: int = 5) -> jax.Array:
     """Prechelt's PQ per epoch: ``GL(t) / P_k(t)``, in percent per per mille.
 
-    High when validation suffers while training no longer moves. NaN where P_k is (t < k); 0 where GL is 0;
-    inf where P_k alone is 0. Epoch 0 counts for GL's minimum alone.
+    High when validation gets worse while training stagnates. NaN where P_k is NaN (t < k); 0 where GL is 0;
+    inf where only P_k is 0. Epoch 0 counts only for the minimum in GL.
 
     Raises:
         InputError: ``k`` is not a whole number >= 1, or the curves differ in length.
@@ -92,18 +93,18 @@ def productivity_quotient(validation_loss_E: ArrayLike, train_loss_E: ArrayLike,
 
 
 def up(validation_loss_E: ArrayLike, s: int, k: int = 5) -> jax.Array:
-    """Prechelt's UP_s per epoch: validation loss rose in each of s successive strips of k epochs up to here.
+    """Prechelt's UP_s per epoch: the validation loss rose in each of the last s strips of k epochs.
 
-    Strips end at epochs k, 2k, 3k, ...; a strip rose if the loss at its end is above that at the end of the
-    strip before. Epoch 0 counts as the end of a strip before the first, so UP_s can hold from epoch s·k on.
-    False at epochs that end no strip, and where a loss is NaN. Training would stop at the first True.
+    Strips end at epochs k, 2k, 3k, ...; the loss rose in a strip if it is higher at its end than at the
+    end of the previous strip. Epoch 0 counts as the end of a strip before the first, so UP_s can hold from epoch
+    s·k on. False at epochs that do not end a strip, and where a loss is NaN. Training stops at the first True.
 
     Raises:
         InputError: ``s`` or ``k`` is not a whole number >= 1.
     """
     loss_E = as_curve("validation_loss_E", validation_loss_E)
-    _at_least_one("s", s)
-    _at_least_one("k", k)
+    whole("s", s, 1)
+    whole("k", k, 1)
     ends = loss_E[::k]
     rose = ends[1:] > ends[:-1]
     held = jnp.zeros(loss_E.shape, bool)
@@ -114,26 +115,21 @@ def up(validation_loss_E: ArrayLike, s: int, k: int = 5) -> jax.Array:
 
 
 def best_epoch(curve_E: ArrayLike, better: str = "lower") -> jax.Array:
-    """The first epoch with the best value, epoch 0 included; -1 if every entry is NaN.
+    """First epoch with the best value, epoch 0 included; -1 if every entry is NaN.
 
-    NaN is never best; an infinity of either sign is only where nothing is finite.
+    NaN is never best; an infinity of either sign is best only if no value is finite.
 
     Raises:
         InputError: ``better`` is neither ``"higher"`` nor ``"lower"``.
     """
     curve_E = as_curve("curve_E", curve_E)
     known_E = ~jnp.isnan(curve_E)
-    # Not argmin alone, which would prefer an unreached epoch to a reached one that is inf.
+    # argmin alone would prefer an unreached epoch to a reached one with an infinite value.
     worse_E = -sign_of(better) * or_worst(curve_E, better)
     best = jnp.min(worse_E)
     return jnp.where(jnp.any(known_E), jnp.argmax(known_E & (worse_E == best)), -1).astype(jnp.int32)
 
 
 def _excess(loss: jax.Array, least: jax.Array) -> jax.Array:
-    """``loss / least - 1`` without cancellation; 0 where they are equal, be they 0 or inf."""
+    """``loss / least - 1`` without cancellation; 0 where both are equal, even if both are 0 or inf."""
     return jnp.where(loss == least, 0, (loss - least) / least)
-
-
-def _at_least_one(field: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise InputError(field, value, "give a whole number >= 1")

@@ -1,23 +1,25 @@
-"""Packs of trials through one compiled program."""
+"""Train packs of trials with one compiled program."""
 
 from jaxlab.engine.code import code_digest
 from jaxlab.engine.determinism import check_deterministic
-from jaxlab.engine.group import GroupTraining, packs_of
-from jaxlab.engine.host import NO_ROWS, Rows, flat, to_device, unflat
+from jaxlab.engine.group import GroupTraining, split_into_packs
+from jaxlab.engine.host import NO_ROWS, Rows, flatten, to_device, unflatten
 from jaxlab.engine.memory import is_out_of_memory
 from jaxlab.engine.pack import Pack, make_pack
 from jaxlab.engine.probe import Choice, compile_group, fingerprint
 from jaxlab.engine.program_cache import clear_programs
 from jaxlab.engine.programs import Programs, bytes_of, compile_programs
-from jaxlab.engine.train import Piece, Training, placed, train
+from jaxlab.engine.records import EndRecord, EpochRecord
+from jaxlab.engine.train import Training, place_shared, train
 from jaxlab.engine.width import default_width
 
 __all__ = [
     "NO_ROWS",
     "Choice",
+    "EndRecord",
+    "EpochRecord",
     "GroupTraining",
     "Pack",
-    "Piece",
     "Programs",
     "Rows",
     "Training",
@@ -29,12 +31,12 @@ __all__ = [
     "compile_programs",
     "default_width",
     "fingerprint",
-    "flat",
+    "flatten",
     "is_out_of_memory",
     "make_pack",
-    "packs_of",
-    "placed",
+    "place_shared",
+    "split_into_packs",
     "to_device",
     "train",
-    "unflat",
+    "unflatten",
 ]

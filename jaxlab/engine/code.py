@@ -1,4 +1,4 @@
-"""What a Python function that is never traced does, as a digest: of a user's rule, or of a callback of a program."""
+"""Digests of Python functions that are not traced: user-defined rules, and callbacks of a program."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from jaxlab.errors import name_of
 _ROOTS = tuple(
     {os.path.join(sysconfig.get_paths()[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
-#: Packages whose versions a run records and compares by itself.
-_COMPARED = {"jaxlab", "jax", "jaxlib", "flax", "optax", "numpy"}
+#: Packages whose versions a run records and compares separately.
+_VERSIONED_BY_RUN = {"jaxlab", "jax", "jaxlib", "flax", "optax", "numpy"}
 _METADATA = {"__annotations__", "__dict__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
 _METADATA |= {
     "__static_attributes__",
@@ -36,36 +36,36 @@ _METADATA |= {
 }
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _BINDING = (ast.Store, ast.Del)
-#: Fields that hold the name of something else: of a function's argument, a module, an attribute; or a text.
+#: Fields whose string is not a local name: a keyword argument, a module, an attribute, or a literal.
 _NOT_LOCAL = {(ast.keyword, "arg"), (ast.alias, "name"), (ast.Attribute, "attr"), (ast.Constant, "value")}
 
 
 def code_digest(function: Callable) -> str:
-    """A short hash of a callable's code and of all values that it reads: defaults, closures, globals, attributes.
+    """Short hash of a callable's code and of all values that it reads: defaults, closures, globals, attributes.
 
-    Functions, methods, base classes and constants of any module are followed, except those of installed packages, which
-    are known by name and the package's version. Comments, docstrings, formatting, annotations and the names of local
-    variables, functions and modules are no part of it.
+    The hash covers functions, methods, base classes and constants of every module. Those of installed packages enter
+    only by name and package version. Comments, docstrings, formatting, annotations and the names of local variables,
+    functions and modules do not count.
     """
-    return hashlib.sha256(repr(_Code().value(function)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(_Encoder().value(function)).encode()).hexdigest()[:16]
 
 
-def installed(module: str | None) -> bool:
-    """Whether a module belongs to Python, to jaxlab or to an installed package."""
+def is_installed(module: str | None) -> bool:
+    """Whether a module belongs to Python, jaxlab or another installed package."""
     if module is None or module.partition(".")[0] in ("builtins", "jaxlab"):
         return True
     found = sys.modules.get(module)
     file = getattr(found, "__file__", None)
-    if found is None:  # run from a file that is not imported by name
+    if found is None:  # run from a file, not imported by name
         return False
     return module != "__main__" if file is None else file.startswith(_ROOTS)
 
 
-def _by_name(name: str, module: str | None) -> list[str]:
-    """What stands for something of an installed module: its name, and the package's version."""
+def _identify_by_name(name: str, module: str | None) -> list[str]:
+    """Identify an object of an installed module by its name and the version of the package."""
     package = (module or "").partition(".")[0]
-    compared = package in _COMPARED or package in sys.stdlib_module_names
-    return [name, _version(package)] if package and installed(module) and not compared else [name]
+    compared = package in _VERSIONED_BY_RUN or package in sys.stdlib_module_names
+    return [name, _version(package)] if package and is_installed(module) and not compared else [name]
 
 
 def _version(package: str) -> str:
@@ -74,16 +74,17 @@ def _version(package: str) -> str:
         return version
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # the distribution has another name
+    except metadata.PackageNotFoundError:  # the distribution is named differently
         names = sorted(set(_distributions().get(package, [])))
         return " ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
-_distributions = functools.cache(metadata.packages_distributions)  # slow: it reads what each has installed
+# Cached, since it reads the file list of every distribution.
+_distributions = functools.cache(metadata.packages_distributions)
 
 
-class _Code:
-    """Values as nested lists of text; what is seen again is its number."""
+class _Encoder:
+    """Encoder of values as nested lists of strings; a repeated value is encoded as its number."""
 
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}
@@ -97,11 +98,11 @@ class _Code:
         if id(value) in self.seen:
             return ["seen", self.seen[id(value)]]
         self.seen[id(value)] = len(self.seen)
-        self.alive.append(value)  # an address is not given to another value meanwhile
+        self.alive.append(value)  # keeps its id from being reused
         if isinstance(value, (list, tuple)):
             return [type(value).__name__, *map(self.value, value)]
         if isinstance(value, (set, frozenset)):
-            return ["set", *sorted(repr(_Code().value(each)) for each in value)]
+            return ["set", *sorted(repr(_Encoder().value(each)) for each in value)]
         if isinstance(value, dict):
             return ["dict", *([self.value(key), self.value(each)] for key, each in value.items())]
         if isinstance(value, (np.ndarray, jax.Array)):
@@ -113,22 +114,22 @@ class _Code:
             return ["partial", *map(self.value, (value.func, value.args, value.keywords))]
         if isinstance(value, types.MethodType):
             return ["method", self.value(value.__func__), self.value(value.__self__)]
-        function = value  # a Python function that wraps another is part of what is called
+        function = value  # unwrap, except a Python function, whose code matters too
         while not isinstance(function, types.FunctionType) and hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         if isinstance(function, types.FunctionType):
             return self.function(function)
         if inspect.isclass(function):
-            if not installed(function.__module__):
+            if not is_installed(function.__module__):
                 return self.klass(function)
-            return _by_name(name_of(function), function.__module__)
-        if hasattr(function, "__qualname__"):  # of C, or of NumPy or JAX
-            return _by_name(name_of(function), getattr(function, "__module__", None))
+            return _identify_by_name(name_of(function), function.__module__)
+        if hasattr(function, "__qualname__"):  # written in C, or of NumPy or JAX
+            return _identify_by_name(name_of(function), getattr(function, "__module__", None))
         return self.object(function)
 
     def object(self, value: Any) -> Any:
         if isinstance(value, types.ModuleType):
-            return ["module", *_by_name(value.__name__, value.__name__)]
+            return ["module", *_identify_by_name(value.__name__, value.__name__)]
         if isinstance(value, property):
             return ["property", *map(self.value, (value.fget, value.fset, value.fdel))]
         if isinstance(value, (staticmethod, classmethod)):
@@ -141,32 +142,34 @@ class _Code:
         return ["class", bases, [[name, self.value(each)] for name, each in sorted(members.items())]]
 
     def function(self, function: types.FunctionType) -> Any:
-        cells = [_content(cell) for cell in function.__closure__ or ()]
+        cells = [_cell_contents(cell) for cell in function.__closure__ or ()]
         bound = [self.value(each) for each in (function.__defaults__, function.__kwdefaults__)]
-        if installed(function.__module__):
-            by_name = _by_name(name_of(function), function.__module__)
+        if is_installed(function.__module__):
+            by_name = _identify_by_name(name_of(function), function.__module__)
             return [*by_name, bound, [self.value(each) for each in cells]]
         free = dict(zip(function.__code__.co_freevars, cells, strict=True))
-        tree = _tree(function)
+        tree = _parse(function)
         if tree is None:
             code = function.__code__
             names = [self.value(function.__globals__.get(name)) for name in code.co_names]
             return [_bytecode(code), list(code.co_names), names, bound, [self.value(each) for each in cells]]
-        text = _Text(self, function.__globals__ | free, tree)
-        # A name that a function inside binds may be read from the module outside it.
+        text = _SyntaxEncoder(self, function.__globals__ | free, tree)
+        # The outer function may read a global whose name an inner function binds.
         hidden = sorted(text.local.keys() & _names_of(function.__code__) & function.__globals__.keys())
         return [text.text(tree), bound, [self.value(function.__globals__[name]) for name in hidden]]
 
 
-class _Text:
-    """A function's syntax tree as nested lists: local names as numbers, global ones as what they stand for."""
+class _SyntaxEncoder:
+    """Encoder of a function's syntax tree as nested lists: local names as numbers, global names as their values."""
 
-    def __init__(self, code: _Code, names: dict[str, Any], tree: ast.AST):
+    def __init__(self, code: _Encoder, names: dict[str, Any], tree: ast.AST):
         self.code, self.names = code, names
         self.local: dict[str, int] = {}
-        outer = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
-        for name in _bound(tree):
-            if name not in outer:
+        global_names = {
+            name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
+        }
+        for name in _bound_names(tree):
+            if name not in global_names:
                 self.local.setdefault(name, len(self.local))
 
     def text(self, node: Any) -> Any:
@@ -189,7 +192,7 @@ class _Text:
         return found
 
     def known(self, node: ast.Name | ast.Attribute) -> Any:
-        """What a name that is not local stands for, and an attribute of a module by such a name; else None."""
+        """Encode a global name, or an attribute of a module with a global name; None for anything else."""
         path, root = [], node
         while isinstance(root, ast.Attribute):
             path.append(root.attr)
@@ -200,14 +203,14 @@ class _Text:
             return ["builtin", root.id, *reversed(path)]
         value = self.names[root.id]
         while path and isinstance(value, types.ModuleType) and hasattr(value, path[-1]):
-            if installed(value.__name__):  # known by its name, whatever it is at the moment
+            if is_installed(value.__name__):  # identified by name, whatever its current value
                 break
             value = getattr(value, path.pop())
         return ["value", self.code.value(value), *reversed(path)]
 
 
-def _bound(tree: ast.AST) -> Iterator[str]:
-    """Names that the function or a function inside it binds."""
+def _bound_names(tree: ast.AST) -> Iterator[str]:
+    """Names that a function, or a function inside it, binds."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, _BINDING):
             yield node.id
@@ -219,8 +222,8 @@ def _bound(tree: ast.AST) -> Iterator[str]:
             yield node.asname or node.name.partition(".")[0]
 
 
-def _tree(function: types.FunctionType) -> ast.AST | None:
-    """The function's definition; None where its source is not to be had, or holds several lambdas."""
+def _parse(function: types.FunctionType) -> ast.AST | None:
+    """Parse a function's definition; None if the source is unavailable or contains several lambdas."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
     except (OSError, TypeError, SyntaxError):
@@ -233,7 +236,7 @@ def _tree(function: types.FunctionType) -> ast.AST | None:
 
 
 def _state(value: Any) -> Any:
-    """What a copy of an object is made from: attributes, slots, and what its class keeps elsewhere."""
+    """State from which an object can be copied: attributes, slots, and state that its class stores elsewhere."""
     reduce = copyreg.dispatch_table.get(type(value))
     try:
         made = reduce(value) if reduce else value.__reduce_ex__(4)
@@ -258,12 +261,12 @@ def _bytecode(code: types.CodeType) -> list:
 
 
 def _names_of(code: types.CodeType) -> set[str]:
-    """Global and attribute names that a function's code and the functions in it use."""
+    """Global and attribute names that a code object and the functions inside it use."""
     inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
     return set(code.co_names).union(*map(_names_of, inner))
 
 
-def _content(cell: types.CellType) -> Any:
+def _cell_contents(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet

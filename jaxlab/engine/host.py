@@ -1,4 +1,4 @@
-"""Trees of lanes on the host: NumPy arrays, typed PRNG keys as their data, one row a trial."""
+"""Trees of lanes on the host: NumPy arrays with one row per trial, and typed PRNG keys as their data."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,7 +15,7 @@ class Rows(NamedTuple):
 
     Attributes:
         trials: indices within the group, ``[n]``.
-        epochs: that each of them has reached, ``[n]``.
+        epochs: the epoch that each trial reached, ``[n]``.
         states: a lane's tree with a leading axis of ``n``.
     """
 
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     states: Any
 
     def take(self, index: np.ndarray) -> "Rows":
-        """Some of the rows, copied."""
+        """Copy some of the rows."""
         return Rows(
             self.trials[index], self.epochs[index], jax.tree.map(lambda leaf: leaf[index], self.states)
         )
@@ -33,8 +33,8 @@ class Rows(NamedTuple):
 NO_ROWS = Rows(np.zeros(0, int), np.zeros(0, int), None)
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
-    """All rows of some parts, copied."""
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """Concatenate the rows of several parts."""
     parts = [part for part in parts if len(part.trials)]
     if not parts:
         return NO_ROWS
@@ -47,14 +47,14 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def to_host(tree: Any) -> Any:
-    """The tree's arrays as NumPy has them; may share memory with a CPU device's."""
+    """Convert a tree to NumPy arrays, which may share memory with a CPU device."""
     return jax.device_get(
         jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
     )
 
 
 def to_device(tree: Any, like: Any, where: jax.sharding.Sharding | jax.Device | None = None) -> Any:
-    """A tree from the host on devices; ``like`` says which leaves are PRNG keys."""
+    """Put a host tree on devices; ``like`` shows which leaves are PRNG keys."""
 
     def place(leaf: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
         placed = jax.device_put(leaf, where)
@@ -67,20 +67,20 @@ def to_device(tree: Any, like: Any, where: jax.sharding.Sharding | jax.Device | 
     return jax.tree.map(place, tree, like)
 
 
-def flat(tree: Any) -> dict[str, np.ndarray]:
-    """A host tree's leaves by their paths."""
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Map the paths of a host tree to its leaves."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def unflat(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
-    """The tree again from its leaves by path.
+def unflatten(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
+    """Rebuild a tree from its leaves by path, the inverse of `flatten`.
 
     Args:
-        arrays: from `flat`, each with a leading axis of rows.
+        arrays: from `flatten`, each with a leading axis of rows.
         like: the shapes and dtypes of one row.
 
     Raises:
-        InputError: the leaves are not those of such a tree.
+        InputError: the leaves do not match those of ``like``.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(path) for path, _ in paths]
@@ -90,7 +90,7 @@ def unflat(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
             wrong.append(name)
     if wrong:
         raise InputError(
-            "state", wrong[0], "is not part of what this study trains: its code or configuration changed"
+            "state", wrong[0], "does not belong to the state of this study: its code or configuration changed"
         )
     return jax.tree.unflatten(structure, [arrays[name] for name in names])
 
@@ -105,6 +105,6 @@ def _is_key(leaf: Any) -> bool:
 
 @cache
 def _implementations() -> dict[Any, str]:
-    """Names of the PRNG implementations by the dtype of their keys."""
+    """Names of the PRNG implementations, by the dtype of their keys."""
     names = ("threefry2x32", "rbg", "unsafe_rbg")
     return {jax.eval_shape(lambda name=name: jax.random.key(0, impl=name)).dtype: name for name in names}

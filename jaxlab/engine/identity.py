@@ -1,4 +1,4 @@
-"""What a traced program computes, as a digest: equal in every process, different wherever numbers could differ."""
+"""Digest of a traced program: equal in every process, and different if numbers could differ."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import Mesh, NamedSharding
 
-from jaxlab.engine.code import code_digest, installed
+from jaxlab.engine.code import code_digest, is_installed
 
-# Parameters that change nothing: rules for derivatives, since what differentiates is traced too; the functions of a
-# generator of random numbers, since the type of its keys names it; what a function is called and where it is defined.
-_LEFT_OUT = {
+# Parameters without effect on numbers: derivative rules, since traced programs contain the derivatives; the functions
+# of a PRNG, since the dtype of its keys identifies it; names and locations of functions.
+_IGNORED_PARAMETERS = {
     "jit": {"name"},
     "pjit": {"name"},
     "pallas_call": {"name", "name_and_src_info", "debug_info"},
@@ -29,9 +29,9 @@ _LEFT_OUT = {
     "random_seed": {"impl"},
     "random_wrap": {"impl"},
 }
-#: Their text holds all that they are.
+#: Types whose ``repr`` determines the value.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.dtype, enum.Enum, slice, range)
-#: Likewise, by the names of types that JAX does not export.
+#: Likewise, names of types that JAX does not export.
 _PLAIN_OF_JAX = {
     "AbstractMesh",
     "FTPyTree",
@@ -47,15 +47,15 @@ _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 class Identity(NamedTuple):
-    """What a program computes.
+    """Identity of a program, by what it computes.
 
     Attributes:
-        digest: of its operations, shapes, dtypes and the arrays that it closes over.
-        complete: whether two programs of the same digest compute the same for certain. It is False where the program
-            calls Python back, has an effect, or has a parameter of a type that is not known here; such a parameter
-            is in the digest with the name of its type and its text, a function with its code.
-        constant_bytes: of the arrays that it closes over.
-        operations: names of the operations that it consists of.
+        digest: hash of operations, shapes, dtypes and closed-over arrays.
+        complete: whether two programs with this digest certainly compute the same. False if the program calls back
+            into Python, has an effect, or has a parameter of an unknown type. Such a parameter enters the digest by
+            the name of its type and its ``repr``, a function by its code.
+        constant_bytes: size of the closed-over arrays.
+        operations: names of the operations.
     """
 
     digest: str
@@ -65,16 +65,16 @@ class Identity(NamedTuple):
 
 
 def identity(program: ClosedJaxpr) -> Identity:
-    """The identity of a traced program; names of variables and functions and addresses are no part of it."""
-    reader = _Reader()
-    reader.program(program)
+    """Compute the identity of a traced program; names of variables and functions and addresses do not count."""
+    hasher = _Hasher()
+    hasher.program(program)
     return Identity(
-        reader.hash.hexdigest(), reader.complete, reader.constant_bytes, frozenset(reader.operations)
+        hasher.hash.hexdigest(), hasher.complete, hasher.constant_bytes, frozenset(hasher.operations)
     )
 
 
-class _Reader:
-    """Reads a program from beginning to end into one hash."""
+class _Hasher:
+    """Hasher that reads a program from beginning to end."""
 
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
@@ -82,8 +82,8 @@ class _Reader:
         self.constant_bytes = 0
         self.operations: set[str] = set()
 
-    def say(self, *words: object) -> None:
-        """Add texts, each with its length, so that none runs into the next."""
+    def add(self, *words: object) -> None:
+        """Add strings to the hash, each with its length, so that boundaries count."""
         for word in words:
             encoded = str(word).encode()
             self.hash.update(b"%d:" % len(encoded) + encoded)
@@ -102,11 +102,11 @@ class _Reader:
 
     def equation(self, equation: JaxprEqn, numbers: dict[Var, int]) -> None:
         name = equation.primitive.name
-        self.say("equation", name)
+        self.add("equation", name)
         self.operations.add(name)
         self.read(numbers, equation.invars)
-        left_out = _LEFT_OUT.get(name, ())
-        self.mapping({key: value for key, value in equation.params.items() if key not in left_out})
+        ignored = _IGNORED_PARAMETERS.get(name, ())
+        self.mapping({key: value for key, value in equation.params.items() if key not in ignored})
         self.mapping({key: getattr(equation.ctx, key, None) for key in _CONTEXT})
         self.complete &= not equation.effects
         self.bind(numbers, equation.outvars)
@@ -114,20 +114,20 @@ class _Reader:
     def bind(self, numbers: dict[Var, int], variables: Iterable[Var]) -> None:
         for variable in variables:
             numbers[variable] = len(numbers)
-            self.say("variable", *_type(variable.aval))
+            self.add("variable", *_type(variable.aval))
 
     def read(self, numbers: Mapping[Var, int], atoms: Sequence[Var | Literal]) -> None:
-        self.say(len(atoms))
+        self.add(len(atoms))
         for atom in atoms:
             if isinstance(atom, Literal):
-                self.say("literal", *_type(atom.aval))
+                self.add("literal", *_type(atom.aval))
                 self.array(atom.val)
             else:
-                self.say(numbers[atom])
+                self.add(numbers[atom])
 
     def value(self, value: Any) -> None:
-        """A parameter of an operation."""
-        self.say(type(value).__qualname__)
+        """Add a parameter of an operation."""
+        self.add(type(value).__qualname__)
         if isinstance(value, ClosedJaxpr):
             self.program(value)
         elif isinstance(value, Jaxpr):
@@ -137,19 +137,19 @@ class _Reader:
         elif isinstance(value, Mapping):
             self.mapping(value)
         elif isinstance(value, AbstractSet):
-            self.say(*sorted(map(_digest, value)))
+            self.add(*sorted(map(_digest, value)))
         elif isinstance(value, (tuple, list)):
-            self.say(len(value))
+            self.add(len(value))
             for each in value:
                 self.value(each)
         else:
-            self.single(value)
+            self.scalar(value)
 
-    def single(self, value: Any) -> None:
-        """A parameter that is not a container."""
+    def scalar(self, value: Any) -> None:
+        """Add a parameter that is not a container."""
         if isinstance(value, Mesh):
             devices = [getattr(each, "id", None) for each in value.devices.flat]
-            self.say(value.axis_names, value.devices.shape, devices)
+            self.add(value.axis_names, value.devices.shape, devices)
         elif isinstance(value, NamedSharding):
             self.value((value.mesh, value.spec, value.memory_kind))
         elif type(value).__name__ == "HashableArray":
@@ -160,31 +160,33 @@ class _Reader:
             of_jax = type(value).__module__.split(".")[0] in ("jax", "jaxlib")
             plain = isinstance(value, _PLAIN) or (of_jax and type(value).__name__ in _PLAIN_OF_JAX)
             self.complete &= plain or (isinstance(value, type) and issubclass(value, np.generic))
-            self.say(code_digest(value) if _of_a_user(value) else _ADDRESS.sub("", repr(value)))
+            self.add(code_digest(value) if _is_user_function(value) else _ADDRESS.sub("", repr(value)))
 
     def mapping(self, values: Mapping[Any, Any]) -> None:
-        self.say(len(values))
+        self.add(len(values))
         for key, value in sorted(values.items(), key=lambda item: str(item[0])):
             self.value(key)
             self.value(value)
 
     def array(self, values: Any) -> None:
         if jax.dtypes.issubdtype(getattr(values, "dtype", None), jax.dtypes.prng_key):
-            self.say(values.dtype)
+            self.add(values.dtype)
             values = jax.random.key_data(values)
         values = np.asarray(values)
         self.complete &= values.dtype != object
-        self.say(values.dtype, values.shape)
+        self.add(values.dtype, values.shape)
         self.hash.update(values.tobytes())
         self.constant_bytes += values.nbytes
 
 
-def _of_a_user(value: Any) -> bool:
-    """Whether a Python function, called back perhaps, that no installed package defines."""
+def _is_user_function(value: Any) -> bool:
+    """Whether a value is a user-defined Python function, such as a callback."""
     if isinstance(value, partial):
-        return _of_a_user(value.func)
+        return _is_user_function(value.func)
     return (
-        callable(value) and not isinstance(value, type) and not installed(getattr(value, "__module__", None))
+        callable(value)
+        and not isinstance(value, type)
+        and not is_installed(getattr(value, "__module__", None))
     )
 
 
@@ -193,6 +195,6 @@ def _type(aval: Any) -> tuple[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    reader = _Reader()
-    reader.value(value)
-    return f"{reader.hash.hexdigest()} {reader.complete}"
+    hasher = _Hasher()
+    hasher.value(value)
+    return f"{hasher.hash.hexdigest()} {hasher.complete}"

@@ -1,4 +1,4 @@
-"""How much memory a device has left, and JAX's error when that was not enough."""
+"""Free memory of host and devices, and JAX's out-of-memory error."""
 
 import math
 import os
@@ -6,38 +6,38 @@ from pathlib import Path
 
 import jax
 
-_SHARE = 0.9  # of what is free; the rest is for what nobody counted
+_USABLE = 0.9  # fraction of free memory; the rest is a margin for unaccounted allocations
 
 
 def fits(needed: int, devices: list[jax.Device]) -> bool:
-    """Whether ``needed`` bytes on each device are there, as far as anyone can tell."""
-    if devices[0].platform == "cpu":  # all of them live in the host's memory
-        return needed * len(devices) <= _SHARE * free_on_host()
-    return all(needed <= room(device) for device in devices)
+    """Whether ``needed`` bytes on each device are free; True if unknown."""
+    if devices[0].platform == "cpu":  # they share the host's memory
+        return needed * len(devices) <= _USABLE * free_on_host()
+    return all(needed <= free_on_device(device) for device in devices)
 
 
-def waiting_packs(packs: int, device: jax.Device) -> int:
-    """Packs whose states must find room beside the one that runs: elsewhere than on a CPU they can go to the host."""
+def idle_packs(packs: int, device: jax.Device) -> int:
+    """Number of idle packs whose states must stay in device memory: those of accelerators can move to the host."""
     return packs - 1 if device.platform == "cpu" else 0
 
 
-def all_memory(device: jax.Device) -> float:
-    """Bytes that a device has in all, for whatever program; infinite where nobody says."""
+def total_memory(device: jax.Device) -> float:
+    """Total memory of a device in bytes; infinite if unknown."""
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit", math.inf)
-    return _of_host()
+    return _total_on_host()
 
 
-def _of_host() -> float:
+def _total_on_host() -> float:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return math.inf
 
 
-def room(device: jax.Device) -> float:
-    """Bytes that an accelerator has for more than is on it; infinite where nobody says."""
-    return _SHARE * _free(device)
+def free_on_device(device: jax.Device) -> float:
+    """Usable free memory of an accelerator in bytes; infinite if unknown."""
+    return _USABLE * _free(device)
 
 
 def _free(device: jax.Device) -> float:
@@ -48,20 +48,20 @@ def _free(device: jax.Device) -> float:
 
 
 def free_on_host() -> float:
-    """Bytes that this process may still take: of the host, and of its control group, which a batch system limits."""
-    return min(_available(), _left_in_group())
+    """Bytes that this process can still allocate, limited by the host and by its control group."""
+    return min(_available_on_host(), free_in_cgroup())
 
 
-def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> float:
+def free_in_cgroup(folder: Path = Path("/sys/fs/cgroup")) -> float:
     try:
         limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return math.inf if limit == "max" else float(limit) - float(used) + _cached_in_group(folder)
+        return math.inf if limit == "max" else float(limit) - float(used) + _reclaimable_in_cgroup(folder)
     except (OSError, ValueError):
         return math.inf
 
 
-def _cached_in_group(folder: Path) -> float:
-    """Bytes of files that the kernel keeps in memory for the group, and drops as soon as somebody needs the room."""
+def _reclaimable_in_cgroup(folder: Path) -> float:
+    """Bytes of file cache that the kernel counts for the group and frees on demand."""
     try:
         lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return float(sum(int(size) for name, size in lines if name in ("active_file", "inactive_file")))
@@ -69,15 +69,15 @@ def _cached_in_group(folder: Path) -> float:
         return 0.0
 
 
-def _available() -> float:
-    """What psutil says is available; without it half of what the host has, or no limit."""
+def _available_on_host() -> float:
+    """Available memory as reported by psutil; without it half of the host's memory, or infinite if unknown."""
     try:
         import psutil
     except ModuleNotFoundError:
-        return _of_host() / 2
+        return _total_on_host() / 2
     return psutil.virtual_memory().available
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether JAX failed for want of memory."""
+    """Whether an error of JAX means that memory ran out."""
     return "RESOURCE_EXHAUSTED" in str(error)

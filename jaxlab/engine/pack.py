@@ -1,4 +1,4 @@
-"""Packs of trials side by side on some devices: the only place that maps and shards over trials."""
+"""Packs of trials on one or more devices: the only place that maps and shards over trials."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import jaxlib.version
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-# On a CPU, LAPACK splits a batch over the threads of XLA and waits for them. Before jaxlib 0.12 it waits for ever where
-# each of these threads is itself in such an operation, of another host device.
+# On a CPU, a batched LAPACK operation waits for XLA's threads. Before jaxlib 0.12 it deadlocks if each of these threads
+# runs such an operation of another host device.
 _LAPACK = frozenset(
     ("cholesky", "eig", "eigh", "geqp3", "geqrf", "hessenberg", "householder_product", "lu", "schur", "svd")
 ) | {"triangular_solve", "tridiagonal", "tridiagonal_solve"}
-_LAPACK_HANGS = jaxlib.version.__version_info__ < (0, 12)
+_LAPACK_DEADLOCKS = jaxlib.version.__version_info__ < (0, 12)
 
 
 class Pack(NamedTuple):
-    """Where a pack of ``devices × width`` lanes runs."""
+    """Devices and width of a pack of ``devices × width`` lanes."""
 
     mesh: Mesh
     width: int
@@ -40,7 +40,7 @@ class Pack(NamedTuple):
 
 
 def make_pack(width: int, devices: Sequence[jax.Device] | None = None) -> Pack:
-    """A pack of ``width`` trials on each of ``devices`` (all of them by default)."""
+    """Make a pack of ``width`` trials on each of ``devices``, by default all."""
     devices = list(devices) if devices is not None else jax.devices()
     return Pack(
         jax.make_mesh((len(devices),), ("trial",), axis_types=(AxisType.Auto,), devices=devices), width
@@ -50,20 +50,23 @@ def make_pack(width: int, devices: Sequence[jax.Device] | None = None) -> Pack:
 def over_trials(
     pack: Pack, function: Callable, mapped: Sequence[bool], operations: Collection[str] = ()
 ) -> Callable:
-    """``function`` of one trial as a function of a pack: vmap inside, shard_map around, nothing reduced.
+    """Map a function of one trial over a pack: shard_map over devices, vmap inside, no reduction over trials.
 
     Args:
         pack: the mesh over which trials are split.
-        function: of one trial.
-        mapped: for each argument, whether it has an axis of trials in front; the others are the same for all.
-        operations: names of those in ``function``. With some of them, a CPU takes one trial after the other.
+        function: function of one trial.
+        mapped: for each argument, whether it has a leading trial axis; other arguments are shared by all trials.
+        operations: names of the operations in ``function``. With some of them, a CPU runs trials one by one.
     """
     if pack.width == 1:
-        batched = _alone(function, mapped)
+        batched = _map_single(function, mapped)
     elif (
-        _LAPACK_HANGS and pack.platform == "cpu" and pack.mesh.size > 1 and not _LAPACK.isdisjoint(operations)
+        _LAPACK_DEADLOCKS
+        and pack.platform == "cpu"
+        and pack.mesh.size > 1
+        and not _LAPACK.isdisjoint(operations)
     ):
-        batched = _one_by_one(function, mapped)
+        batched = _map_sequentially(function, mapped)
     else:
         batched = jax.vmap(function, in_axes=tuple(0 if each else None for each in mapped))
     specs = tuple(PartitionSpec("trial") if each else PartitionSpec() for each in mapped)
@@ -72,31 +75,34 @@ def over_trials(
     )
 
 
-def _alone(function: Callable, mapped: Sequence[bool]) -> Callable:
-    """``vmap`` over one trial by taking the axis away: XLA transposes products slowly around an axis of length 1."""
+def _map_single(function: Callable, mapped: Sequence[bool]) -> Callable:
+    """``vmap`` over a single trial by removing the axis: XLA transposes products slowly around an axis of length 1."""
 
     def batched(*arguments: Any) -> Any:
         one = [
-            jax.tree.map(lambda leaf: leaf[0], argument) if own else argument
-            for own, argument in zip(mapped, arguments, strict=True)
+            jax.tree.map(lambda leaf: leaf[0], argument) if each else argument
+            for each, argument in zip(mapped, arguments, strict=True)
         ]
         return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), function(*one))
 
     return batched
 
 
-def _one_by_one(function: Callable, mapped: Sequence[bool]) -> Callable:
-    """What ``vmap`` gives, one trial after the other."""
+def _map_sequentially(function: Callable, mapped: Sequence[bool]) -> Callable:
+    """Sequential equivalent of ``vmap``."""
 
     def batched(*arguments: Any) -> Any:
-        own = [argument for argument, each in zip(arguments, mapped, strict=True) if each]
+        per_trial = [argument for argument, each in zip(arguments, mapped, strict=True) if each]
 
-        def one(own: list) -> Any:
-            left = iter(own)
+        def one(per_trial: list) -> Any:
+            remaining = iter(per_trial)
             return function(
-                *(next(left) if each else argument for argument, each in zip(arguments, mapped, strict=True))
+                *(
+                    next(remaining) if each else argument
+                    for argument, each in zip(arguments, mapped, strict=True)
+                )
             )
 
-        return jax.lax.map(one, own)
+        return jax.lax.map(one, per_trial)
 
     return batched

@@ -1,4 +1,4 @@
-"""The compiled programs of this process, so that training the same again compiles nothing."""
+"""Cache of the compiled programs of this process, so that repeated training does not recompile."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 
-#: How many programs are held, the most recently used: those of about sixteen groups.
-MOST = 64
+#: Number of programs to hold, the most recently used ones: those of about sixteen groups.
+MAX_PROGRAMS = 64
 
 
 class Compiled(NamedTuple):
-    """A compiled program.
+    """A compiled program and its compile time.
 
     Attributes:
-        program: for arguments of one pack.
-        seconds: what compiling it takes where nothing is cached.
+        program: the program, for arguments of one pack.
+        seconds: compile time without any cache.
     """
 
     program: jax.stages.Compiled
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 
 def find_program(key: Hashable) -> Compiled | None:
-    """The program of a key; None where there is none."""
+    """Find the program of a key; None if there is none."""
     with _lock:
         if key in _programs:
             _programs.move_to_end(key)
@@ -39,26 +39,26 @@ def find_program(key: Hashable) -> Compiled | None:
 
 
 def add_program(key: Hashable, compiled: Compiled) -> None:
-    """Hold a program; beyond `MOST` the least recently used one is discarded."""
+    """Hold a program; beyond `MAX_PROGRAMS` the least recently used one is discarded."""
     with _lock:
         _programs[key] = compiled
         _programs.move_to_end(key)
-        while len(_programs) > MOST:
+        while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
 
 
 def clear_programs() -> None:
-    """Discard all programs, to free their memory or to compile them anew."""
+    """Discard all programs, to free their memory or to compile them again."""
     with _lock:
         _programs.clear()
 
 
 @contextmanager
-def loading(saved: list[float]) -> Iterator[dict[int, float]]:
-    """Record each program that JAX loads from its persistent cache: what compiling it took, less loading it.
+def record_cache_hits(saved: list[float]) -> Iterator[dict[int, float]]:
+    """Record the time saved by each program that JAX loads from its persistent compilation cache.
 
     Args:
-        saved: receives an entry for each program.
+        saved: receives an entry for each program: compile time minus load time, in seconds.
 
     Yields:
         The last entry of each thread.

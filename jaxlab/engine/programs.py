@@ -1,4 +1,4 @@
-"""The compiled programs of one group."""
+"""Compilation of the programs of one group."""
 
 import threading
 import time
@@ -12,40 +12,42 @@ import jax
 
 from jaxlab.engine.determinism import (
     check_deterministic,
+    determinism_error,
     deterministic_options,
-    refusal,
-    refused_operation,
-    without_guarantee,
+    nondeterminism_reason,
+    nondeterministic_operation,
 )
 from jaxlab.engine.pack import Pack, over_trials
-from jaxlab.engine.program_cache import Compiled, add_program, find_program, loading
+from jaxlab.engine.program_cache import Compiled, add_program, find_program, record_cache_hits
 from jaxlab.engine.traced import Stage, Traced, trace
 from jaxlab.trial import Trial
 
-# The initial draws run once a pack, but take LLVM as long to optimise as the training loop.
-_OPTIONS_OF_START = {"cpu": {"xla_backend_optimization_level": 0}}
-# The states of a pack are overwritten, not copied.
+# The initial draws run once per pack, but LLVM takes as long to optimise them as the training loop.
+_START_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
+# Donated arguments: the states of a pack are overwritten, not copied.
 _DONATED = {"measure": (1,), "segment": (1,)}
-_LONGEST = ("segment", "measure", "start", "finish")
-# Bytes of closed-over arrays with which a program is not held: they would lie in the device's memory.
-_MOST_CONSTANTS = 1 << 24
+_LONGEST_FIRST = ("segment", "measure", "start", "finish")
+# A program with more bytes of closed-over arrays is not cached, since these stay in device memory.
+_MAX_CONSTANT_BYTES = 1 << 24
 
 
 class Programs(NamedTuple):
-    """One group's compiled programs, for any values, number of trials and number of epochs.
+    """Compiled programs of one group, for any values, number of trials and number of epochs.
 
-    ``start(hyperparameters, shared)``, ``measure(hyperparameters, lanes, shared)`` for epoch 0,
+    They are ``start(hyperparameters, shared)``, ``measure(hyperparameters, lanes, shared)`` for epoch 0,
     ``segment(hyperparameters, lanes, shared, epochs)`` and ``finish(hyperparameters, lanes, shared)``; hyperparameters
     and lanes have a leading axis of ``pack.lanes`` trials.
 
     Attributes:
-        compile_seconds: tracing included.
-        saved_seconds: one entry for each of the four that was compiled before, by this process or by another one that
-            had the same persistent compilation cache: what compiling took, less what loading took.
-        state_bytes: of a pack's states, on one device.
-        lane: shapes and dtypes of one trial's state.
-        fingerprint: of what the four compute, see `jaxlab.engine.traced.Traced.digest`.
-        nondeterministic: why a trial's numbers may change from call to call, in words; "" where they do not.
+        pack: devices and width.
+        segment_epochs: epochs per segment.
+        compile_seconds: time to trace and compile.
+        saved_seconds: one entry for each program that came from the cache of this process or from JAX's persistent
+            compilation cache: compile time minus load time.
+        state_bytes: size of a pack's states on one device.
+        lane: shapes and dtypes of one lane.
+        fingerprint: digest of the four functions, see `jaxlab.engine.traced.Traced.digest`.
+        nondeterministic: reason why numbers may change from call to call; empty if they do not.
     """
 
     start: jax.stages.Compiled
@@ -63,17 +65,17 @@ class Programs(NamedTuple):
 
     @property
     def cold_seconds(self) -> float:
-        """What compiling takes where nothing is in the cache; the programs are compiled side by side."""
+        """Time to compile without any cache; the programs are compiled in parallel."""
         return self.compile_seconds + max(self.saved_seconds, default=0.0)
 
     def memory_bytes(self, packs: int = 1) -> int:
-        """Bytes needed on one device: by the largest of the programs, and by the states of the packs that wait."""
+        """Bytes needed on one device by the largest program and the states of the idle packs."""
         programs = (self.start, self.measure, self.segment, self.finish)
         return max(bytes_of(program) for program in programs) + (packs - 1) * self.state_bytes
 
 
 def bytes_of(program: jax.stages.Compiled) -> int:
-    """Bytes that a program holds on one device: arguments, results and temporaries."""
+    """Bytes that a program uses on one device: arguments, results and temporaries."""
     memory = program.memory_analysis()
     if memory is None:
         return 0
@@ -95,12 +97,12 @@ def compile_programs(
     deterministic: bool | str = "auto",
     options: Mapping[str, Any] | None = None,
 ) -> Programs:
-    """Trace and compile the programs of one group, each once.
+    """Trace and compile the programs of one group.
 
     Args:
-        trial, hyperparameters, shared, segment_epochs: as for `trace`.
-        pack: where they run.
-        deterministic, options: as for `compile_traced`.
+        trial, hyperparameters, shared, segment_epochs: as in `trace`.
+        pack: devices and width.
+        deterministic, options: as in `compile_traced`.
     """
     traced = trace(trial, hyperparameters, shared, segment_epochs)
     return compile_traced(traced, pack, deterministic, options)
@@ -112,18 +114,17 @@ def compile_traced(
     deterministic: bool | str = "auto",
     options: Mapping[str, Any] | None = None,
 ) -> Programs:
-    """The programs of what `trace` returned, at one width.
+    """Compile the functions that `trace` returned, at one width.
 
     Args:
         traced: the four functions of a trial.
-        pack: where they run.
-        deterministic: whether the same call must give the same bits, in whatever lane a trial is. CPUs always do so; a
-            GPU does with kernels that are chosen for it. "auto" does without where an operation has no deterministic
-            form, and warns.
-        options: XLA options to add, for experiments.
+        pack: devices and width.
+        deterministic: whether the same call must give the same bits, in every lane. CPUs always do; a GPU needs
+            deterministic kernels. "auto" warns and compiles without them if an operation has no deterministic form.
+        options: additional XLA options, for experiments.
 
     Raises:
-        InputError: determinism is demanded, and an operation has no deterministic form.
+        InputError: ``deterministic`` is True, and an operation has no deterministic form.
     """
     check_deterministic(deterministic)
     began = time.perf_counter()
@@ -132,16 +133,16 @@ def compile_traced(
     try:
         programs, saved = compile_stages(traced, pack, names, bool(deterministic), options)
     except jax.errors.JaxRuntimeError as error:
-        operation = refused_operation(error)
+        operation = nondeterministic_operation(error)
         if operation is None:
             raise
         if deterministic is True:
-            raise refusal(operation) from error
-        why = without_guarantee(operation)
+            raise determinism_error(operation) from error
+        why = nondeterminism_reason(operation)
         warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
         programs, saved = compile_stages(traced, pack, names, False, options)
     if deterministic is False and deterministic_options(pack.platform):
-        why = "as asked"
+        why = "as requested"
     return Programs(
         *programs,
         pack,
@@ -162,21 +163,21 @@ def compile_stages(
     deterministic: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[list[jax.stages.Compiled], list[float]]:
-    """Some of the programs, in order, and the seconds saved by each that was compiled before."""
+    """Compile some of the functions; return programs in order, and the seconds saved by each cached one."""
     backend = pack.platform
     common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
     found: dict[str, Compiled] = {}
     jobs: dict[str, tuple[Hashable, Future[Compiled]]] = {}
     saved: list[float] = []
-    with loading(saved) as last, ThreadPoolExecutor() as pool:
-        # Compiling leaves the interpreter lock to the others; what takes longest begins first.
-        for name in sorted(names, key=_LONGEST.index):
+    with record_cache_hits(saved) as last, ThreadPoolExecutor() as pool:
+        # Compiling releases the GIL; start the longest compilation first.
+        for name in sorted(names, key=_LONGEST_FIRST.index):
             stage, donated = getattr(traced, name), _DONATED.get(name, ())
-            own = common | (_OPTIONS_OF_START.get(backend, {}) if name == "start" else {})
-            key = _key(stage, pack, donated, own)
+            program_options = common | (_START_OPTIONS.get(backend, {}) if name == "start" else {})
+            key = _key(stage, pack, donated, program_options)
             held = None if key is None else find_program(key)
             if held is None:
-                jobs[name] = key, pool.submit(_compiled, _lower(stage, pack, donated), own, last)
+                jobs[name] = key, pool.submit(_compile, _lower(stage, pack, donated), program_options, last)
             else:
                 found[name] = held
                 saved.append(held.seconds)
@@ -188,8 +189,8 @@ def compile_stages(
 
 
 def _key(stage: Stage, pack: Pack, donated: tuple[int, ...], options: Mapping[str, Any]) -> Hashable:
-    """What a compiled program is found by; None for one that is not to be held."""
-    if not stage.identity.complete or stage.identity.constant_bytes > _MOST_CONSTANTS:
+    """Cache key of a compiled program; None for a program that must not be cached."""
+    if not stage.identity.complete or stage.identity.constant_bytes > _MAX_CONSTANT_BYTES:
         return None
     structure = jax.tree.structure((stage.arguments, stage.result))
     config = tuple(
@@ -206,8 +207,8 @@ def _key(stage: Stage, pack: Pack, donated: tuple[int, ...], options: Mapping[st
     )
 
 
-def _compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dict[int, float]) -> Compiled:
-    """Compiled in this thread; what JAX's persistent cache saved counts as time to compile."""
+def _compile(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dict[int, float]) -> Compiled:
+    """Compile in this thread; time saved by JAX's persistent cache counts as compile time."""
     began = time.perf_counter()
     program = lowered.compile(dict(options) or None)
     return Compiled(program, time.perf_counter() - began + last.pop(threading.get_ident(), 0.0))
@@ -215,15 +216,15 @@ def _compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dic
 
 def _lower(stage: Stage, pack: Pack, donated: tuple[int, ...]) -> jax.stages.Lowered:
     arguments = tuple(
-        jax.tree.map(partial(_over_pack, pack, own), argument)
-        for own, argument in zip(stage.mapped, stage.arguments, strict=True)
+        jax.tree.map(partial(_pack_shape, pack, mapped), argument)
+        for mapped, argument in zip(stage.mapped, stage.arguments, strict=True)
     )
     function = over_trials(pack, stage.function, stage.mapped, stage.identity.operations)
     return jax.jit(function, donate_argnums=donated).lower(*arguments)
 
 
-def _over_pack(pack: Pack, own: bool, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Shape of one trial's argument as a pack has it."""
-    if own:
+def _pack_shape(pack: Pack, mapped: bool, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Shape and sharding of an argument in a pack, given its shape for one trial."""
+    if mapped:
         return jax.ShapeDtypeStruct((pack.lanes, *leaf.shape), leaf.dtype, sharding=pack.over_trials)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=pack.replicated)

@@ -1,4 +1,4 @@
-"""One trial's functions traced once, unbatched: what is compiled at any width, and identified by a digest."""
+"""Trace the functions of one trial once, unbatched, to compile at any width and to identify by a digest."""
 
 import hashlib
 import time
@@ -12,7 +12,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxlab.engine import lane
 from jaxlab.engine.identity import Identity, identity
-from jaxlab.engine.memory import all_memory
+from jaxlab.engine.memory import total_memory
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 
@@ -21,11 +21,11 @@ class Stage(NamedTuple):
     """One traced function of a trial.
 
     Attributes:
-        function: replays what was traced; calls nothing of the trial's Python.
+        function: replays the traced operations without calling the trial's Python code.
         arguments: shapes of one trial's arguments.
-        result: shape of what one trial gets.
-        mapped: for each argument, whether every trial has its own.
-        identity: what it computes.
+        result: shapes of one trial's result.
+        mapped: for each argument, whether it differs between trials.
+        identity: identity of the traced program.
     """
 
     function: Callable
@@ -36,7 +36,7 @@ class Stage(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """The four functions of a trial that the engine calls, see `jaxlab.engine.lane`."""
+    """The four traced functions of a trial, see `jaxlab.engine.lane`."""
 
     start: Stage
     measure: Stage
@@ -47,32 +47,32 @@ class Traced(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of everything that is computed, and of the names under which it is kept; the same in every process."""
+        """Digest of all four programs and of the names of their results; the same in every process."""
         stages = (self.start, self.measure, self.segment, self.finish)
         text = [line for stage in stages for line in (stage.identity.digest, *_paths(stage.result))]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 
     @property
     def state_bytes(self) -> int:
-        """Of one trial between two segments."""
+        """Size of one trial's state."""
         return _bytes(self.start.result)
 
 
 def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> Traced:
-    """Trace each of a trial's functions once, for any width.
+    """Trace each function of a trial once, for any width.
 
     Args:
         trial: the triple.
-        hyperparameters: a pytree of scalars of one trial, for dtypes.
-        shared: the arrays that all trials see, for shapes and dtypes.
-        segment_epochs: epochs inside one call; must divide the number of epochs.
+        hyperparameters: pytree of scalars of one trial, of which only dtypes are used.
+        shared: the arrays that all trials share, of which only shapes and dtypes are used.
+        segment_epochs: epochs per call; must divide the number of epochs.
 
     Raises:
-        InputError: the state of one trial takes more than all memory of a device; or names collide.
+        InputError: the state of one trial exceeds the total memory of a device, or names of records collide.
     """
     began = time.perf_counter()
-    hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), on_device(leaf).dtype), hyperparameters)
-    shared = jax.tree.map(lambda leaf: shape_of(on_device(leaf)), shared)
+    hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), canonical(leaf).dtype), hyperparameters)
+    shared = jax.tree.map(lambda leaf: shape_of(canonical(leaf)), shared)
     epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32)
     start = _stage(lane.start, trial, (hyper, shared), (True, False))
     state = start.result
@@ -92,7 +92,7 @@ def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[
     def replay(*values: Any) -> Any:
         return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
 
-    replay.__name__ = function.__name__  # what a profile and the compiled program are called
+    replay.__name__ = function.__name__  # the name in profiles and of the compiled program
     return Stage(replay, arguments, result, mapped, identity(program))
 
 
@@ -101,9 +101,9 @@ def _bytes(shapes: Any) -> int:
 
 
 def _check_size(state: Any) -> None:
-    """Raise where compiling would take long, or fail, for what no device could hold."""
-    if _bytes(state) > all_memory(jax.devices()[0]):
-        remedy = "the state of one trial takes more than all memory: make the model smaller"
+    """Raise InputError for a state that no device can hold, before a compilation that is slow or fails."""
+    if _bytes(state) > total_memory(jax.devices()[0]):
+        remedy = "the state of one trial exceeds the total memory; make the model smaller"
         raise InputError("configuration", f"{_bytes(state):,} bytes", remedy)
 
 
@@ -114,11 +114,11 @@ def _paths(tree: Any) -> list[str]:
 def _check_names(each_epoch: dict, at_the_end: dict) -> None:
     both = sorted(set(each_epoch) & set(at_the_end))
     if both:
-        raise InputError("trial.evaluate", both, "with final=True record other names than at each epoch")
+        raise InputError("trial.evaluate", both, "use other names with final=True than at each epoch")
 
 
-def on_device(leaf: Any) -> Any:
-    """An array in the dtype that the device uses: float64 is float32 unless x64 is on. Typed keys are left alone."""
+def canonical(leaf: Any) -> Any:
+    """Convert an array to the dtype that the device uses: float64 to float32 unless x64 is enabled."""
     if isinstance(leaf, jax.Array):
         return leaf
     leaf = np.asarray(leaf)
@@ -126,5 +126,5 @@ def on_device(leaf: Any) -> Any:
 
 
 def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype alone."""
+    """Shape and dtype of an array."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)

@@ -1,7 +1,7 @@
-"""The loop on the host: segment after segment, pack after pack, a piece of results for each call."""
+"""The training loop on the host: segment by segment, pack by pack, one record per call."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,64 +10,24 @@ from jaxlab.engine.group import Call, GroupTraining
 from jaxlab.engine.host import Rows
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.programs import Programs
-from jaxlab.engine.traced import on_device
+from jaxlab.engine.records import EndRecord, EpochRecord
+from jaxlab.engine.traced import canonical
 from jaxlab.errors import InputError
 
 Decide = Callable[[int], Sequence[np.ndarray]]
-
-
-class Piece(NamedTuple):
-    """What one call of a program recorded; immutable.
-
-    Attributes:
-        trials: indices of the trials within the group, ``[T]``.
-        epochs: the epochs recorded, ``[E]``; if ``final``, the one after which each trial ended, ``[T]``.
-        record: arrays ``[T, E, ...]``; ``[T, ...]`` if final.
-        final: whether it is the trials' last record.
-        ended: if final, the states that they ended with.
-    """
-
-    trials: np.ndarray
-    epochs: np.ndarray
-    record: dict[str, np.ndarray]
-    final: bool = False
-    ended: Rows | None = None
-
-    def of(self, trials: np.ndarray) -> "Piece":
-        """The part that some trials recorded."""
-        return self.rows(np.isin(self.trials, trials))
-
-    def rows(self, rows: np.ndarray) -> "Piece":
-        """Some of its rows, a mask."""
-        return self._replace(
-            trials=self.trials[rows],
-            epochs=self.epochs[rows] if self.final else self.epochs,
-            record={name: values[rows] for name, values in self.record.items()},
-        )
-
-    def until(self, trials: np.ndarray, epochs: np.ndarray) -> "list[Piece]":
-        """What is left of it if some trials' records after some epochs, one for each of them, count no more."""
-        last = dict(zip(trials.tolist(), epochs.tolist(), strict=True))
-        limits = np.array([last.get(trial, np.inf) for trial in self.trials.tolist()])
-        if self.final:
-            return [self.rows(self.epochs <= limits)]
-        found = []
-        for limit in np.unique(limits):
-            part, kept = self.rows(limits == limit), self.epochs <= limit
-            record = {name: values[:, kept] for name, values in part.record.items()}
-            found += [part._replace(epochs=self.epochs[kept], record=record)] if kept.any() else []
-        return found
+#: Index of a group, and the record of one call.
+Recorded = tuple[int, EpochRecord | EndRecord]
 
 
 class Training:
-    """Trials of some groups that train together: at each rung, all that run are at one epoch.
+    """Joint training of several groups: at each rung, all running trials are at the same epoch.
 
-    A piece is fetched from the devices only after the next call is under way, so that they need not wait for the
+    A record is fetched from the devices only after the next call is dispatched, so that devices do not wait for the
     host, except at a rung.
 
     Args:
-        groups: begun or not.
-        epochs: to train; a multiple of each group's ``segment_epochs``.
+        groups: the groups, new or restored.
+        epochs: number of epochs to train; a multiple of each group's ``segment_epochs``.
     """
 
     def __init__(self, groups: Sequence[GroupTraining], epochs: int):
@@ -76,93 +36,93 @@ class Training:
             if epochs < 1 or epochs % length:
                 raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
         self.groups, self.epochs = list(groups), epochs
-        self._under_way: list[tuple[int, Call]] = []
+        self._pending: list[tuple[int, Call]] = []
 
     @property
     def begun(self) -> bool:
-        """Whether every trial has a state, so that a `snapshot` holds them all."""
+        """Whether every trial is initialised, so that a `snapshot` contains all of them."""
         return all(group.begun for group in self.groups)
 
-    def segments(self, decide: Decide | None = None) -> Iterator[tuple[int, Piece]]:
-        """Train; trials that stop at a rung end there, with their last record, and the others are packed together.
+    def segments(self, decide: Decide | None = None) -> Iterator[Recorded]:
+        """Train. Trials that stop at a rung yield their last record there, and the others are repacked.
 
         Args:
-            decide: ``epoch -> trials that stop, for each group``, called when all that run have reached that epoch and
-                every piece up to it was yielded, before the next is trained; never at the last epoch.
+            decide: ``epoch -> trials that stop, for each group``. Called when all running trials reached that epoch and
+                every record up to it was yielded, before further training; never at the last epoch.
 
         Yields:
-            ``(group, piece)``.
+            The index of a group, and a record.
         """
-        yield from self._fetched(lambda group: [] if group.begun else group.begin())
-        yield from self.settled()
+        yield from self._dispatch(lambda group: [] if group.begun else group.begin())
+        yield from self.drain()
         while (epoch := self._epoch()) is not None and epoch < self.epochs:
             if decide is not None:
                 for group, stops in zip(self.groups, decide(epoch), strict=True):
                     group.end(stops)
-                yield from self._fetched(lambda group: group.finish(last=False))
-            yield from self._fetched(lambda group, epoch=epoch: group.advance(epoch))
-            yield from self.settled()
+                yield from self._dispatch(lambda group: group.finish(last=False))
+            yield from self._dispatch(lambda group, epoch=epoch: group.advance(epoch))
+            yield from self.drain()
 
-    def finish(self) -> Iterator[tuple[int, Piece]]:
-        """The last record of every trial that has none yet: training is over."""
+    def finish(self) -> Iterator[Recorded]:
+        """End training: yield the last record of every trial that has none yet."""
         for group in self.groups:
             group.end(group.running)
-        yield from self._fetched(lambda group: group.finish(last=True))
-        yield from self.settled()
+        yield from self._dispatch(lambda group: group.finish(last=True))
+        yield from self.drain()
 
-    def settled(self) -> Iterator[tuple[int, Piece]]:
-        """The pieces of calls that are under way, waited for; then a `snapshot` holds nothing that was not yielded."""
-        while self._under_way:
-            index, call = self._under_way.pop(0)
-            yield index, _piece(call)
+    def drain(self) -> Iterator[Recorded]:
+        """Wait for pending calls and yield their records, after which a `snapshot` matches the yielded records."""
+        while self._pending:
+            index, call = self._pending.pop(0)
+            yield index, _fetch(call)
 
     def snapshot(self) -> list[tuple[Rows, Rows]]:
-        """Of each group `GroupTraining.snapshot`."""
+        """`GroupTraining.snapshot` of each group."""
         return [group.snapshot() for group in self.groups]
 
     def _epoch(self) -> int | None:
         return min((group.epoch for group in self.groups if group.epoch is not None), default=None)
 
-    def _fetched(self, calls_of: Callable[[GroupTraining], Iterator[Call]]) -> Iterator[tuple[int, Piece]]:
+    def _dispatch(self, start_calls: Callable[[GroupTraining], Iterator[Call]]) -> Iterator[Recorded]:
         for index, group in enumerate(self.groups):
-            for call in calls_of(group):
-                earlier = list(self.settled())
-                self._under_way.append((index, call))
+            for call in start_calls(group):
+                earlier = list(self.drain())
+                self._pending.append((index, call))
                 yield from earlier
 
 
 def train(
     programs: Programs, hyperparameters: Any, shared: Any, epochs: int, resident: int | None = None
-) -> Iterator[Piece]:
-    """Train all trials of a group to the end; arguments as for `GroupTraining` and `Training`."""
-    group = GroupTraining(programs, hyperparameters, placed(shared, programs.pack), resident)
+) -> Iterator[EpochRecord | EndRecord]:
+    """Train all trials of one group to the end; for the arguments see `GroupTraining` and `Training`."""
+    group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack), resident)
     training = Training([group], epochs)
-    for pieces in (training.segments(), training.finish()):
-        for _, piece in pieces:
-            yield piece
+    for records in (training.segments(), training.finish()):
+        for _, record in records:
+            yield record
 
 
-def _piece(call: Call) -> Piece:
-    own = call.trials >= 0
-    record = {name: value[own] for name, value in jax.device_get(call.record).items()}
+def _fetch(call: Call) -> EpochRecord | EndRecord:
+    originals = call.trials >= 0
+    values = {name: value[originals] for name, value in jax.device_get(call.record).items()}
     if call.ended is not None:
-        return Piece(call.trials[own], call.epochs[own], record, True, call.ended)
-    if call.epochs[0] == 0:  # recorded once, without an axis of epochs
-        record = {name: value[:, None] for name, value in record.items()}
-    return Piece(call.trials[own], call.epochs, record)
+        return EndRecord(call.trials[originals], call.epochs[originals], values, call.ended)
+    if call.epochs[0] == 0:  # its record has no epoch axis
+        values = {name: value[:, None] for name, value in values.items()}
+    return EpochRecord(call.trials[originals], call.epochs, values)
 
 
-def placed(shared: Any, pack: Pack) -> Any:
-    """What all trials share, whole on each device of a pack, in the dtypes that are stored: uint8 stays uint8.
+def place_shared(shared: Any, pack: Pack) -> Any:
+    """Put the shared arrays on each device of a pack, in their stored dtypes: uint8 stays uint8.
 
-    The host devices of a CPU read one copy.
+    The host devices of a CPU share one copy.
     """
     first, *others = pack.mesh.devices.flat
 
     def place(leaf: Any) -> jax.Array:
-        leaf = on_device(leaf)
+        leaf = canonical(leaf)
         if others and first.platform == "cpu" and isinstance(leaf, np.ndarray):
-            # JAX copies what NumPy allocated, once for each device, and aliases memory that is aligned as its own is.
+            # JAX copies NumPy arrays once per device, but its own aligned memory is shared.
             leaf = np.asarray(jax.device_put(leaf, first))
         return jax.device_put(leaf, pack.replicated)
 

@@ -1,4 +1,4 @@
-"""Flax models that report their activations: a plain CNN, a plain MLP, and the parts they are built from."""
+"""Flax models that return their activations: a plain CNN, a plain MLP, and their building blocks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from jaxlab.models.initializers import BIAS_INITIALIZERS, INITIALIZERS
 from jaxlab.models.layers import BatchNorm, Block, Dropout, Rate
 from jaxlab.models.mlp import MLP
 
+#: The built-in models by name.
+MODELS: dict[str, type] = {"cnn": CNN, "mlp": MLP}
+
 __all__ = [
     "ACTIVATIONS",
     "BIAS_INITIALIZERS",
     "CNN",
     "INITIALIZERS",
     "MLP",
+    "MODELS",
     "BatchNorm",
     "Block",
     "Dropout",

@@ -1,4 +1,4 @@
-"""Activation functions by name, and which of them can kill a unit."""
+"""Activation functions by name, and those with which units can die."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 
-from jaxlab.errors import InputError
-from jaxlab.models import checks
+from jaxlab.checks import one_of
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """f(x) = x: without an activation after its layers, a network is one affine map."""
+    """f(x) = x, with which a network is one affine map."""
     return x
 
 
@@ -35,33 +34,28 @@ _FLAT_ZERO = (jax.nn.relu, jax.nn.relu6)
 
 
 def resolve(activation: Any) -> Callable[..., Any]:
-    """The function behind a name of ``ACTIVATIONS``; a function is itself.
+    """Look up a name in ``ACTIVATIONS``; a function is returned as it is.
 
     Raises:
-        InputError: for an unknown name, or something that is neither a name nor a function.
+        InputError: the name is unknown, or the value is neither a name nor a function.
     """
-    if isinstance(activation, str):
-        return checks.known("activation", activation, ACTIVATIONS)
-    if not callable(activation):
-        raise InputError(
-            "activation", activation, f"give a function, or one of {', '.join(sorted(ACTIVATIONS))}"
-        )
-    return activation
+    found = one_of("activation", activation, ACTIVATIONS, or_function=True)
+    return found if callable(found) else ACTIVATIONS[found]
 
 
 def is_elementwise(activation: Callable[..., Any]) -> bool:
-    """Whether a function is known to work on each number alone, so that the order of the axes does not matter."""
+    """Whether a function is known to be elementwise, so that the order of the axes does not matter."""
     return any(activation is known for known in ACTIVATIONS.values())
 
 
 def has_flat_zero(activation: str | Callable[..., Any]) -> bool:
     """Whether the activation is exactly 0, with gradient 0, on a half line, so that a unit can be dead.
 
-    True for ReLU and ReLU6, by name or as ``jax.nn.relu`` and ``jax.nn.relu6``; any other function counts as
-    having none. float32 GELU is exactly 0 below about −5, by rounding: that is no flat zero.
+    True for ReLU and ReLU6, by name or as ``jax.nn.relu`` and ``jax.nn.relu6``; any other function counts
+    as having no flat zero. float32 GELU is exactly 0 below about −5 only by rounding, which does not count.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: the name is unknown.
     """
     function = resolve(activation)
     return any(function is flat for flat in _FLAT_ZERO)

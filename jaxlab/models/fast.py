@@ -1,4 +1,4 @@
-"""``use_fast_convolutions``: any Flax model with convolutions that stay fast under ``vmap``."""
+"""``use_fast_convolutions``: convolutions that stay fast under ``vmap``, for any Flax model."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from jaxlab.convolution import check_lowering, conv_general_dilated
 
 
 def use_fast_convolutions(model: nnx.Module, lowering: str = "auto") -> nnx.Module:
-    """Give every ``nnx.Conv`` of a model `jaxlab.convolution.conv_general_dilated`, in place.
+    """Use `jaxlab.convolution.conv_general_dilated` in every ``nnx.Conv`` of a model, in place.
 
-    Layers with a convolution function of the user's own keep it. Parameters, their names and initial values do not
-    change; outputs do by rounding. Studies do this to every model by themselves (field ``convolution``).
+    Layers with a custom convolution function keep it. Parameters, their names and initial values do not change;
+    outputs change by rounding. Studies call this on every model (field ``convolution``).
 
     Args:
-        model: any module; what hangs below it counts.
-        lowering: for all of them, see `jaxlab.convolution.conv_general_dilated`; ``"native"`` goes back to
-            ``jax.lax``'s.
+        model: any module; its submodules are included.
+        lowering: lowering of all convolutions, see `jaxlab.convolution.conv_general_dilated`; ``"native"`` restores
+            that of ``jax.lax``.
 
     Returns:
-        the same model.
+        The same model.
 
     Raises:
-        InputError: there is no such lowering.
+        InputError: the lowering is unknown.
     """
     check_lowering(lowering)
     fast = conv_general_dilated if lowering == "auto" else _Lowered(conv_general_dilated, lowering=lowering)
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and _known(module.conv_general_dilated):
+        if isinstance(module, nnx.Conv) and _is_replaceable(module.conv_general_dilated):
             module.conv_general_dilated = fast
     return model
 
 
 class _Lowered(partial):
-    """Ours with a lowering that was forced here, to tell it from a partial of the user's own."""
+    """`conv_general_dilated` with a fixed lowering, a type that distinguishes it from a user's partial."""
 
 
-def _known(function: object) -> bool:
-    """Whether this is a convolution that may be exchanged: JAX's own, ours, or what was put there before."""
+def _is_replaceable(function: object) -> bool:
+    """Whether a convolution function may be replaced: that of JAX, of jaxlab, or of an earlier call."""
     return isinstance(function, _Lowered) or function in (lax.conv_general_dilated, conv_general_dilated)

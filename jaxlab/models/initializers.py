@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as init
 from jax.typing import ArrayLike
 
-from jaxlab.errors import InputError
-from jaxlab.models import checks
+from jaxlab.checks import one_of, scalar
 
 #: ``(key, shape, dtype) -> array``, JAX's convention for initializers.
 Initializer = Callable[..., Any]
@@ -39,7 +38,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "zeros": init.zeros,
 }
 
-#: Biases, each from the fan_in of its layer: a bias has one axis, so its shape alone does not tell.
+#: Biases, built from the fan_in of their layer, which the shape of a bias does not show.
 BIAS_INITIALIZERS: dict[str, Callable[[int], Initializer]] = {
     "zeros": lambda fan_in: init.zeros,
     "uniform_fan_in": _uniform_bias,
@@ -47,33 +46,27 @@ BIAS_INITIALIZERS: dict[str, Callable[[int], Initializer]] = {
 
 
 def kernel_initializer(given: Any, scale: ArrayLike) -> Initializer:
-    """The initializer that draws ``scale`` times what ``given`` draws; None is LeCun normal.
+    """Initializer of a kernel: ``scale`` times the draws of ``given``; None is LeCun normal.
 
     Raises:
-        InputError: for an unknown name, or a scale that is known while building and negative or not finite.
+        InputError: the name is unknown, or a concrete scale is negative or not finite.
     """
-    checks.scalar("init_scale", scale, "give a finite number >= 0")
-    if isinstance(given, str):
-        given = checks.known("kernel_init", given, INITIALIZERS)
-    draw = INITIALIZERS["lecun_normal"] if given is None else given
-    if not callable(draw):
-        raise InputError(
-            "kernel_init", given, f"give an initializer, or one of {', '.join(sorted(INITIALIZERS))}"
-        )
+    scalar("init_scale", scale, 0)
+    found = one_of("kernel_init", "lecun_normal" if given is None else given, INITIALIZERS, or_function=True)
+    draw = found if callable(found) else INITIALIZERS[found]
     return lambda key, shape, dtype: draw(key, shape, dtype) * jnp.asarray(scale, dtype)
 
 
 def bias_initializer(given: Any) -> Callable[[int], Initializer]:
-    """The initializer of a bias, given its layer's fan_in; None is zeros, a number a constant.
+    """Function from a layer's fan_in to the initializer of its bias; None is zeros, a number is a constant.
 
     Raises:
-        InputError: for an unknown name, or anything that is no name, number or initializer.
+        InputError: the name is unknown, or the value is not a name, number or initializer.
     """
     if isinstance(given, str):
-        return checks.known("bias_init", given, BIAS_INITIALIZERS)
+        return BIAS_INITIALIZERS[one_of("bias_init", given, BIAS_INITIALIZERS)]
     if callable(given):
         return lambda fan_in: given
-    if given is not None and jnp.shape(given) != ():
-        raise InputError("bias_init", given, "give a number, an initializer, or a name")
     value = 0.0 if given is None else given
+    scalar("bias_init", value)
     return lambda fan_in: init.constant(value)

@@ -1,7 +1,7 @@
-"""Figures of a run, drawn with matplotlib's figures alone: no pyplot, no backend, no global style.
+"""Figures of a run, drawn with matplotlib but without pyplot, a backend or a global style.
 
-Each takes what `jaxlab.read_results` returns and gives back a `matplotlib.figure.Figure`; its title states what the
-run found.
+Each function takes what `jaxlab.read_results` returns and returns a `matplotlib.figure.Figure` whose title states the
+finding.
 """
 
 from __future__ import annotations

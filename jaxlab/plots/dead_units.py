@@ -1,4 +1,4 @@
-"""How many units die."""
+"""The figure of dead units."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from jaxlab.plots.frame import (
     averaged,
     draw_curves,
     draw_lines,
-    key,
     legend,
-    literal,
     marks,
-    nested,
     panels,
     percent_axis,
     shade_unstable,
+    shared_legend,
+    visible_widths,
+    without_mathtext,
     x_axis,
 )
 from jaxlab.plots.view import View, ordered_colours, view_of
 
 
 def dead_units_figure(results: xr.Dataset) -> Figure:
-    """Dead share at the end against the learning rate, by setting and by layer, and over the epochs.
+    """Draw the share of dead units against the learning rate, by setting and by layer, and over the epochs.
 
     Raises:
-        InputError: the run does not count dead units, or no trial was trained yet.
+        InputError: the run does not count dead units, or no trial has completed an epoch.
     """
     results, view = view_of(results)
     figures = dead_units(results)
     for flag in {"unstable", "did_not_learn"} & set(results):
         figures[flag] = results[flag].sel(trial=figures.trial)
-    titles = ("dead units at the last epoch", "the same by layer", "dead units while training")
+    titles = ("dead units at the last epoch", "dead units by layer", "dead units during training")
     note = f"Dead: zero on the whole training set; mean over layers. {averaged(view)}{marks(figures)}"
     if view.by and view.joined:
-        note += f" By layer: mean over {joined([*view.by, *view.averaged])} too."
+        note += f" By layer: also mean over {joined([*view.by, *view.averaged])}."
     without = int((~figures.can_die).sum())
     if without:
         note += f" Without {counted(without, 'trial')} whose activation has no flat zero."
@@ -56,13 +56,13 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
         shade_unstable(ax, results, view)
     for ax in (ends, layers, curves):
         _share_axis(ax)
-    ends.set_ylabel("share of units that are dead")
-    key(figure, handles if view.by else [])
-    return literal(figure)
+    ends.set_ylabel("share of dead units")
+    shared_legend(figure, handles if view.by else [])
+    return without_mathtext(figure)
 
 
 def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
-    """What the run says about dead units, in one sentence."""
+    """The title: the finding about dead units in one sentence."""
     most = float(figures.end.max())
     if np.isnan(most):
         return "No unit can be dead: no activation of this run has a flat zero"
@@ -90,14 +90,14 @@ def _range(crossing: np.ndarray, view: View) -> str:
 
 
 def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
-    """One line a layer, averaged over all but ``view.over`` that can have dead units; before training dashed."""
+    """Draw one line per layer, averaged over everything but ``view.over``; the share before training is dashed."""
     names = [str(name) for name in figures.layer.values]
     (line,) = lines(by_setting(figures[["start_by_layer", "end_by_layer"]], [view.over]), view.over, ())
     x = line.points[view.over].values
     style = {} if view.joined else {"linestyle": "none"}
     colours = ordered_colours("cividis", 0.0, 0.82, len(names))
-    ends, starts = (line.points[key].values for key in ("end_by_layer", "start_by_layer"))
-    widths = nested(list(ends.T))
+    ends, starts = (line.points[name].values for name in ("end_by_layer", "start_by_layer"))
+    widths = visible_widths(list(ends.T))
     for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
         end, start = ends[:, index], starts[:, index]
         style |= {"marker": "os^Dv"[index % 5], "markersize": widths[index] + 2.2, "linewidth": widths[index]}

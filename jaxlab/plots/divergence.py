@@ -1,4 +1,4 @@
-"""Where training becomes unstable."""
+"""The figure of divergence."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from jaxlab.plots.frame import (
     averaged,
     draw_curves,
     draw_lines,
-    key,
-    literal,
     log_y,
     mark_lost,
     marks,
     panels,
     percent_axis,
     shade_unstable,
+    shared_legend,
+    without_mathtext,
     x_axis,
 )
 from jaxlab.plots.view import View, view_of
 
 
 def divergence_figure(results: xr.Dataset) -> Figure:
-    """Final training loss and oscillation against the learning rate, and loss curves of a few learning rates.
+    """Draw final training loss and oscillation against the learning rate, and loss curves of a few learning rates.
 
-    Losses are over the initial one. A cross is an unstable trial; where it diverged, so has no final loss, or where
-    that is not finite, it stands at the upper edge; a square is a trial that did not learn. The shaded region begins
-    where the first line has an unstable trial.
+    Losses are relative to the initial loss. A cross is an unstable trial; it is drawn at the upper edge if the trial
+    diverged, and so has no final loss, or if the final loss is not finite. A square is a trial that did not learn. The
+    shaded region begins at the smallest value with an unstable trial.
 
     Raises:
-        InputError: the run lacks the training loss or the bad steps, or no trial was trained yet.
+        InputError: the run lacks the training loss or ``first_bad_step``, or no trial has completed an epoch.
     """
     results, view = view_of(results)
     figures = divergence(results)
@@ -42,7 +42,7 @@ def divergence_figure(results: xr.Dataset) -> Figure:
     titles = ("final training loss / initial", "oscillation of the training loss", "training loss / initial")
     note = f"{averaged(view)}{marks(figures)}"
     if view.joined and bool(figures.diverged.any()):
-        note += " Diverged trials have no final loss and enter no mean of it."
+        note += " Diverged trials have no final loss; its means leave them out."
     figure, (loss, turns, curves) = panels(results, finding(figures, limits, view), note, titles)
 
     handles = draw_lines(loss, results, figures, "loss_ratio", view)
@@ -56,17 +56,17 @@ def divergence_figure(results: xr.Dataset) -> Figure:
         shade_unstable(ax, results, view)
     lost = figures.diverged | np.isinf(figures.loss_ratio)
     mark_lost(loss, figures, lost, "diverged" if bool(figures.diverged.any()) else "not finite", view)
-    key(figure, handles if view.by else [])
+    shared_legend(figure, handles if view.by else [])
     loss.set_ylabel("loss at the end / loss before training")
     curves.set_ylabel("loss / loss before training")
-    turns.set_ylabel("share of sign changes of its change")
+    turns.set_ylabel("share of sign changes of the loss difference")
     turns.set_ylim(-0.03, 1.03)
     percent_axis(turns.yaxis)
-    return literal(figure)
+    return without_mathtext(figure)
 
 
 def finding(figures: xr.Dataset, limits: xr.Dataset, view: View) -> str:
-    """What the run says about stability, in one sentence, and how many trials did not learn."""
+    """The title: the finding about stability in one sentence, and the number of trials that did not learn."""
     idle = int(figures.did_not_learn.sum()) if "did_not_learn" in figures else 0
     words = _stability(figures, limits, view)
     return f"{words}; {idle} of {counted(figures.sizes['trial'], 'trial')} did not learn" if idle else words
@@ -88,6 +88,6 @@ def _stability(figures: xr.Dataset, limits: xr.Dataset, view: View) -> str:
     if low != high:
         return f"Training becomes unstable at {over} {low} to {high}, depending on {joined(view.by)}"
     if np.isnan(stable).any():
-        return f"Training is unstable already at the smallest {over} tried, {low}"
+        return f"Training is unstable even at the smallest {over} tried, {low}"
     largest, smallest = numbers([float(stable.min()), float(bad.min())])
     return f"Training is stable up to {over} {largest} and becomes unstable at {smallest}"

@@ -1,4 +1,4 @@
-"""Figures to files."""
+"""Writing figures to files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from matplotlib.figure import Figure
 
 from jaxlab import __version__
 from jaxlab.errors import InputError
-from jaxlab.store.files import open_regular, write_whole
+from jaxlab.files import write_whole
+from jaxlab.store.files import open_regular
 
 _MARK = "drawn by jaxlab"
 
 
 def save(figure: Figure, stem: str | os.PathLike) -> tuple[Path, Path]:
-    """Write ``stem.png`` (200 dpi) and ``stem.svg``; folders are made as needed.
+    """Write ``stem.png`` (200 dpi) and ``stem.svg``, and create folders as needed.
 
-    An earlier figure of jaxlab's is replaced.
+    A figure that jaxlab drew earlier is replaced.
 
     Raises:
-        InputError: a file of that name was not drawn by jaxlab, or the folder cannot be written.
+        InputError: a file of that name was not drawn by jaxlab, or the folder cannot be written to.
     """
     paths = tuple(Path(f"{os.fspath(stem)}.{kind}") for kind in ("png", "svg"))
     try:
@@ -47,5 +48,5 @@ def _is_ours(path: Path) -> bool:
     try:
         with open_regular(path) as file:
             return _MARK.encode() in file.read(4096)
-    except (FileNotFoundError, ValueError):  # a link to nothing, or no regular file
+    except (FileNotFoundError, ValueError):  # a dangling link, or not a regular file
         return False

@@ -1,4 +1,4 @@
-"""What all figures share: three panels under a title that says what was found, and how trials are drawn."""
+"""The parts that all figures share: panels under a title that states the finding, and the drawing of trials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02)}
 
 
 def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """A figure with its finding on top, what it is drawn from below that, and one titled panel for each title."""
+    """Make a figure: the finding on top, then the study and a note, then one panel for each title."""
     figure = Figure(figsize=(14, 5.1), layout="constrained")
     finding = textwrap.fill(finding, _TITLE_WIDTH)
     note = textwrap.fill(f"{describe(results)}. {note}", _NOTE_WIDTH)
@@ -38,7 +38,7 @@ def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) 
     figure.text(0.012, 0.905 - extra, note, fontsize=9.5, color="#555555", va="top")
     axes = list(figure.subplots(1, len(titles)))
     for letter, ax, title in zip("abc", axes, titles, strict=False):
-        # Above the word that `shade_unstable` puts there.
+        # Above the label that `shade_unstable` writes.
         ax.set_title(f"{letter}   {title}", loc="left", fontsize=10.5, color=INK, pad=17)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#e6e6e6", linewidth=0.7)
@@ -47,8 +47,8 @@ def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) 
     return figure, axes
 
 
-def literal(figure: Figure) -> Figure:
-    """The figure with all its text drawn as it is: dollar signs in a name are no formula."""
+def without_mathtext(figure: Figure) -> Figure:
+    """Switch off mathtext in all text of a figure, so that dollar signs in a name are not a formula."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_usetex(False)
@@ -56,7 +56,7 @@ def literal(figure: Figure) -> Figure:
 
 
 def describe(results: xr.Dataset) -> str:
-    """The study and its size in words."""
+    """The name of the study and its size in words."""
     name = visible(results.attrs.get("title", "study"))
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
     trials = counted(results.sizes["trial"], "trial")
@@ -64,22 +64,22 @@ def describe(results: xr.Dataset) -> str:
         return f"{name}: {trials}"
     seeds = counted(len(set(results.seed.values.tolist())), "seed")
     early = stopped_early(results).sizes["trial"]
-    stopped = f" ({early} stopped early: seen at their last)" if early else ""
+    stopped = f" ({early} stopped early: shown at their last epoch)" if early else ""
     return f"{name}: {trials}, {seeds}, {counted(results.sizes['epoch'] - 1, 'epoch')}{stopped}"
 
 
 def draw_lines(
     ax: Axes, results: xr.Dataset, figures: xr.Dataset, name: str, view: View, compared: str = ""
 ) -> list[Line2D]:
-    """One line of means for each combination of ``view.by``, every trial as a dot; gives the legend's entries.
+    """Draw a line of means for each combination of ``view.by`` and a dot for each trial; return the legend entries.
 
-    A trial that ``figures`` calls unstable is a cross in place of a dot, one that did not learn a square. The means of
-    ``compared`` are dotted, and the space between the two is filled.
+    An unstable trial is a cross instead of a dot, one that did not learn a square. The means of ``compared`` are
+    dotted, and the area between both lines is filled.
     """
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     colours = line_colours(results, view, len(followed))
     words = settings([line.values for line in followed])
-    widths = nested([_finite(line.points[name].values) for line in followed])
+    widths = visible_widths([_finite(line.points[name].values) for line in followed])
     handles = []
     for line, colour, width, text in zip(followed, colours, widths, words, strict=True):
         x, y = line.points[view.over].values, _finite(line.points[name].values)
@@ -95,14 +95,14 @@ def draw_lines(
             ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=width + 1.7)
         _draw_trials(ax, figures.isel(trial=matching(figures, line.values)), name, view, colour)
         if "can_die" in figures and not figures.can_die.values[matching(figures, line.values)].any():
-            continue  # nothing is drawn of it
+            continue  # nothing was drawn
         entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text or "mean"}
         handles.append(Line2D([], [], color=colour, **entry))
     return handles
 
 
-def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
-    """Widths of lines drawn one after the other: one that later ones cover is wider, so that it shows beneath them."""
+def visible_widths(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
+    """Widths of lines that are drawn in order: a line that later ones cover is wider, so that it stays visible."""
     everything = np.concatenate([np.ravel(curve) for curve in curves])
     everything = everything[np.isfinite(everything)]
     if everything.size and everything.min() > 0 and everything.max() > 30 * everything.min():  # on a log axis
@@ -110,7 +110,9 @@ def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
     near = 0.01 * np.ptp(everything) if everything.size else 0.0
 
     def covers(upper: np.ndarray, lower: np.ndarray) -> bool:
-        hidden = np.abs(upper - lower)[np.isfinite(lower)] <= near  # a curve that ends early hides little
+        hidden = (
+            np.abs(upper - lower)[np.isfinite(lower)] <= near
+        )  # a curve that ends early hides only a part
         return hidden.size > 0 and bool(hidden.mean() >= 0.5)
 
     def width(index: int) -> float:
@@ -120,8 +122,8 @@ def nested(curves: Sequence[np.ndarray], least: float = 1.8) -> list[float]:
     return [width(index) for index in range(len(curves))]
 
 
-def shade(width: float) -> float:
-    """The opacity of a line that `nested` made wider: lighter, where what covers it has the same colour."""
+def opacity(width: float) -> float:
+    """The opacity of a line with a width from `visible_widths`: wide lines are lighter than what covers them."""
     return 1.0 if width < 2 else 0.45
 
 
@@ -148,9 +150,9 @@ def _draw_trials(ax: Axes, own: xr.Dataset, name: str, view: View, colour) -> No
 
 
 def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str) -> None:
-    """Curves over epochs of a few values of ``view.over``, each trial by itself, of one line of settings.
+    """Draw curves over epochs of single trials, for a few values of ``view.over`` on one line of settings.
 
-    That is the line with the largest mean of ``most``, the first of equals. Trials with one value differ in style.
+    The line is the one with the largest mean of ``most``, ties by position. Trials at the same value differ in style.
     """
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     means = [np.nan_to_num(line.points[most].mean().item(), nan=-1) for line in followed]
@@ -170,9 +172,9 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
     kinds = _kinds(own, view, [trial for trial, _ in shown])
     colours = curve_colours(view, len(chosen))
     curves = [_finite(own[name].isel(trial=trial)) for trial, _ in shown]
-    for (trial, rank), curve, width in zip(shown, curves, nested(curves, 1.3), strict=True):
+    for (trial, rank), curve, width in zip(shown, curves, visible_widths(curves, 1.3), strict=True):
         style = {"color": colours[rank], "linestyle": _STYLES[kinds[trial][0]], "linewidth": width}
-        ax.plot(own.epoch, curve, **style, alpha=shade(width))
+        ax.plot(own.epoch, curve, **style, alpha=opacity(width))
         known = np.flatnonzero(np.isfinite(curve))
         if len(known) and bool(own.diverged[trial] if "diverged" in own else False):
             ax.plot(own.epoch[known[-1]], curve[known[-1]], "x", color=colours[rank], markersize=7, mew=1.8)
@@ -185,9 +187,9 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
 
 
 def _kinds(own: xr.Dataset, view: View, trials: Sequence[int]) -> dict[int, tuple[int, str]]:
-    """The style of each trial, and what it stands for: the seed, and whatever else tells trials apart.
+    """The line style of each trial and its meaning: the seed, and any other name that distinguishes trials.
 
-    All have the first where there are more kinds than styles.
+    All trials have the first style if there are more kinds than styles.
     """
     names = [name for name in ("seed", *(() if view.ticks else view.averaged)) if name in own.coords]
     columns = {name: values_of(own[name]) for name in names}
@@ -202,7 +204,7 @@ def _kinds(own: xr.Dataset, view: View, trials: Sequence[int]) -> dict[int, tupl
 
 
 def epoch_axis(ax: Axes, figures: xr.Dataset) -> None:
-    """All epochs of the study, reached or not."""
+    """Let the x axis show all epochs of the study, reached or not."""
     last = int(figures.epoch[-1])
     ax.set_xlabel("epoch")
     ax.set_xlim(-0.03 * last, 1.03 * last)
@@ -210,12 +212,12 @@ def epoch_axis(ax: Axes, figures: xr.Dataset) -> None:
 
 
 def percent_axis(axis: Axis) -> None:
-    """Shares in percent."""
+    """Label an axis of shares in percent."""
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
 
 
-def key(figure: Figure, handles: list[Line2D]) -> None:
-    """One row, or a few, that says what the lines of all panels are, between the note and the panels."""
+def shared_legend(figure: Figure, handles: list[Line2D]) -> None:
+    """Draw the legend of the lines in all panels, between the note and the panels."""
     if not handles:
         return
     long = sum(len(handle.get_label()) + 8 for handle in handles) > 150
@@ -228,7 +230,7 @@ def key(figure: Figure, handles: list[Line2D]) -> None:
 
 
 def legend(ax: Axes, handles: list[Line2D] | None = None, title: str = "", **options) -> None:
-    """A legend without a border to the right of its panel, where it covers no data; long entries are wrapped."""
+    """Draw a legend to the right of its panel, where it covers no data; long entries are wrapped."""
     options = _OUTSIDE | options
     given = {} if handles is None else {"handles": handles}
     drawn = ax.legend(**given, title=title, fontsize=8.5, title_fontsize=8.5, frameon=True, **options)
@@ -239,18 +241,18 @@ def legend(ax: Axes, handles: list[Line2D] | None = None, title: str = "", **opt
 
 
 def x_axis(ax: Axes, results: xr.Dataset, view: View) -> None:
-    """The x axis of a panel that follows ``view.over``; before `shade_unstable`."""
+    """Set the x axis of a panel to ``view.over``; call it before `shade_unstable`."""
     set_x(ax, view, results[view.over].values.astype(float))
 
 
 def log_y(ax: Axes) -> None:
-    """A logarithmic y axis with plain numbers, also where it spans less than a decade."""
+    """Make the y axis logarithmic with plain numbers, even where it spans less than a decade."""
     ax.set_yscale("log")
     log_ticks(ax.yaxis, *ax.get_ylim())
 
 
 def shade_unstable(ax: Axes, results: xr.Dataset, view: View) -> None:
-    """Shade from the first value of ``view.over`` on at which some trial is unstable; after `x_axis`."""
+    """Shade the panel from the smallest value of ``view.over`` with an unstable trial; call it after `x_axis`."""
     if not view.joined or "unstable" not in results:
         return
     bad = largest_stable(results, view.over, view.by).smallest_unstable.values
@@ -265,14 +267,14 @@ def shade_unstable(ax: Axes, results: xr.Dataset, view: View) -> None:
 
 
 def averaged(view: View) -> str:
-    """What the lines of a figure are means of, in words."""
+    """What the lines and dots of a figure show, in words."""
     if not view.joined:
         return "Dots: single trials."
     return f"Lines: mean over {joined(['seeds', *view.averaged])}; dots: single trials."
 
 
 def marks(figures: xr.Dataset) -> str:
-    """What the marks of trials that failed are, in words."""
+    """What the markers of failed trials mean, in words."""
     words = " ×: unstable trial." if "unstable" in figures and bool(figures.unstable.any()) else ""
     if "did_not_learn" in figures and bool(figures.did_not_learn.any()):
         words += " □: did not learn (no better than before training or than a constant answer)."
@@ -280,7 +282,7 @@ def marks(figures: xr.Dataset) -> str:
 
 
 def mark_lost(ax: Axes, figures: xr.Dataset, lost: xr.DataArray, words: str, view: View) -> None:
-    """Trials without a finite value in a strip of their own along the upper edge."""
+    """Mark trials without a finite value in a separate strip along the upper edge."""
     x = figures[view.over].values[lost.values].astype(float)
     x = x[~np.isnan(x)]
     if not x.size:

@@ -1,4 +1,4 @@
-"""What the scripts that measure a run share."""
+"""The command line that the scripts ``measure_*.py`` share."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def measure(
     """Read a run folder, print a table of it, and write one figure as PNG and SVG.
 
     Args:
-        about: what ``--help`` says.
-        name: of the figure's files, without the ending.
-        table, draw: what to print and to draw.
-        arguments: of the command line; by default this process's.
+        about: description for ``--help``.
+        name: name of the figure's files, without suffix.
+        table, draw: functions from results to the table and to the figure.
+        arguments: arguments of the command line; by default those of this process.
 
     Returns:
-        the exit status: 0; or 2 after one line on standard error, if the run cannot be read or lacks what it needs.
+        The exit status: 0, or 2 after one line on standard error if the run cannot be read or lacks a variable.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a run folder, finished or not")

@@ -1,4 +1,4 @@
-"""How far training and validation come apart."""
+"""The figure of overfitting."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from jaxlab.plots.frame import (
     averaged,
     draw_lines,
     epoch_axis,
-    key,
     legend,
-    literal,
     log_y,
     mark_lost,
     marks,
-    nested,
+    opacity,
     panels,
     percent_axis,
-    shade,
     shade_unstable,
+    shared_legend,
+    visible_widths,
+    without_mathtext,
     x_axis,
 )
 from jaxlab.plots.view import view_of
 
 _BEST, _WORST = "#0072B2", "#D55E00"
-# A setting of more characters is told by the title alone: the legend would not fit into its panel.
+# A longer setting is named in the title only: the legend would not fit.
 _LONGEST = 35
 _RING = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.3}
 
 
 def overfitting_figure(results: xr.Dataset) -> Figure:
-    """Training and validation metric and their gap against the learning rate, and loss curves of two settings.
+    """Draw training and validation metric and their gap against the learning rate, and loss curves of two settings.
 
     The two are the best setting and the one with the largest gap, see `jaxlab.analysis`.
 
     Raises:
-        InputError: the run lacks training or validation figures, or no trial was trained yet.
+        InputError: the run lacks training or validation metrics, or no trial has completed an epoch.
     """
     study = results
     results, view = view_of(results)
@@ -54,7 +54,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
         figures[flag] = results[flag].sel(trial=figures.trial)
     metric, units = figures.attrs["metric"], figures.attrs["units"]
     name = label(metric)
-    titles = (f"{name} at the last epoch", f"generalisation gap in {name}", "loss while training")
+    titles = (f"{name} at the last epoch", f"generalisation gap in {name}", "loss during training")
     note = f"{averaged(view)}{marks(figures)}"
     if "chance" in figures.attrs:
         note += f" Chance level: {amount(figures.attrs['chance'], metric, units)} in validation."
@@ -66,17 +66,17 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     for ax in (values, gaps):
         x_axis(ax, results, view)
         shade_unstable(ax, results, view)
-    key(figure, [*_sets(view.joined), *(handles if view.by else [])])
+    shared_legend(figure, [*_sets(view.joined), *(handles if view.by else [])])
     _two_curves(curves, study, figures)
     _metric_axes(values, gaps, metric, units, figures.attrs["better"])
     _draw_chance(values, figures)
     for ax in (values, gaps):
         mark_lost(ax, figures, np.isinf(figures.gap), "not finite", view)
-    return literal(figure)
+    return without_mathtext(figure)
 
 
 def finding(results: xr.Dataset) -> str:
-    """What the run says about overfitting, in one sentence."""
+    """The title: the finding about overfitting in one sentence."""
     best, gap = best_setting(results), largest_gap(results)
     name = label(best.metric)
     value = amount(best.validation, best.metric, best.units)
@@ -106,7 +106,7 @@ def _sets(joined: bool) -> list[Line2D]:
 
 
 def _draw_chance(ax: Axes, figures: xr.Dataset) -> None:
-    """The chance level, unless it is so far off that the trials would be pressed together."""
+    """Draw the chance level, unless it is so far away that it would compress the data."""
     level = figures.attrs.get("chance")
     low, high = ax.get_ylim()
     if level is None or not 2 * low - high <= level <= 2 * high - low:
@@ -117,7 +117,7 @@ def _draw_chance(ax: Axes, figures: xr.Dataset) -> None:
 
 
 def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
-    """Every trial of the best setting and of the one with the largest gap."""
+    """Draw the loss curves of every trial of the best setting and of the one with the largest gap."""
     best, worst = best_setting(results).setting, largest_gap(results).setting
     chosen = {"best": (best, _BEST)} | ({"largest gap": (worst, _WORST)} if worst != best else {})
     lowest = Line2D([], [], color=INK, linestyle="", label="lowest validation loss", **_RING)
@@ -128,11 +128,11 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
         shown += [(figures.isel(trial=trial), colour) for trial in trials]
         text = f"{words}: {setting(values)}" if len(setting(values)) in range(1, _LONGEST) else words
         entries.append(Line2D([], [], color=colour, linewidth=3, label=text))
-    widths = nested([one.validation_loss.values for one, _ in shown], 1.3)
+    widths = visible_widths([one.validation_loss.values for one, _ in shown], 1.3)
     for (one, colour), width in zip(shown, widths, strict=True):
-        # Training beneath, as a row of beads where the two coincide.
+        # Training below validation; its dots stay visible where both coincide.
         ax.plot(one.epoch, one.train_loss, color=colour, linewidth=width + 0.9, linestyle=":")
-        ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width, alpha=shade(width))
+        ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width, alpha=opacity(width))
         _mark_lowest(ax, one, colour)
     if len(shown) > len(chosen):
         entries.append(Line2D([], [], linestyle="", label="one pair of curves for each seed"))

@@ -1,4 +1,4 @@
-"""What a figure puts along its x axis, and what it tells apart by colour."""
+"""The layout of a figure: the name along its x axis, and the names that colours distinguish."""
 
 import math
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ class View(NamedTuple):
 
     Attributes:
         over: coordinate along the x axis.
-        by: coordinates that each line has in common; trials are averaged over all others.
-        averaged: names that vary and do not tell lines apart.
-        joined: whether points are joined by lines: not in a random search, where each differs in more than ``over``.
-        scale: of the x axis: "log", "symlog", "linear" or "words".
-        ticks: words at 0, 1, 2, ... where the scale is "words".
+        by: coordinates that are constant on each line; trials are averaged over all others.
+        averaged: names that vary and are averaged over.
+        joined: whether lines join the points; not in a random search, where points differ in more than ``over``.
+        scale: scale of the x axis: "log", "symlog", "linear" or "words".
+        ticks: labels at 0, 1, 2, ... where the scale is "words".
     """
 
     over: str
@@ -40,14 +40,14 @@ class View(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Of the x axis."""
+        """The label of the x axis."""
         if self.over != _PLACE:
             return label(self.over)
         return ", ".join(map(label, self.averaged)) or "setting"
 
 
 def view_of(results: xr.Dataset) -> tuple[xr.Dataset, View]:
-    """The view that suits a run, and the results with the x axis' coordinate, which may be new."""
+    """Choose the view of a run; return the results with the x axis' coordinate, which may be new, and the view."""
     over = default_over(results)
     if over is None:
         return _view_of_words(results)
@@ -60,7 +60,7 @@ def view_of(results: xr.Dataset) -> tuple[xr.Dataset, View]:
 
 
 def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
-    """Settings side by side, where none or only words vary."""
+    """The view with one tick per setting, for runs in which no number varies."""
     names = varied(results)
     rows = list(zip(*(values_of(results[name]) for name in names), strict=True))
     rows = rows or [()] * results.sizes["trial"]
@@ -76,14 +76,14 @@ def _view_of_words(results: xr.Dataset) -> tuple[xr.Dataset, View]:
 
 
 def _short(texts: Sequence[str]) -> tuple[str, ...]:
-    """Texts cut in the middle where they are long, unless that makes two of them one."""
+    """Shorten long texts in the middle, unless two of them would become equal."""
     half = _LONGEST_TICK // 2
     cut = [text if len(text) <= _LONGEST_TICK else f"{text[:half]}\u2026{text[1 - half :]}" for text in texts]
     return tuple(cut if len(set(cut)) == len(set(texts)) else texts)
 
 
 def _few(results: xr.Dataset, by: tuple[str, ...]) -> tuple[str, ...]:
-    """``by``, or one name of it where there would be too many lines, L2 if it is among them."""
+    """``by``, or one of its names, preferably L2, where there would be too many lines."""
     if len(set(zip(*(values_of(results[name]) for name in by), strict=True))) <= _MOST_LINES:
         return by
     counts = {name: len(set(values_of(results[name]))) for name in sorted(by, key=lambda name: name != "l2")}
@@ -99,7 +99,7 @@ def _scale(values: np.ndarray) -> str:
 
 
 def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
-    """Scale, ticks and label of the x axis."""
+    """Set scale, ticks and label of the x axis."""
     ax.set_xlabel(view.label)
     values = values[~np.isnan(values)]  # NaN: a trial that does not use it
     if view.scale == "words":
@@ -120,11 +120,11 @@ def set_x(ax: Axes, view: View, values: np.ndarray) -> None:
         log_ticks(ax.xaxis, *ax.get_xlim())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6))
-        ax.xaxis.set_major_formatter("{x:g}")  # no common offset in a corner
+        ax.xaxis.set_major_formatter("{x:g}")  # no offset text in a corner
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Three to eight labelled ticks with plain numbers on a logarithmic axis, however short it is."""
+    """Set three to eight labelled ticks with plain numbers on a logarithmic axis, however short it is."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5)):
         ticks = [step * 10.0**power for power in powers for step in steps]
@@ -140,24 +140,24 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def between(view: View, low: float, high: float) -> float:
-    """Half way between two neighbouring values, as the eye sees it."""
+    """The midpoint of two neighbouring values on the x axis' scale."""
     return math.sqrt(low * high) if view.scale == "log" else (low + high) / 2
 
 
 def line_colours(results: xr.Dataset, view: View, count: int) -> list:
-    """Ordered colours for the ordered strengths of one number, unordered ones for anything else."""
+    """Colours of the lines: sequential where one number distinguishes them, otherwise qualitative."""
     if len(view.by) == 1 and results[view.by[0]].dtype.kind in "fiu":
         return ordered_colours("viridis", 0.0, 0.82, count)
     return [OKABE_ITO[index % len(OKABE_ITO)] for index in range(count)]
 
 
 def curve_colours(view: View, count: int) -> list:
-    """The same for curves that are told apart by ``view.over``, in other hues than the lines."""
+    """Colours of curves that ``view.over`` distinguishes, in other hues than the lines."""
     return OKABE_ITO[:count] if view.ticks else ordered_colours("afmhot_r", 0.3, 0.88, count)
 
 
 def ordered_colours(name: str, first: float, last: float, count: int) -> list:
-    """``count`` colours from a stretch of a sequential map, which leaves out what is lost on white."""
+    """``count`` colours from a section of a sequential colour map, which leaves out colours too light for white."""
     if count == 1:
         return [colormaps[name]((first + last) / 2)]
     return [colormaps[name](first + (last - first) * index / (count - 1)) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Who stops, by all the rules of a study; and rules as a study file writes them."""
+"""The decision which trials stop, by all rules of a study; and rules read from a study file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.checks import flag
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.pruning.comparing import Hyperband, Median, SuccessiveHalving
-from jaxlab.pruning.history import History, Stop, flag
+from jaxlab.pruning.history import History, Outcome, Stop
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 Rule = Callable[[History], Any]
@@ -16,7 +17,7 @@ Rule = Callable[[History], Any]
 
 @dataclass(frozen=True)
 class AllOf:
-    """Stop the trials that every one of some rules would stop at this epoch; the first gives the outcome."""
+    """Stop the trials that all of the given rules would stop at this epoch; the first rule gives the outcome."""
 
     rules: Sequence[Rule]
     name: ClassVar[str] = "all_of"
@@ -49,7 +50,7 @@ class AllOf:
         return {row: " and ".join(reasons[row] for reasons in found) for row in sorted(rows)}
 
 
-_NAMED = (
+_BUILT_IN = (
     Divergence,
     Patience,
     GeneralizationLoss,
@@ -62,10 +63,10 @@ _NAMED = (
 
 
 def decide(rules: Sequence[Rule], history: History) -> dict[int, Stop]:
-    """Who stops now, by row; the first of the rules that stops a trial gives the reason. Divergence comes first.
+    """Decide which trials stop now: stops by row, each from the first rule that stops the trial, divergence first.
 
     Raises:
-        InputError: a custom rule gives something else than a mask or a mapping of rows.
+        InputError: a custom rule returns neither a mask nor a mapping from rows to reasons.
     """
     found: dict[int, Stop] = {}
     for rule in with_divergence(rules):
@@ -75,33 +76,33 @@ def decide(rules: Sequence[Rule], history: History) -> dict[int, Stop]:
 
 
 def with_divergence(rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """The rules with `Divergence` in front, added if it is not among them."""
+    """The rules with `Divergence` first, added where it is missing."""
     first = [rule for rule in rules if isinstance(rule, Divergence)] or [Divergence()]
     return (*first, *(rule for rule in rules if not isinstance(rule, Divergence)))
 
 
 def stop_early(rules: Sequence[Rule]) -> bool:
-    """Whether a trial may stop though it has not diverged."""
+    """Whether a rule may stop a trial that has not diverged."""
     return any(not isinstance(rule, Divergence) for rule in rules)
 
 
 def compare(rules: Sequence[Rule]) -> bool:
-    """Whether one of the rules looks at other trials; a custom rule may."""
+    """Whether a rule compares trials with each other, as a custom rule may."""
     return any(getattr(rule, "compares", True) for rule in rules)
 
 
 def needing_epochs(rules: Sequence[Rule]) -> list[str]:
-    """Names of the rules that depend on how many epochs are planned."""
+    """Names of the rules that depend on the planned number of epochs."""
     return [_name(rule) for rule in rules if getattr(rule, "depends_on_epochs", False)]
 
 
 def draw(rules: Sequence[Rule]) -> bool:
-    """Whether one of the rules draws from NumPy's generator, as a custom rule may."""
+    """Whether a rule draws from NumPy's random generator, as a custom rule may."""
     return any(getattr(rule, "draws", True) for rule in rules)
 
 
 def check_rules(rules: Any) -> None:
-    """Raise unless a sequence of rules."""
+    """Raise InputError unless ``rules`` is a list or tuple of rules."""
     if not isinstance(rules, (list, tuple)):
         raise InputError("rules", rules, "give a list of rules, see jaxlab.pruning")
     for rule in rules:
@@ -112,11 +113,11 @@ def check_rules(rules: Any) -> None:
 
 
 def check_curves(rules: Sequence[Rule], history: History) -> None:
-    """Raise unless what the built-in rules look at is among the curves of a history, however empty."""
+    """Raise InputError unless a history has the curves that the built-in rules read; they may be empty."""
     for rule in rules:
         if isinstance(rule, AllOf):
             check_curves(rule.rules, history)
-        elif isinstance(rule, _NAMED):
+        elif isinstance(rule, _BUILT_IN):
             for name in getattr(rule, "curves", ()):
                 history.curve(name, f"pruning.{rule.name}")
             if hasattr(rule, "metric"):
@@ -124,14 +125,14 @@ def check_curves(rules: Sequence[Rule], history: History) -> None:
 
 
 def try_rules(rules: Sequence[Rule], history: History) -> None:
-    """Call the custom rules once, before a stage is trained, on made-up curves of epoch 0.
+    """Call the custom rules once on artificial curves of epoch 0, so that mistakes show before training.
 
     Args:
-        rules: of a study.
-        history: says which curves there are, of what shapes.
+        rules: rules of a study.
+        history: has the names and shapes of the curves.
 
     Raises:
-        InputError: one of them raises, or returns something else than a mask or a mapping of rows.
+        InputError: a rule raises, or returns neither a mask nor a mapping from rows to reasons.
     """
     curves = {name: values.copy() for name, values in history.curves.items()}
     for name, values in curves.items():
@@ -140,47 +141,45 @@ def try_rules(rules: Sequence[Rule], history: History) -> None:
     for rule in rules:
         if isinstance(rule, AllOf):
             try_rules(rule.rules, history)
-        elif not isinstance(rule, _NAMED):
+        elif not isinstance(rule, _BUILT_IN):
             _reasons(rule, made_up)
 
 
 def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> Any:
-    """A rule as JSON holds it: a built-in one by its parameters, a custom rule as ``plain`` has it."""
+    """A rule as a JSON-serialisable value: the parameters of a built-in rule, ``plain(rule)`` of a custom one."""
     if isinstance(rule, AllOf):
         return {"rule": rule.name, "rules": [plain_rule(each, plain) for each in rule.rules]}
-    if not isinstance(rule, _NAMED):
+    if not isinstance(rule, _BUILT_IN):
         return plain(rule)
     found = {"rule": rule.name}
     for field in fields(rule):
         value = getattr(rule, field.name)
         value = value.item() if isinstance(value, np.generic) else value
-        found[field.name] = float(value) if field.type is float else value  # 5 says the same as 5.0
+        found[field.name] = float(value) if field.type is float else value  # 5 means the same as 5.0
     return found
 
 
 def from_table(table: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """The rules of a study file's table ``[pruning]``, in its order::
+    """Read the rules of a study file's table ``[pruning]``, in order::
 
         [pruning]
-        divergence = false                    # true, as by default, stops trials with a bad step
+        divergence = false                    # true, the default, stops trials with a bad step
         median = true                         # with its defaults
         patience = { epochs = 5, min_delta = 1e-3 }
         own = "rules.py:too_many_dead_units"  # functions of the history, already looked up
 
     Raises:
-        InputError: for an unknown rule or parameter, or a value that a rule refuses.
+        InputError: a rule or parameter is unknown, or a value is not valid.
     """
-    kinds = {kind.name: kind for kind in _NAMED}
+    kinds = {kind.name: kind for kind in _BUILT_IN}
     found: list[Rule] = []
     for name, value in table.items():
         if name == "own":
-            found += _own(value)
+            found += _custom_rules(value)
         elif name not in kinds:
-            known = [*kinds, "own"]
-            raise InputError("pruning", name, f"{did_you_mean(name, known)}known rules: {', '.join(known)}")
+            raise UnknownName("pruning", name, [*kinds, "own"], "rule")
         elif name == "divergence":
-            flag("pruning.divergence", value)
-            found.append(Divergence(value))
+            found.append(Divergence(flag("pruning.divergence", value)))
         elif value is not False:
             found.append(_rule(kinds[name], name, value))
     return tuple(found)
@@ -194,12 +193,11 @@ def _rule(kind: type, name: str, value: Any) -> Rule:
     known = [field.name for field in fields(kind)]
     for key in value:
         if key not in known:
-            remedy = f"{did_you_mean(key, known)}parameters of {name}: {', '.join(known)}"
-            raise InputError(f"pruning.{name}", key, remedy)
+            raise UnknownName(f"pruning.{name}", key, known, "parameter")
     return kind(**value)
 
 
-def _own(value: Any) -> list[Rule]:
+def _custom_rules(value: Any) -> list[Rule]:
     functions = list(value) if isinstance(value, (list, tuple)) else [value]
     for function in functions:
         if not callable(function):
@@ -208,7 +206,7 @@ def _own(value: Any) -> list[Rule]:
 
 
 def _outcome(rule: Rule) -> str:
-    return getattr(rule, "outcome", "pruned")
+    return getattr(rule, "outcome", Outcome.PRUNED)
 
 
 def _name(rule: Rule) -> str:
@@ -216,14 +214,16 @@ def _name(rule: Rule) -> str:
 
 
 def _reasons(rule: Rule, history: History) -> dict[int, str]:
-    """What a rule says, of running trials; a mask has the rule's name for a reason."""
+    """The running trials that a rule stops, with reasons; for a mask, the reason is the rule's name."""
     try:
         found = rule(history)
     except InputError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # a custom rule may raise anything
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        remedy = f"raises {text[:200]} at epoch {history.epoch}: a rule is a function of the history, which returns "
+        remedy = (
+            f"raises {text[:200]} at epoch {history.epoch}: a rule is a function of the history that returns "
+        )
         raise InputError(
             "rules", rule, f"{remedy}a bool array of the {len(history.running)} trials"
         ) from error

@@ -1,25 +1,27 @@
-"""What rules see, and what they say."""
+"""The input and output of stopping rules: `History`, `Stop`, `Outcome`."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxlab.checks import text
 from jaxlab.diagnostics import or_worst
 from jaxlab.errors import InputError, did_you_mean
 
 
 class History(NamedTuple):
-    """What the T trials of one cohort have recorded so far.
+    """The curves that the T trials of a cohort have recorded so far.
 
     Attributes:
-        epoch: that all running trials have reached; 0 is the state before training.
-        epochs: planned.
-        running: bool ``[T]``.
-        curves: by name, ``[T, epochs + 1, ...]``, entry e being epoch e. NaN (−1 for integers) where not reached:
-            beyond ``epoch``, and beyond the end of a trial that stopped.
-        better: "higher" or "lower" for curves where one of them is better.
-        metric: the curve that settings are compared by where a rule names no other.
+        epoch: epoch that all running trials have reached; 0 is the state before training.
+        epochs: planned number of epochs.
+        running: whether each trial is still running, bool ``[T]``.
+        curves: arrays ``[T, epochs + 1, ...]`` by name; entry e belongs to epoch e. Epochs that a trial has not
+            reached, beyond ``epoch`` or beyond its end, are NaN (−1 for integers).
+        better: "higher" or "lower" by name, for the curves where one of them is better.
+        metric: name of the curve by which trials are compared unless a rule names another.
     """
 
     epoch: int
@@ -30,12 +32,12 @@ class History(NamedTuple):
     metric: str
 
     def curve(self, name: str, field: str) -> np.ndarray:
-        """One curve ``[T, epochs + 1]`` in floating point, NaN where not reached.
+        """One curve as floats ``[T, epochs + 1]``, NaN where not reached.
 
-        ``field`` is where its name was given, for the error.
+        ``field`` is the field of the study that names the curve, for the error.
 
         Raises:
-            InputError: there is none of that name, or it is not one number per epoch.
+            InputError: there is no such curve, or it is not one number per epoch.
         """
         if name not in self.curves:
             known = [each for each in self.curves if self.curves[each].ndim == 2]
@@ -43,18 +45,18 @@ class History(NamedTuple):
             raise InputError(field, name, remedy)
         found = self.curves[name]
         if found.ndim != 2:
-            raise InputError(field, name, "has an axis of its own: give a curve of one number per epoch")
+            raise InputError(field, name, "is not one number per epoch: give a curve that is")
         if np.issubdtype(found.dtype, np.floating):
             return found
         return np.where(found == -1, np.nan, found.astype(np.float64))
 
     def losses(self, metric: str | None, field: str) -> tuple[str, np.ndarray]:
-        """The name of a metric, and its curves up to now, ``[T, epoch + 1]``, turned so that smaller is better.
+        """The name of a metric, and its values so far, ``[T, epoch + 1]``, negated where higher is better.
 
-        What is not finite is +infinity, be it an infinity of the better sign: nothing is worse.
+        Values that are not finite are +infinity, the worst, whatever their sign was.
 
         Raises:
-            InputError: see `curve`; or nobody says whether the metric is better high or low.
+            InputError: as for `curve`; or it is not known whether the metric is better high or low.
         """
         name = self.metric if metric is None else metric
         values = self.curve(name, field)[:, : self.epoch + 1]
@@ -66,7 +68,7 @@ class History(NamedTuple):
         return name, -known if better == "higher" else known
 
     def last_epochs(self) -> np.ndarray:
-        """The last epoch that each trial reached, ``[T]``: a trial that stopped has records of some curve up to it."""
+        """The last epoch that each trial reached, ``[T]``; for a stopped trial, the last one with a recorded curve."""
         known = np.zeros((len(self.running), self.epoch + 1), bool)
         for name, values in self.curves.items():
             if values.ndim == 2:
@@ -75,13 +77,23 @@ class History(NamedTuple):
         return np.where(self.running | ~known.any(axis=1), self.epoch, last)
 
 
+class Outcome(StrEnum):
+    """How a trial ended: "stopped early" by its own curves, "pruned" by comparison with others, or not at all."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    STOPPED_EARLY = "stopped early"
+    PRUNED = "pruned"
+    UNFINISHED = "unfinished"
+
+
 class Stop(NamedTuple):
-    """Why a trial goes no further.
+    """Why a trial stops.
 
     Attributes:
-        outcome: "diverged", "stopped early" (by its own curves) or "pruned" (by comparison).
+        outcome: an `Outcome`; a custom rule may use another word.
         rule: name of the rule.
-        reason: in words, with the numbers.
+        reason: the reason in words, with the numbers.
     """
 
     outcome: str
@@ -89,26 +101,7 @@ class Stop(NamedTuple):
     reason: str
 
 
-def whole(field: str, value: object, least: int) -> None:
-    """Raise unless a whole number, at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(field, value, f"give a whole number >= {least}")
-
-
-def real(field: str, value: object, least: float) -> None:
-    """Raise unless a finite number, at least ``least``."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value < least:
-        raise InputError(field, value, f"give a number >= {least:g}")
-
-
-def flag(field: str, value: object) -> None:
-    """Raise unless true or false."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise InputError(field, value, "give true or false")
-
-
 def metric_name(field: str, value: object) -> None:
-    """Raise unless None or a name."""
-    if value is not None and not isinstance(value, str):
-        raise InputError(field, value, "give the name of what is recorded per epoch, e.g. validation_loss")
+    """Raise InputError unless ``value`` is None or a string."""
+    if value is not None:
+        text(field, value, remedy="give the name of a curve, e.g. validation_loss")

@@ -1,4 +1,4 @@
-"""Rules that look at one trial's own curves."""
+"""Stopping rules that read the curves of a single trial."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,31 +8,32 @@ from typing import ClassVar
 import jax
 import numpy as np
 
+from jaxlab.checks import flag, number, whole
 from jaxlab.diagnostics import generalization_loss, or_worst, productivity_quotient, up
-from jaxlab.pruning.history import History, flag, metric_name, real, whole
+from jaxlab.pruning.history import History, Outcome, metric_name
 
 
-class _Alone:
-    """What these rules have in common: no comparison, nothing that depends on the planned number of epochs."""
+class _SingleTrial:
+    """The attributes that these rules share: no comparison, no dependence on the planned number of epochs."""
 
-    outcome: ClassVar[str] = "stopped early"
+    outcome: ClassVar[str] = Outcome.STOPPED_EARLY
     compares: ClassVar[bool] = False
     depends_on_epochs: ClassVar[bool] = False
     draws: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
-class Divergence(_Alone):
+class Divergence(_SingleTrial):
     """Stop trials with a bad step: loss, gradient, parameters, optimizer or model state not finite.
 
-    The training and the validation loss after an epoch count as losses of its last step.
-    That alone is divergence: a loss that rises and comes back (the catapult of Lewkowycz et al. 2020) is none. Frozen
-    at its last finite step, such a trial could only cost time. Applied first unless ``stop`` is False.
+    The training and validation losses after an epoch count as losses of its last step. A loss that rises and falls
+    again (the catapult of Lewkowycz et al. 2020) is not divergence. A diverged trial is frozen at its last finite state
+    and could only cost time. The rule is applied first; ``stop=False`` disables it.
     """
 
     stop: bool = True
     name: ClassVar[str] = "divergence"
-    outcome: ClassVar[str] = "diverged"
+    outcome: ClassVar[str] = Outcome.DIVERGED
 
     def __post_init__(self) -> None:
         flag("pruning.divergence.stop", self.stop)
@@ -45,18 +46,18 @@ class Divergence(_Alone):
 
 
 @dataclass(frozen=True)
-class Patience(_Alone):
+class Patience(_SingleTrial):
     """Stop a trial whose metric has not improved for ``epochs`` epochs in a row, as Keras' EarlyStopping does.
 
-    An epoch improves if its value is better than the best so far by more than ``min_delta``; only then does it become
-    the best so far, so that many small gains add up to one. NaN never improves. Unlike in Keras, which sees no values
-    from before training, epoch 0 is the first best, and epochs of the warm-up count, see ``start_from_epoch`` there.
+    An epoch is an improvement if its value is better than the best so far by more than ``min_delta``. Only then does it
+    become the best so far, so that many small gains add up. NaN never improves. Two things differ from Keras: epoch 0,
+    before training, is the first best, and warm-up epochs count (``start_from_epoch`` there).
 
     Args:
-        epochs: without improvement after which a trial stops.
-        min_delta: what counts as improvement, in the metric's units.
-        metric: what is recorded per epoch; by default the first validation metric.
-        warmup_epochs: before which no trial stops.
+        epochs: number of epochs without improvement after which a trial stops.
+        min_delta: smallest change that counts as an improvement, in the metric's units.
+        metric: name of a curve; by default the first validation metric.
+        warmup_epochs: no trial stops before this epoch.
     """
 
     epochs: int = 10
@@ -67,7 +68,7 @@ class Patience(_Alone):
 
     def __post_init__(self) -> None:
         whole("pruning.patience.epochs", self.epochs, 1)
-        real("pruning.patience.min_delta", self.min_delta, 0)
+        number("pruning.patience.min_delta", self.min_delta, 0)
         metric_name("pruning.patience.metric", self.metric)
         whole("pruning.patience.warmup_epochs", self.warmup_epochs, 0)
 
@@ -87,8 +88,8 @@ class Patience(_Alone):
 
 
 @dataclass(frozen=True)
-class GeneralizationLoss(_Alone):
-    """Prechelt's GL_α: stop when the validation loss is more than ``alpha`` percent above its minimum so far.
+class GeneralizationLoss(_SingleTrial):
+    """Stop when the validation loss is more than ``alpha`` percent above its minimum so far: Prechelt's GL_α.
 
     GL(t) = 100·(E_va(t) / min E_va − 1), see `jaxlab.diagnostics.generalization_loss`. A loss that is not finite
     counts as infinite. Source: Prechelt 1998.
@@ -100,13 +101,13 @@ class GeneralizationLoss(_Alone):
     curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
 
     def __post_init__(self) -> None:
-        real("pruning.generalization_loss.alpha", self.alpha, 0)
+        number("pruning.generalization_loss.alpha", self.alpha, 0)
         whole("pruning.generalization_loss.warmup_epochs", self.warmup_epochs, 0)
 
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        lost = _each("generalization_loss")(_loss(history, "validation", self))[:, history.epoch]
+        lost = _over_trials("generalization_loss")(_loss(history, "validation", self))[:, history.epoch]
         words = "validation loss is {:.3g} % above its minimum (GL > {:g})"
         return {
             row: words.format(lost[row], self.alpha) for row in _rows((lost > self.alpha) & history.running)
@@ -114,11 +115,11 @@ class GeneralizationLoss(_Alone):
 
 
 @dataclass(frozen=True)
-class ProductivityQuotient(_Alone):
-    """Prechelt's PQ_α: stop when the generalisation loss is large against the training progress over ``k`` epochs.
+class ProductivityQuotient(_SingleTrial):
+    """Stop when generalisation loss over training progress in ``k`` epochs exceeds ``alpha``: Prechelt's PQ_α.
 
-    PQ(t) = GL(t) / P_k(t), see `jaxlab.diagnostics.productivity_quotient`; looked at where a strip of ``k`` epochs
-    ends. Source: Prechelt 1998.
+    PQ(t) = GL(t) / P_k(t), see `jaxlab.diagnostics.productivity_quotient`; evaluated at the end of each strip of
+    ``k`` epochs. Source: Prechelt 1998.
     """
 
     alpha: float = 0.5
@@ -128,7 +129,7 @@ class ProductivityQuotient(_Alone):
     curves: ClassVar[tuple[str, ...]] = ("validation_loss", "train_loss")
 
     def __post_init__(self) -> None:
-        real("pruning.productivity_quotient.alpha", self.alpha, 0)
+        number("pruning.productivity_quotient.alpha", self.alpha, 0)
         whole("pruning.productivity_quotient.k", self.k, 1)
         whole("pruning.productivity_quotient.warmup_epochs", self.warmup_epochs, 0)
 
@@ -136,7 +137,7 @@ class ProductivityQuotient(_Alone):
         if history.epoch < max(self.k, self.warmup_epochs) or history.epoch % self.k:
             return {}
         both = _loss(history, "validation", self), _loss(history, "train", self)
-        quotient = _each("productivity_quotient", k=int(self.k))(*both)[:, history.epoch]
+        quotient = _over_trials("productivity_quotient", k=int(self.k))(*both)[:, history.epoch]
         quotient = np.where(np.isnan(quotient), np.inf, quotient)  # both infinite
         words = "generalisation loss over training progress is {:.3g} (PQ > {:g})"
         rows = _rows((quotient > self.alpha) & history.running)
@@ -144,8 +145,8 @@ class ProductivityQuotient(_Alone):
 
 
 @dataclass(frozen=True)
-class Up(_Alone):
-    """Prechelt's UP_s: stop when the validation loss rose over ``s`` successive strips of ``k`` epochs.
+class Up(_SingleTrial):
+    """Stop when the validation loss rose in ``s`` successive strips of ``k`` epochs: Prechelt's UP_s.
 
     See `jaxlab.diagnostics.up`. Source: Prechelt 1998.
     """
@@ -164,7 +165,9 @@ class Up(_Alone):
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        rose = _each("up", s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[:, history.epoch]
+        rose = _over_trials("up", s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[
+            :, history.epoch
+        ]
         reason = f"validation loss rose over {self.s} successive strips of {self.k} epochs"
         return dict.fromkeys(_rows(rose & history.running), reason)
 
@@ -173,8 +176,8 @@ def _rows(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask).tolist()
 
 
-def _loss(history: History, split: str, rule: _Alone) -> np.ndarray:
-    """The losses of running trials up to now, what is not finite as infinite, and NaN beyond."""
+def _loss(history: History, split: str, rule: _SingleTrial) -> np.ndarray:
+    """The losses so far, infinite where they are not finite; NaN at later epochs."""
     values = history.curve(f"{split}_loss", f"pruning.{rule.name}")
     reached = np.arange(values.shape[1]) <= history.epoch
     return np.where(reached, or_worst(values, "lower"), values)
@@ -188,19 +191,19 @@ _MEASURES = {
 
 
 @cache
-def _each(measure: str, **options: int) -> Callable[..., np.ndarray]:
-    """A measure of one trial's curves for all trials: curves keep their length, so this compiles once for a cohort."""
+def _over_trials(measure: str, **options: int) -> Callable[..., np.ndarray]:
+    """A measure mapped over trials. Curves keep their length, so it compiles once for each cohort."""
     compiled = jax.jit(jax.vmap(partial(_MEASURES[measure], **options)))
 
     def of_all(*curves: np.ndarray) -> np.ndarray:
-        with jax.default_device(_host()):
+        with jax.default_device(_cpu()):
             return np.asarray(compiled(*curves))
 
     return of_all
 
 
-def _host() -> jax.Device | None:
-    """The CPU, which has the curves and decides alike beside any accelerator; None where JAX is told to do without."""
+def _cpu() -> jax.Device | None:
+    """The CPU, so that decisions do not depend on the accelerator; None where JAX is configured without it."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

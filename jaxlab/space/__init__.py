@@ -1,8 +1,8 @@
-"""Search spaces of a study: which settings its trials run under.
+"""Search spaces: the settings that the trials of a study run with.
 
-A setting maps bare names (``learning_rate``, ``l2``, ``seed``, ``activation``) to values; a name it leaves
-out keeps the study's default. A `Space` is an immutable sequence of different settings, built from three
-parts that combine with ``*`` (every pair) and ``+`` (one after the other):
+A setting maps names (``learning_rate``, ``l2``, ``seed``, ``activation``) to values; a name that it omits keeps the
+study's default. A `Space` is an immutable sequence of distinct settings. `grid`, `zipped` and `random` build one;
+``*`` combines two in every pair, and ``+`` concatenates them:
 
 >>> from jaxlab.space import grid, log_range, log_uniform, random, uniform
 >>> sweep = grid(learning_rate=log_range(1e-4, 1.0, 5), l2=[0.0, 1e-4]) * grid(seed=range(3))
@@ -27,7 +27,7 @@ The same sweep in a study file, read by `from_table`::
     learning_rate = {log_uniform = [1e-4, 1.0]}
     momentum = {uniform = [0.0, 0.9]}
 
-`groups` splits a space by the names that a study declares static, one group per compiled program.
+`groups` splits a space by configuration, one group for each compiled program.
 """
 
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform

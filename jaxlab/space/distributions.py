@@ -1,4 +1,4 @@
-"""Random search: independent draws of each name from a distribution."""
+"""Random search: distributions, and settings drawn from them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from jaxlab.checks import number, whole
 from jaxlab.errors import InputError
 from jaxlab.space.settings import Space, of_plain, row_tokens
-from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between, number, whole
+from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between
 
 
 @dataclass(frozen=True)
 class uniform:
-    """Uniform on [low, high]; InputError unless both are finite and low < high."""
+    """The uniform distribution on [low, high]; raises InputError unless both are finite and low < high."""
 
     low: Number
     high: Number
@@ -23,13 +24,13 @@ class uniform:
         _set_ends(self, lambda field, value: float(number(field, value)))
 
     def at(self, parts: Sequence[int], whole: int) -> list[float]:
-        """The values below which these parts of a whole lie, each in [0, whole)."""
+        """Quantiles of the distribution: the values at the fractions ``part / whole``, each part in [0, whole)."""
         return linear_between(self.low, self.high, parts, whole)
 
 
 @dataclass(frozen=True)
 class log_uniform:
-    """The logarithm is uniform on [log low, log high]; InputError unless finite and 0 < low < high."""
+    """The log-uniform distribution on [low, high]; raises InputError unless both are finite and 0 < low < high."""
 
     low: Number
     high: Number
@@ -40,13 +41,13 @@ class log_uniform:
             raise InputError("log_uniform.low", self.low, "give positive ends for a logarithmic distribution")
 
     def at(self, parts: Sequence[int], whole: int) -> list[float]:
-        """The values below which these parts of a whole lie, each in [0, whole)."""
+        """Quantiles of the distribution: the values at the fractions ``part / whole``, each part in [0, whole)."""
         return log_between(self.low, self.high, parts, whole)
 
 
 @dataclass(frozen=True)
 class integers:
-    """Uniform on the whole numbers low … high − 1, as in ``range``; InputError unless low < high."""
+    """The uniform distribution on the integers low … high − 1, as in ``range``; raises InputError unless low < high."""
 
     low: Whole
     high: Whole
@@ -55,13 +56,13 @@ class integers:
         _set_ends(self, whole)
 
     def at(self, parts: Sequence[int], whole: int) -> list[int]:
-        """The values below which these parts of a whole lie, each in [0, whole)."""
+        """Quantiles of the distribution: the values at the fractions ``part / whole``, each part in [0, whole)."""
         return [self.low + part * (self.high - self.low) // whole for part in parts]
 
 
 @dataclass(frozen=True, init=False)
 class choice:
-    """Uniform over the values, of any kind; InputError if there are none."""
+    """The uniform distribution over values of any kind; raises InputError if there are none."""
 
     values: tuple
 
@@ -69,7 +70,7 @@ class choice:
         object.__setattr__(self, "values", axis("choice", values))
 
     def at(self, parts: Sequence[int], whole: int) -> list[Any]:
-        """The values below which these parts of a whole lie, each in [0, whole), in the order given."""
+        """As for `uniform`, with the values in the order given."""
         return [self.values[part * len(self.values) // whole] for part in parts]
 
 
@@ -83,28 +84,28 @@ def _set_ends(distribution: Any, convert: Callable) -> None:
 
 
 def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
-    """Settings drawn at random, every name from its own stream.
+    """Draw settings at random, each name from an independent stream.
 
-    A name's stream depends on ``seed`` and the name alone: another name added changes no draw, and more
-    samples extend the smaller draw. The draws are the same on every platform. A setting drawn twice, which
-    only discrete distributions do, is one trial, so the space may be shorter than ``samples``.
+    A name's stream depends only on ``seed`` and the name: adding a name changes no draw, and drawing more samples
+    extends the smaller draw. The draws are the same on every platform. A setting that is drawn twice, which only
+    discrete distributions do, is one trial, so the space may be shorter than ``samples``.
 
     >>> random(3, learning_rate=log_uniform(1e-4, 1.0)) == random(9, learning_rate=log_uniform(1e-4, 1.0))[:3]
     True
 
-    The trials' own ``seed`` is an axis of a grid: ``random(20, l2=uniform(0.0, 0.1)) * grid(seed=range(3))``.
+    The ``seed`` of the trials is an axis of a grid: ``random(20, l2=uniform(0.0, 0.1)) * grid(seed=range(3))``.
 
     Args:
         samples: number of draws, 1 to 1,000,000.
-        seed: of the draws, a whole number.
-        **distributions: for each name one of `uniform`, `log_uniform`, `integers`, `choice`.
+        seed: seed of the draws, a whole number.
+        **distributions: for each name, one of `uniform`, `log_uniform`, `integers`, `choice`.
 
     Raises:
-        InputError: for samples out of this range, a seed that is not a whole number, no distribution, or one of another
-            type.
+        InputError: ``samples`` is out of range, ``seed`` is not a whole number, or a distribution is missing or of
+            another type.
     """
     samples = at_least_one("random.samples", samples)
-    seed = whole("random.seed", seed, "give a whole number, of the draws; put the trials' seed in a grid")
+    seed = whole("random.seed", seed, remedy="give a whole number; the seed of the trials belongs in a grid")
     if not distributions:
         raise InputError("random", distributions, "give one distribution or more")
     columns = {}
@@ -112,7 +113,7 @@ def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
         if not isinstance(distribution, uniform | log_uniform | integers | choice):
             remedy = "give uniform(low, high), log_uniform(low, high), integers(low, high) or choice(*values)"
             raise InputError(f"random.{name}", distribution, remedy)
-        # Python documents that this stream of multiples of 2**-53 stays the same; it hashes the text with SHA-512.
+        # Python documents this stream of multiples of 2**-53 as stable; it hashes the text with SHA-512.
         stream = Random(f"{seed}/{name}")
         columns[name] = distribution.at([int(stream.random() * 2**53) for _ in range(samples)], 2**53)
     rows: dict[Any, tuple] = {}

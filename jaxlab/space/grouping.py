@@ -1,4 +1,4 @@
-"""A space split by what is static: one group of trials for each program to compile."""
+"""Splitting a space by configuration: one group of trials for each compiled program; and trial ids."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.checks import number, plain, seed
+from jaxlab.errors import InputError, UnknownName
+from jaxlab.settings import Configuration, Hyperparameters, traced
 from jaxlab.space.settings import Space, setting_key
-from jaxlab.space.values import first_repeat, number, plain
+from jaxlab.space.values import first_repeat
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The trials of a space that share one configuration.
+    """The trials of a space that share a configuration.
 
     Attributes:
-        configuration: every configuration name that has an effect in this group, with its value, hashable.
+        configuration: values of the configuration names that have an effect in this group.
         trials: numbers of its trials, ascending, in the order of the space.
-        hyperparameters: every hyperparameter that has an effect in this group, with its values, float64 [trials];
-            ``seed`` is int64.
+        hyperparameters: values of the hyperparameters that have an effect in this group, float64 ``[trials]``;
+            ``seed`` is uint32.
     """
 
-    configuration: dict[str, Any]
+    configuration: Configuration
     trials: tuple[int, ...]
-    hyperparameters: dict[str, np.ndarray]
+    hyperparameters: Hyperparameters
+
+    @property
+    def example(self) -> Hyperparameters:
+        """The hyperparameters of the group's first trial."""
+        return Hyperparameters({name: values[0] for name, values in self.hyperparameters.items()})
 
 
 def groups(
@@ -39,39 +44,38 @@ def groups(
     configuration: Mapping[str, Any],
     used: Callable[[Mapping[str, Any]], Collection[str]] | None = None,
 ) -> tuple[Group, ...]:
-    """Split a space into groups of one configuration each, in order of first appearance.
+    """Split a space into groups that share a configuration, in order of first appearance.
 
-    Where a name is declared decides what it is, never the type of its value: a name of ``hyperparameters`` is
-    traced, so any value runs in one compiled program; a name of ``configuration`` is static. Names that a
-    setting leaves out take the declared default.
+    A name's declaration decides its kind, never the type of its value: a name in ``hyperparameters`` is traced, so
+    that all its values run in one compiled program; a name in ``configuration`` is static. Names that a setting omits
+    take the declared default.
 
     >>> from jaxlab.space import grid
     >>> space = grid(activation=["relu", "tanh"], learning_rate=[0.1, 0.01])
     >>> defaults = {"learning_rate": 0.1, "seed": 0}, {"activation": "relu", "batch_size": 64}
     >>> relu, tanh = groups(space, *defaults)
     >>> tanh.configuration, tanh.trials
-    ({'activation': 'tanh', 'batch_size': 64}, (2, 3))
+    (Configuration(activation='tanh', batch_size=64), (2, 3))
     >>> {name: values.tolist() for name, values in tanh.hyperparameters.items()}
     {'learning_rate': [0.1, 0.01], 'seed': [0, 0]}
 
     Args:
-        space: one setting or more.
+        space: at least one setting.
         hyperparameters: the declared hyperparameters with their defaults, finite numbers.
-        configuration: the declared configuration with its defaults: values of the kinds that a `Space` takes.
-        used: ``complete configuration -> names``, of both kinds, that have an effect under it; by default all. The
-            others are no part of its trials: settings that differ in nothing else are one trial, the first.
+        configuration: the declared configuration names with their defaults, of the types that a `Space` accepts.
+        used: ``complete configuration -> names`` of both kinds that have an effect under it; by default all. The
+            other names are no part of a trial: of settings that differ only in them, the first is kept.
 
     Raises:
-        InputError: for an empty space, a name of the space that is not declared, a name declared twice, a
-            hyperparameter that is not a finite number (``seed``: a whole number of 64 bits), two settings
-            that are the same trial once the defaults are filled in (`Space.with_defaults` drops the second, and
-            so does ``used``),
-            or two different functions of one qualified name.
+        InputError: the space is empty; it has a name that is not declared; a name is declared twice; a
+            hyperparameter is not a finite number (``seed``: a whole number in [0, 2³²)); two settings are the same
+            trial once the defaults are filled in (`Space.with_defaults` and ``used`` drop the second); or two
+            different functions share a qualified name.
     """
     _check_names(space, hyperparameters, configuration)
     numbers = {n: _number(f"hyperparameters.{n}", n, value) for n, value in hyperparameters.items()}
     statics = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
-    # Only the names of the space tell settings apart: it may be long, and the declared names are many.
+    # Settings differ only in the names of the space, which are few; the declared names are many.
     static_names = [name for name in space.names if name in statics]
     members: dict[Hashable, _Members] = {}
     by_setting: dict[Hashable, _Members] = {}
@@ -85,7 +89,7 @@ def groups(
         row = tuple(_number(f"space.{n}", n, setting[n]) if n in setting else numbers[n] for n in group.swept)
         if row in group.rows and used is None:
             first = group.rows[row]
-            remedy = f"setting {index} is the trial of setting {first} once defaults are filled in: drop one"
+            remedy = f"setting {index} is the same trial as setting {first} once defaults are filled in"
             raise InputError("space", setting, remedy)
         if row not in group.rows:
             group.rows[row] = index
@@ -97,14 +101,14 @@ def groups(
 
 @dataclass(frozen=True, eq=False)
 class _Members:
-    """A group while its settings are gathered.
+    """A group while its settings are collected.
 
     Attributes:
-        static: the configuration names that have an effect, with their values.
-        numbers: the hyperparameters that have one, with their defaults.
-        swept: those of them that the space names.
-        rows: values of these, with the index of the setting that has them first.
-        trials: their numbers.
+        static: values of the configuration names that have an effect.
+        numbers: defaults of the hyperparameters that have an effect.
+        swept: the names among them that the space varies.
+        rows: values of the swept names, with the index of the first setting that has them.
+        trials: the trials' numbers.
     """
 
     static: dict[str, Any]
@@ -123,38 +127,38 @@ class _Members:
     def finished(self) -> Group:
         columns = dict(zip(self.swept, zip(*self.rows, strict=True), strict=True)) if self.swept else {}
         constant = {name: (value,) * len(self.trials) for name, value in self.numbers.items()}
-        values = {name: _column(name, columns.get(name, each)) for name, each in constant.items()}
-        return Group(self.static, tuple(self.trials), values)
+        values = traced({name: columns.get(name, each) for name, each in constant.items()})
+        return Group(Configuration(self.static), tuple(self.trials), values)
 
 
 def trial_id(hyperparameters_row: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
     """A hash of one complete setting, 12 hexadecimal digits, the same on every platform and in every process.
 
-    The order of names does not matter, equal numbers are the same value (1 and 1.0; 1e-3 and 0.001), a
-    function is known by its module and qualified name, a `functools.partial` by its function and arguments.
+    The order of names does not matter. Equal numbers are the same value (1 and 1.0; 1e-3 and 0.001). A function is
+    identified by its module and qualified name, a `functools.partial` by its function and arguments.
 
     >>> trial_id({"learning_rate": 1e-3, "seed": 0}, {"activation": "relu", "channels": (16, 32)})
     '9f4c6daec383'
 
     Args:
-        hyperparameters_row: every hyperparameter's value in this trial; numpy scalars may be given.
-        configuration: every configuration value, as in `Group.configuration`.
+        hyperparameters_row: the value of every hyperparameter of the trial, Python or NumPy scalars.
+        configuration: the value of every configuration name, as in `Group.configuration`.
 
     Raises:
-        InputError: for a hyperparameter that is not a finite number, or a callable object without a name.
+        InputError: a hyperparameter is not a finite number, or a callable has no name.
     """
     (only,) = _ids({name: [value] for name, value in hyperparameters_row.items()}, configuration, 1)
     return only
 
 
 def trial_ids(group: Group) -> list[str]:
-    """`trial_id` of every trial of a group, in its order."""
+    """The `trial_id` of every trial of a group, in order."""
     columns = {name: column.tolist() for name, column in group.hyperparameters.items()}
     return _ids(columns, group.configuration, len(group.trials))
 
 
 def _ids(columns: Mapping[str, Sequence], configuration: Mapping[str, Any], count: int) -> list[str]:
-    """Hashes of the JSON text of each row with the configuration, whose names come first in sorted order."""
+    """Hash the JSON text of each row together with the configuration, whose names sort before the row's."""
     static = _text({f"configuration.{name}": value for name, value in configuration.items()})
     start = hashlib.sha256(static[:-1].encode())
     pairs = [map(_pair(f"hyperparameters.{name}"), columns[name]) for name in sorted(columns)]
@@ -167,7 +171,7 @@ def _ids(columns: Mapping[str, Sequence], configuration: Mapping[str, Any], coun
 
 
 def _pair(field: str) -> Callable[[Any], str]:
-    """From a number to what the JSON text of a setting says of it; the numbers of a grid come many times."""
+    """A function from a number to its part of a setting's JSON text, cached since a grid repeats its numbers."""
 
     @functools.lru_cache(maxsize=4096)
     def pair(value: float | int) -> str:
@@ -186,45 +190,36 @@ def _check_names(space: Space, hyperparameters: Mapping[str, Any], configuration
     declared = [*hyperparameters, *configuration]
     for name in space.names:
         if name not in declared:
-            value = next(setting[name] for setting in space if name in setting)
-            guess = did_you_mean(name, declared)
-            raise InputError(f"space.{name}", value, f"{guess}give a declared name: {', '.join(declared)}")
+            raise UnknownName("space", name, declared)
 
 
 def _number(field: str, name: str, value: Any) -> float | int:
-    if type(value) is float and name != "seed" and math.isfinite(value):  # most of the values of a long space
+    if type(value) is float and name != "seed" and math.isfinite(value):  # most values
         return value
-    value = number(field, value, "give a finite number, or declare it under configuration")
-    if name != "seed":
-        return float(value)
-    if value != int(value) or not -(2**63) <= value < 2**63:
-        raise InputError(field, value, "give a whole number of at most 64 bits")
-    return int(value)
-
-
-def _column(name: str, values: Sequence[float | int]) -> np.ndarray:
-    return np.array(values, dtype=np.int64 if name == "seed" else np.float64)
+    if name == "seed":
+        return seed(field, value)
+    return float(number(field, value, remedy="give a finite number, or declare it under configuration"))
 
 
 def _check_functions(configurations: list[dict[str, Any]]) -> None:
-    """Functions are known by name: two that share one would give different trials one id."""
+    """Raise where different functions share a name, since their trials would share an id."""
     texts = [_text({f"configuration.{n}": value for n, value in c.items()}) for c in configurations]
     repeat = first_repeat(texts)
     if repeat is not None:
         first, second = configurations[texts.index(texts[repeat])], configurations[repeat]
         name = next(n for n in second if setting_key({n: first[n]}) != setting_key({n: second[n]}))
-        remedy = "another function has the same name: define each function under a name of its own"
+        remedy = "another function has the same name: give each function a distinct name"
         raise InputError(f"configuration.{name}", second[name], remedy)
 
 
 def _text(values: Mapping[str, Any]) -> str:
-    """Sorted JSON of values by field: equal for the same values, different for different ones."""
+    """Sorted JSON of values by field: the same text exactly where the values are the same."""
     canonical = {field: _canonical(field, plain(field, value)) for field, value in values.items()}
     return json.dumps(canonical, sort_keys=True)
 
 
 def _canonical(field: str, value: Any) -> Any:
-    """The value as JSON can hold it; whole floats become integers, so 1.0 and -0.0 read as 1 and 0."""
+    """A JSON-serialisable value; whole floats become integers, so that 1.0 and -0.0 read as 1 and 0."""
     if isinstance(value, tuple):
         return [_canonical(field, item) for item in value]
     if isinstance(value, float) and value.is_integer():
@@ -235,6 +230,6 @@ def _canonical(field: str, value: Any) -> Any:
     if callable(value):
         name = getattr(value, "__qualname__", None)
         if name is None:
-            raise InputError(field, value, "give a function or a class, which has a name, or a string")
+            raise InputError(field, value, "has no name: give a function, a class or a string")
         return {"function": f"{value.__module__}.{name}"}
     return value

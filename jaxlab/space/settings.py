@@ -1,4 +1,4 @@
-"""The space itself, and the two ways to list settings outright: grid and zipped."""
+"""The type `Space`, and the two spaces that list their settings explicitly: `grid` and `zipped`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxlab.checks import plain
 from jaxlab.errors import InputError
-from jaxlab.space.values import MOST, axis, check_settings, exact, first_repeat, plain, token
+from jaxlab.space.values import MOST, axis, check_settings, exact, first_repeat, token
 
 
 def setting_key(setting: Mapping[str, Any]) -> Hashable:
-    """What decides whether two settings are the same: names and values, not their order."""
+    """A key that is equal for equal settings: it covers names and values, not their order."""
     return frozenset([(name, token(value)) for name, value in setting.items()])
 
 
 def row_tokens(columns: Mapping[str, Sequence[Any]]) -> Iterable[tuple[Hashable, ...]]:
-    """For each row of columns of plain values what decides whether two rows are the same."""
+    """A key for each row of columns of plain values, equal for equal rows."""
     return zip(*(map(token, values) for values in columns.values()), strict=True)
 
 
 def of_plain(settings: Iterable[dict[str, Any]], distinct: bool = True) -> Space:
-    """A space of settings whose values are plain; they are compared only where they may repeat or it is asked."""
+    """A space of settings with plain values; unless they are known to be ``distinct``, repeated ones are dropped."""
     space = Space()
     if distinct:
         space._all_keys, space._settings = None, tuple(settings)
@@ -35,15 +36,15 @@ def of_plain(settings: Iterable[dict[str, Any]], distinct: bool = True) -> Space
 
 
 class Space(Sequence):
-    """An immutable sequence of different settings, each a dict from name to value.
+    """An immutable sequence of distinct settings, each a dict from name to value.
 
-    A setting that comes again is dropped, the first one kept: the same setting is the same trial. Values are
-    the same if they are equal, so 1 and 1.0 are; a bool is never the same as a number. Settings may differ in
-    their names: a missing name means the study's default.
+    Of equal settings the first is kept, since they are the same trial. Values compare as in Python, so 1 and 1.0 are
+    the same, but a bool is never the same as a number. Settings may have different names: a missing name means the
+    study's default.
 
-    ``a * b`` joins every setting of ``a`` with every one of ``b`` (the last varies fastest; their names must
-    differ), ``a + b`` puts the settings of ``b`` after those of ``a``. Indexing gives a dict of its own, a
-    slice a Space. Two spaces are equal if they hold the same settings in the same order.
+    ``a * b`` joins every setting of ``a`` with every setting of ``b``, whose names must differ; the settings of ``b``
+    vary fastest. ``a + b`` appends the settings of ``b`` to those of ``a``. Indexing returns a new dict, slicing a
+    Space. Two spaces are equal if they hold the same settings in the same order.
 
     >>> space = Space([{"l2": 0.0}]) + grid(l2=[0.0, 1e-4]) * grid(seed=[0, 1])
     >>> space
@@ -56,7 +57,7 @@ class Space(Sequence):
             become tuples and numpy scalars Python ones.
 
     Raises:
-        InputError: for a value of another type, or NaN; for more than 1,000,000 settings.
+        InputError: a value is of another type, or NaN; or there are more than 1,000,000 settings.
     """
 
     __slots__ = ("_all_keys", "_settings")
@@ -78,18 +79,18 @@ class Space(Sequence):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that some setting has, in order of first appearance."""
+        """All names that occur in a setting, in order of first appearance."""
         return tuple(dict.fromkeys(itertools.chain.from_iterable(self._settings)))
 
     def values(self, name: str) -> list[Any]:
-        """The different values of a name in the settings that have it, in order of first appearance.
+        """The distinct values of a name in the settings that have it, in order of first appearance.
 
-        Values of different types are different here: 1, 1.0 and True are three.
+        Values of different types are distinct here: 1, 1.0 and True are three.
         """
         return list({exact(each[name]): each[name] for each in self._settings if name in each}.values())
 
     def replaced(self, name: str, function: Callable[[Any], Any]) -> Space:
-        """The space with each value of a name replaced; ``function`` is called once for each different one."""
+        """The space with each value of a name replaced by ``function(value)``, called once for each distinct value."""
         new = {exact(value): plain(f"space.{name}", function(value)) for value in self.values(name)}
         if all(exact(value) == key for key, value in new.items()):
             return self
@@ -99,7 +100,7 @@ class Space(Sequence):
         return of_plain(settings, distinct=False)
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Space:
-        """The space with every setting complete; settings that thereby become the same are kept once.
+        """The space with defaults filled in; of settings that become equal, the first is kept.
 
         >>> (grid(l2=[0.0, 1e-4]) + grid(seed=[0, 1])).with_defaults({"l2": 0.0, "seed": 0})
         Space(3 settings of l2, seed)
@@ -108,7 +109,7 @@ class Space(Sequence):
         if set(defaults) <= set(names) and all(len(setting) == len(names) for setting in self._settings):
             return self
         plains = {name: plain(f"space.{name}", value) for name, value in defaults.items()}
-        # The second `setting` overrides the defaults; the first keeps the order of its names.
+        # The last `setting` overrides the defaults; the first one fixes the order of names.
         return of_plain(({**setting, **plains, **setting} for setting in self._settings), distinct=False)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -148,17 +149,18 @@ class Space(Sequence):
 
 
 def grid(**axes: Any) -> Space:
-    """Every combination of the axes' values; the last axis varies fastest.
+    """List every combination of the axes' values; the last axis varies fastest.
 
     >>> [tuple(setting.values()) for setting in grid(l2=[0.0, 1e-4], seed=range(2))]
     [(0.0, 0), (0.0, 1), (0.0001, 0), (0.0001, 1)]
 
     Args:
-        **axes: values of each name: a list, tuple, range or array. ``grid()`` is the one setting of all
+        **axes: the values of each name, a list, tuple, range or array. ``grid()`` is one setting with all
             defaults.
 
     Raises:
-        InputError: for an axis that is empty or not a list, a value given twice, NaN, or more than 1,000,000 settings.
+        InputError: an axis is empty or not a list, repeats a value or has NaN, or there are more than 1,000,000
+            settings.
     """
     columns = {name: axis(f"grid.{name}", values) for name, values in axes.items()}
     for name, values in columns.items():
@@ -171,17 +173,16 @@ def grid(**axes: Any) -> Space:
 
 
 def zipped(**axes: Any) -> Space:
-    """The first values of all axes together, then the second ones, and so on.
+    """Pair the axes up like `zip`: the first values of all axes, then the second ones, and so on.
 
     >>> list(zipped(width=[16, 32], learning_rate=[0.01, 0.003]))
     [{'width': 16, 'learning_rate': 0.01}, {'width': 32, 'learning_rate': 0.003}]
 
     Args:
-        **axes: values of each name, all of one length: a list, tuple, range or array.
+        **axes: the values of each name, a list, tuple, range or array; all of one length.
 
     Raises:
-        InputError: for no axis, an axis that is empty or not a list, unequal lengths, a setting twice, or
-            NaN.
+        InputError: there is no axis, one is empty, not a list or has NaN, lengths differ, or a setting repeats.
     """
     if not axes:
         raise InputError("zipped", axes, "give one axis or more")

@@ -1,4 +1,4 @@
-"""A space from the ``[[space]]`` tables of a study file."""
+"""Reading a space from the ``[[space]]`` tables of a study file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+from jaxlab.checks import whole
 from jaxlab.errors import InputError
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
 from jaxlab.space.settings import Space, grid, zipped
-from jaxlab.space.values import check_most, check_settings, linear_range, log_range, whole
+from jaxlab.space.values import check_most, check_settings, linear_range, log_range
 
 PARTS = {"grid": grid, "zipped": zipped, "random": random}
 DISTRIBUTIONS = {"uniform": uniform, "log_uniform": log_uniform, "integers": integers, "choice": choice}
@@ -26,10 +27,10 @@ DISTRIBUTION_FORMS = (
 
 
 def from_table(tables: Any) -> Space:
-    """The space that a study file's ``[[space]]`` tables describe.
+    """Build the space that the ``[[space]]`` tables of a study file describe.
 
-    A table is the product of its parts ``grid``, ``zipped`` and ``random``, in the order written; several
-    tables are a concatenation.
+    A table is the product of its parts ``grid``, ``zipped`` and ``random``, in the order written. Several tables are
+    concatenated.
 
     >>> import tomllib
     >>> text = '''
@@ -48,16 +49,16 @@ def from_table(tables: Any) -> Space:
     Space(50 settings of width, learning_rate, l2, seed, activation)
 
     Args:
-        tables: a list of tables (dicts), or one table. An axis of ``grid`` or ``zipped`` is a list of values,
+        tables: a list of tables (dicts), or one table. An axis in ``grid`` or ``zipped`` is a list of values,
             ``{log = [low, high], num = n}`` (`log_range`), ``{linear = [low, high], num = n}``
             (`linear_range`), ``{range = n}`` (0 … n − 1) or ``{range = [start, stop]}`` (``stop`` excluded).
-            A name of ``random`` is ``{uniform = [low, high]}``, ``{log_uniform = [low, high]}``, ``{integers
+            A name in ``random`` is ``{uniform = [low, high]}``, ``{log_uniform = [low, high]}``, ``{integers
             = [low, high]}`` (``high`` excluded) or ``{choice = [value, …]}``; its ``samples`` and ``seed``
             are those of `random`.
 
     Raises:
-        InputError: naming the field as ``space.grid.learning_rate``, or ``space[1].grid.learning_rate`` (the
-            second table) if there are several.
+        InputError: something else is given. It names the field: ``space.grid.learning_rate``, or
+            ``space[1].grid.learning_rate`` in the second of several tables.
     """
     listed = [tables] if isinstance(tables, Mapping) else tables
     if not isinstance(listed, list | tuple) or not listed:
@@ -110,7 +111,7 @@ def _axis(field: str, given: Any) -> Any:
                 return range(whole(field, start), whole(field, stop))
             case {"range": stop, **rest} if not rest:
                 check_most(field, stop, stop)
-                return range(whole(field, stop, AXIS_FORMS))
+                return range(whole(field, stop, remedy=AXIS_FORMS))
     except InputError as error:
         raise InputError(field, given, error.remedy) from None
     raise InputError(field, given, AXIS_FORMS)

@@ -1,74 +1,23 @@
-"""Values and axes as a person writes them, turned into plain Python: exact, hashable, comparable."""
+"""Conversion of values and axes to plain Python values: exact, hashable, comparable."""
 
 from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Hashable, Iterable
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
+from jaxlab.checks import number, plain, python, whole
 from jaxlab.errors import InputError
 
-# Checked here, not by the hint: whatever else is given raises InputError.
+# Annotations of numbers that the functions check themselves: anything else raises InputError.
 Number = Any
 Whole = Any
 
-
-_LARGEST = sys.float_info.max
-
-#: Settings of a space, and values of an axis: more are a slip of the pen, and would take minutes to lay out.
+#: The largest number of settings in a space and of values in an axis. More are a typo, and would take minutes to list.
 MOST = 1_000_000
-
-
-def _python(value: Any) -> Any:
-    """Python numbers and (nested) lists for NumPy's and JAX's scalars and arrays; anything else unchanged.
-
-    Masked arrays are left alone, so that every check refuses them: their mask would be lost.
-    """
-    if type(value) in (float, int, str) or not hasattr(value, "__array__"):
-        return value
-    return value if isinstance(value, np.ma.MaskedArray) else np.asarray(value).tolist()
-
-
-def plain(field: str, value: Any) -> Any:
-    """The hashable Python value: numpy scalars become Python ones, exactly; lists and arrays become tuples.
-
-    Accepted are numbers, strings, bools, None, functions, and tuples of these.
-
-    Raises:
-        InputError: for NaN, which equals nothing, and for any other type.
-    """
-    value = _python(value)
-    if isinstance(value, list | tuple):
-        return tuple(plain(field, item) for item in value)
-    if isinstance(value, float) and math.isnan(value):
-        raise InputError(field, value, "give a number, not NaN")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if callable(value) and isinstance(value, Hashable):
-        return value
-    raise InputError(field, value, "give a number, string, bool, function, or a list of these")
-
-
-def number(field: str, value: Number, remedy: str = "give a finite number") -> float | int:
-    """A real number that float64 can hold; a bool is none."""
-    value = _python(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
-        raise InputError(field, value, remedy)
-    return value
-
-
-def whole(field: str, value: Whole, remedy: str = "give a whole number") -> int:
-    """An integer; a bool or a float is none."""
-    value = _python(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(field, value, remedy)
-    return value
 
 
 def check_most(field: str, value: Any, count: Any) -> None:
@@ -85,26 +34,22 @@ def check_settings(field: str, sizes: Any, count: int) -> None:
 
 def at_least_one(field: str, value: Whole) -> int:
     """A number of things: an integer from 1 to `MOST`."""
-    remedy = f"give {field.rpartition('.')[2]} as a whole number >= 1"
-    check_most(field, value, _python(value))
-    count = whole(field, value, remedy)
-    if count < 1:
-        raise InputError(field, value, remedy)
-    return count
+    check_most(field, value, python(value))
+    return whole(field, value, 1, remedy=f"give {field.rpartition('.')[2]} as a whole number >= 1")
 
 
 def token(value: Any) -> Hashable:
-    """What decides whether two plain values are the same: 1 and 1.0 are, True and 1 are not."""
+    """A key that is equal for equal plain values: 1 and 1.0 are equal, True and 1 are not."""
     return tuple(map(token, value)) if isinstance(value, tuple) else (isinstance(value, bool), value)
 
 
 def exact(value: Any) -> Hashable:
-    """What decides whether two plain values are the same and of the same type: 1, 1.0 and True all differ."""
+    """A key that is equal for plain values of equal value and type: 1, 1.0 and True all differ."""
     return tuple(map(exact, value)) if isinstance(value, tuple) else (type(value), value)
 
 
 def first_repeat(tokens: Iterable[Hashable]) -> int | None:
-    """Index of the first item that came before, or None."""
+    """The index of the first item that repeats an earlier one, or None."""
     seen = set()
     for index, item in enumerate(tokens):
         if item in seen:
@@ -115,7 +60,7 @@ def first_repeat(tokens: Iterable[Hashable]) -> int | None:
 
 def axis(field: str, values: Any) -> tuple:
     """One to `MOST` plain values from a list, tuple, range or array."""
-    items = _python(values)
+    items = python(values)
     if not isinstance(items, list | tuple | range) or not items:
         raise InputError(field, values, "give a list of one or more values")
     if items[MOST:]:
@@ -125,14 +70,14 @@ def axis(field: str, values: Any) -> tuple:
 
 @functools.lru_cache(maxsize=64)
 def _line(low: float, high: float) -> tuple[int, int, int]:
-    """The decimals low and high − low as written, as numerators over one denominator."""
+    """The decimals low and high − low as written, as numerators over a common denominator."""
     start, change = Fraction(repr(low)), Fraction(repr(high)) - Fraction(repr(low))
     below = math.lcm(start.denominator, change.denominator)
     return int(start * below), int(change * below), below
 
 
 def linear_between(low: float, high: float, parts: Iterable[int], whole: int) -> list[float]:
-    """``low + (high - low) * part / whole``, computed exactly on the decimals as written, then rounded once."""
+    """Interpolate linearly: ``low + (high - low) * part / whole``, exact on the decimals as written, rounded once."""
     start, change, below = _line(low, high)
     start, below = start * whole, below * whole
     return [(start + change * part) / below for part in parts]
@@ -144,7 +89,10 @@ _BITS = 11
 
 
 def log_between(low: float, high: float, parts: Iterable[int], whole: int) -> list[float]:
-    """``low * (high / low) ** (part / whole)`` to 40 digits, then rounded once: the same floats on every platform."""
+    """Interpolate geometrically: ``low * (high / low) ** (part / whole)`` to 40 digits, rounded once.
+
+    The floats are the same on every platform.
+    """
     first, last = (Decimal(repr(value)) for value in (low, high))
     start, change = _EXACT.ln(first), _EXACT.subtract(_EXACT.ln(last), _EXACT.ln(first))
     smallest, largest = sorted((low, high))
@@ -159,7 +107,7 @@ def log_between(low: float, high: float, parts: Iterable[int], whole: int) -> li
 
     def between(part: int) -> float:
         nearly = first
-        for mask in masks:  # a few powers, which the parts share, in place of one for each part
+        for mask in masks:  # a few powers that the parts share, instead of one for each part
             nearly *= power(part & mask)
         value, other = (float(nearly * each) for each in _AROUND)
         if value != other:  # too close to halfway between two floats
@@ -171,9 +119,9 @@ def log_between(low: float, high: float, parts: Iterable[int], whole: int) -> li
 
 
 def log_range(low: Number, high: Number, num: Whole) -> tuple[float, ...]:
-    """Geometric values ``low * (high / low) ** (i / (num - 1))``, i = 0 … num − 1, both ends exact.
+    """Geometrically spaced values ``low * (high / low) ** (i / (num - 1))``, i = 0 … num − 1, both ends exact.
 
-    Each value is the float nearest to the exact one, so decades come out as written:
+    Each value is the float nearest to the exact value, so that powers of ten are exact:
 
     >>> log_range(1e-4, 1.0, 5)
     (0.0001, 0.001, 0.01, 0.1, 1.0)
@@ -183,7 +131,8 @@ def log_range(low: Number, high: Number, num: Whole) -> tuple[float, ...]:
         num: number of values; 1 gives ``low`` alone.
 
     Raises:
-        InputError: ends that are not positive finite numbers, equal ends with num > 1, num < 1 or above 1,000,000.
+        InputError: an end is not a positive finite number, both are equal with num > 1, or num is not in
+            [1, 1,000,000].
     """
     for end, value in (("low", low), ("high", high)):
         if number(f"log_range.{end}", value) <= 0:
@@ -202,7 +151,7 @@ def linear_range(low: Number, high: Number, num: Whole) -> tuple[float, ...]:
         num: number of values; 1 gives ``low`` alone.
 
     Raises:
-        InputError: ends that are not finite numbers, equal ends with num > 1, num < 1 or above 1,000,000.
+        InputError: an end is not a finite number, both are equal with num > 1, or num is not in [1, 1,000,000].
     """
     return _spread("linear_range", low, high, num, linear_between)
 

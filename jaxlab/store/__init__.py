@@ -1,25 +1,39 @@
-"""Runs on disk and the labelled results read from them."""
+"""Run folders on disk, and the labelled results that are read from them."""
 
+from jaxlab.store.checkpoints import Checkpoints
 from jaxlab.store.dataset import check_epochs, not_reached, texts
-from jaxlab.store.description import FORMAT, Description, digest_of, too_deep
+from jaxlab.store.description import (
+    FORMAT,
+    Data,
+    Description,
+    Environment,
+    GroupEntry,
+    Source,
+    Specification,
+    digest_of,
+    too_deep,
+)
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
 from jaxlab.store.lock import only_writer
-from jaxlab.store.log import Log, Recorded, Rung, read_log
+from jaxlab.store.records import Records, RecordWriter, Rung, read_records
 from jaxlab.store.results import build_results, mended_results, read_results
-from jaxlab.store.states import States
 from jaxlab.store.verdicts import validation_metric
-from jaxlab.store.weights import as_type, read_weights, write_weights
+from jaxlab.store.weights import read_weights, write_weights
 
 __all__ = [
     "FORMAT",
+    "Checkpoints",
+    "Data",
     "Description",
-    "Log",
-    "Recorded",
+    "Environment",
+    "GroupEntry",
+    "RecordWriter",
+    "Records",
     "RunFolder",
     "Rung",
-    "States",
-    "as_type",
+    "Source",
+    "Specification",
     "build_results",
     "check_epochs",
     "digest_of",
@@ -28,7 +42,7 @@ __all__ = [
     "missing_library",
     "not_reached",
     "only_writer",
-    "read_log",
+    "read_records",
     "read_results",
     "read_weights",
     "texts",

@@ -1,77 +1,72 @@
-"""Pieces put together into one labelled data set."""
+"""Assembly of records into one labelled data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 
-from jaxlab.engine import Piece
+from jaxlab.engine import EndRecord, EpochRecord
 from jaxlab.errors import InputError
+from jaxlab.store.description import GroupEntry
 from jaxlab.store.files import check_fits
+from jaxlab.store.records import Records
 from jaxlab.trial import Variable
 
 
-class GroupInfo(NamedTuple):
-    """What labels one group's pieces.
-
-    Attributes:
-        variables: labels of the recorded arrays.
-        coordinates: labels along their own axes.
-    """
-
-    variables: Mapping[str, Variable]
-    coordinates: Mapping[str, Sequence[str]]
-
-
 def assemble(
-    groups: Sequence[GroupInfo],
-    pieces: Iterable[tuple[int, Piece]],
+    groups: Sequence[GroupEntry],
+    records: Records,
     epochs: int,
     coordinates: Mapping[str, Sequence[Any]],
     attributes: Mapping[str, Any],
 ) -> xr.Dataset:
-    """The data set of a study, finished or not.
+    """Assemble the labelled data set of a run, finished or not.
 
     Args:
-        groups: one entry a group.
-        pieces: ``(group, piece)`` with trials numbered within the study; of two that hold the same the later counts,
-            and of last records the one of the later epoch.
-        epochs: of the study; the axis has one more, for the state before training.
-        coordinates: per trial of the study, by name.
-        attributes: of the data set.
+        groups: groups of the run, with the labels of their variables.
+        records: records of the run; where a trial ended more than once, the later epoch counts.
+        epochs: planned number of epochs; the axis has one more entry, for the state before training.
+        coordinates: one value for each trial, by name.
+        attributes: attributes of the data set.
 
     Returns:
-        dimensions ``trial``, ``epoch`` and those of the variables. What was not reached is NaN; −1 for integers.
+        A data set with the dimensions ``trial``, ``epoch`` and those of the variables. Values that were not reached are
+        NaN (−1 for integers).
 
     Raises:
-        InputError: that would take more memory than is free.
+        InputError: the data set does not fit in memory.
     """
     trials = len(next(iter(coordinates.values())))
-    pieces = list(pieces)
-    _check_memory(pieces, trials, epochs)
+    _check_memory(records, trials, epochs)
     labels = _labels(groups)
     variables = {name: label for group in groups for name, label in group.variables.items()}
     arrays: dict[str, xr.Variable] = {}
     reached, ended = np.full(trials, -1, np.int32), np.full(trials, -1, np.int32)
-    for index, piece in pieces:
-        if piece.final:
-            piece = _newest(piece, ended)
-        elif len(piece.trials):
-            reached[piece.trials] = np.maximum(reached[piece.trials], piece.epochs[-1])
-        group = groups[index]
-        for name, values in piece.record.items():
-            label = variables.get(name) or _unlabelled(name, values, piece)
+
+    def fill(index: int, record: EpochRecord | EndRecord) -> None:
+        lead = (trials,) if isinstance(record, EndRecord) else (trials, epochs + 1)
+        for name, values in record.values.items():
+            label = variables.get(name) or _unlabelled(name, values.ndim - len(lead))
             if name not in arrays:
-                arrays[name] = _empty(name, label, values, piece, (trials, epochs + 1), labels)
-            _fill(arrays, name, piece, values, label, group.coordinates, labels)
+                arrays[name] = _empty(label, values, lead, labels)
+            arrays[name] = _filled(arrays[name], record, values, label, groups[index].coordinates, labels)
+
+    for index, record in records.epochs:
+        if len(record.trials):
+            reached[record.trials] = np.maximum(reached[record.trials], record.epochs[-1])
+        fill(index, record)
+    for index, record in records.ends:
+        newest = record.rows(record.epochs >= ended[record.trials])
+        ended[newest.trials] = newest.epochs
+        fill(index, newest)
     arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
     _add_chance(arrays, groups)
     _add_units(arrays, groups)
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
-    own = {dim: (dim, _text(names)) for dim, names in labels.items() if dim in dataset.dims}
+    own = {dim: (dim, _string_array(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(
         {"trial": np.arange(trials), "epoch": np.arange(epochs + 1)}
         | own
@@ -79,18 +74,19 @@ def assemble(
     )
 
 
-def _check_memory(pieces: Sequence[tuple[int, Piece]], trials: int, epochs: int) -> None:
-    """Raise before arrays are made that this process cannot hold."""
+def _check_memory(records: Records, trials: int, epochs: int) -> None:
+    """Raise before allocating arrays that do not fit in memory."""
     sizes: dict[str, int] = {}
-    for _, piece in pieces:
-        for name, values in piece.record.items():
-            own = math.prod(values.shape[1 if piece.final else 2 :]) * values.dtype.itemsize
-            sizes[name] = max(sizes.get(name, 0), trials * own * (1 if piece.final else epochs + 1))
+    for _, record in (*records.epochs, *records.ends):
+        at_end = isinstance(record, EndRecord)
+        for name, values in record.values.items():
+            own = math.prod(values.shape[1 if at_end else 2 :]) * values.dtype.itemsize
+            sizes[name] = max(sizes.get(name, 0), trials * own * (1 if at_end else epochs + 1))
     check_epochs(trials, epochs, sum(sizes.values()) + 8 * (epochs + 1))
 
 
 def check_epochs(trials: int, epochs: int, size: int) -> None:
-    """Raise where the results of some trials, ``size`` bytes, take more memory than is free."""
+    """Raise InputError where results of ``size`` bytes do not fit in memory."""
     try:
         check_fits(size)
     except ValueError as error:
@@ -100,21 +96,12 @@ def check_epochs(trials: int, epochs: int, size: int) -> None:
 
 
 def not_reached(dtype: np.dtype) -> float:
-    """What stands for what a trial did not reach: NaN; −1 for integers."""
+    """The placeholder for values that a trial did not reach: NaN, or −1 for integers."""
     return np.nan if jax.dtypes.issubdtype(dtype, np.inexact) else -1
 
 
-def _newest(piece: Piece, ended: np.ndarray) -> Piece:
-    """The part of a piece of last records that no later one has replaced; ``ended`` is brought up to date."""
-    rows = piece.epochs >= ended[piece.trials]
-    ended[piece.trials[rows]] = piece.epochs[rows]
-    return piece._replace(
-        trials=piece.trials[rows], record={name: values[rows] for name, values in piece.record.items()}
-    )
-
-
-def _labels(groups: Sequence[GroupInfo]) -> dict[str, list[str]]:
-    """Union over the groups of the labels of each dimension, in order of appearance."""
+def _labels(groups: Sequence[GroupEntry]) -> dict[str, list[str]]:
+    """The union over the groups of the labels of each dimension, in order of appearance."""
     labels: dict[str, dict[str, None]] = {}
     for group in groups:
         for dim, names in group.coordinates.items():
@@ -122,46 +109,49 @@ def _labels(groups: Sequence[GroupInfo]) -> dict[str, list[str]]:
     return {dim: list(names) for dim, names in labels.items()}
 
 
-def _unlabelled(name: str, values: np.ndarray, piece: Piece) -> Variable:
-    lead = 1 if piece.final else 2
-    return Variable(
-        name.replace("_", " "), "1", tuple(f"{name}_{axis}" for axis in range(values.ndim - lead))
-    )
+def _unlabelled(name: str, axes: int) -> Variable:
+    return Variable(name.replace("_", " "), "1", tuple(f"{name}_{axis}" for axis in range(axes)))
 
 
-def _empty(name, label: Variable, values, piece: Piece, size: tuple[int, int], labels) -> xr.Variable:
-    lead = ("trial",) if piece.final else ("trial", "epoch")
+def _empty(
+    label: Variable, values: np.ndarray, lead: tuple[int, ...], labels: Mapping[str, Sequence[str]]
+) -> xr.Variable:
     own = tuple(
         len(labels[dim]) if dim in labels else extent
         for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True)
     )
-    fill = not_reached(values.dtype)
     attributes = {"long_name": label.long_name, "units": label.units}
     attributes |= {key: getattr(label, key) for key in ("comment", "better") if getattr(label, key)}
-    shape = (*size[: len(lead)], *own)
-    return xr.Variable((*lead, *label.dims), np.full(shape, fill, values.dtype), attributes)
+    array = np.full((*lead, *own), not_reached(values.dtype), values.dtype)
+    return xr.Variable((*("trial", "epoch")[: len(lead)], *label.dims), array, attributes)
 
 
-def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> None:
-    """The chance level of each variable as an attribute, where the groups agree about it."""
+def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
+    """Add the chance level of each variable as an attribute, where it is the same in all groups."""
     for name, array in arrays.items():
         levels = {group.variables[name].chance for group in groups if name in group.variables}
         if len(levels) == 1 and None not in levels:
             array.attrs["chance"] = levels.pop()
 
 
-def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupInfo]) -> None:
-    """No units, and a word about it, where the groups disagree: a loss in K in one of them, in K² in another."""
+def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
+    """Remove the units of a variable, with a comment, where they differ between groups (K in one, K² in another)."""
     for name, array in arrays.items():
         units = {group.variables[name].units for group in groups if name in group.variables}
         if len(units) > 1:
             array.attrs |= {"units": "1", "comment": "the units differ between groups"}
 
 
-def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labels) -> None:
-    """Write one piece's values where they belong; an axis without labels grows where a group's is longer."""
-    target = arrays[name]
-    lead = (piece.trials,) if piece.final else (piece.trials, piece.epochs)
+def _filled(
+    target: xr.Variable,
+    record: EpochRecord | EndRecord,
+    values: np.ndarray,
+    label: Variable,
+    coordinates: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Sequence[str]],
+) -> xr.Variable:
+    """Write a record's values into ``target`` and return it; an axis without labels grows where a group's is longer."""
+    lead = (record.trials,) if isinstance(record, EndRecord) else (record.trials, record.epochs)
     own = []
     for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True):
         if dim in labels:
@@ -170,30 +160,29 @@ def _fill(arrays, name, piece: Piece, values, label: Variable, coordinates, labe
             own.append(np.arange(extent))
             missing = extent - target.sizes[dim]
             if missing > 0:
-                fill = not_reached(target.dtype)
-                target = target.pad({dim: (0, missing)}, constant_values=fill)
+                target = target.pad({dim: (0, missing)}, constant_values=not_reached(target.dtype))
     target.data[np.ix_(*lead, *own)] = values
-    arrays[name] = target
+    return target
 
 
 def _column(values: Sequence[Any]) -> np.ndarray:
-    """Numbers or flags as they are; anything else as `texts`.
+    """A coordinate as an array: numbers or flags unchanged, anything else as `texts`.
 
-    None stands for what a trial does not use: NaN among numbers, else an empty text.
+    None, for a name that a trial does not use, becomes NaN among numbers and an empty string otherwise.
     """
     given = [value for value in values if value is not None]
     if all(isinstance(value, (int, float, bool, np.generic)) for value in given):
         filled = [np.nan if value is None else value for value in values]
         column = np.asarray(filled)
-        # Not where NumPy would make one value of two: of True and 1, or of large whole numbers beside fractions.
+        # Except where NumPy would merge values: True and 1, or large integers among floats.
         flags = sum(isinstance(value, (bool, np.bool_)) for value in given)
         if flags in (0, len(values)) and column.dtype != object and _same(column.tolist(), filled):
             return column
-    return _text(texts(values, ""))
+    return _string_array(texts(values, ""))
 
 
 def texts(values: Sequence[Any], nothing: str = "None") -> list[str]:
-    """Values as text in which different ones differ: words are as they are, but in quotes beside 1 and "1"."""
+    """Values as strings that differ where the values do: strings are quoted if both 1 and "1" occur."""
     shown = [value if isinstance(value, str) else _shown(value, nothing) for value in values]
     words = [isinstance(value, str) for value in values]
     if {text for text, word in zip(shown, words, strict=True) if not word}.isdisjoint(
@@ -204,7 +193,7 @@ def texts(values: Sequence[Any], nothing: str = "None") -> list[str]:
 
 
 def _same(column: Sequence[Any], values: Sequence[Any]) -> bool:
-    """Whether all values are equal, NaN to itself; Python compares whole numbers and fractions exactly."""
+    """Whether all values are equal, NaN to itself; Python compares integers and floats exactly."""
     pairs = zip(column, values, strict=True)
     return all(each == value or (each != each and value != value) for each, value in pairs)
 
@@ -213,6 +202,6 @@ def _shown(value: Any, nothing: str) -> str:
     return nothing if value is None else getattr(value, "__name__", None) or str(value)
 
 
-def _text(names: Iterable[str]) -> np.ndarray:
-    # Objects, not fixed-width strings, which zarr's stores disagree about.
+def _string_array(names: Iterable[str]) -> np.ndarray:
+    # Objects, since zarr's stores treat fixed-width strings differently.
     return np.array(list(names), dtype=object)

@@ -1,267 +1,287 @@
-"""What ``run.json`` holds, and the one check of it, since it may come from anywhere."""
+"""The description of a run, which ``run.json`` holds, and its validation: the file may come from anywhere."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 from jaxlab.errors import InputError
+from jaxlab.store.files import read_json
 from jaxlab.trial import Variable
 
-FORMAT = 4
-DIMS = Variable._fields.index("dims")
-# Deeper than what any setting, rule or study file is written like.
+FORMAT = 5
+# Deeper than any real setting, rule or study file.
 _DEEPEST = 40
 
 
 @dataclass(frozen=True)
-class AtLeast:
-    """The least that a whole number may be."""
+class Environment:
+    """Versions and devices of the process that wrote the run last.
 
-    least: int
-
-
-Count = Annotated[int, AtLeast(1)]
-Index = Annotated[int, AtLeast(0)]
-
-
-class Environment(TypedDict):
-    """Versions and devices of the process that wrote last; ``width`` of each group where they differ."""
+    Attributes:
+        versions: versions of Python and of the packages that affect numbers, by name.
+        platform: platform of the devices: "cpu", "gpu" or "tpu".
+        device_kind: model of the devices.
+        processor: model of the host's processor.
+        flags: compiler flags that affect numbers.
+        devices: number of devices.
+    """
 
     versions: dict[str, str]
     platform: str
     device_kind: str
     processor: str
-    devices: Count
     flags: str
-    width: Count | list[Count]
+    devices: int
 
 
-class Data(TypedDict, total=False):
-    """What the trials learn: of a data set its name, shapes and digest; of a custom triple one digest alone."""
+@dataclass(frozen=True)
+class Data:
+    """The data set of a study.
 
-    name: str
-    fingerprint: str
-    input_shape: list[Count]
-    outputs: Count
-    shared: str
-
-
-class Specification(TypedDict):
-    """Everything that decides the numbers but the settings, which are the description's ``coordinates``.
-
-    More stands there for people to read.
+    Attributes:
+        fingerprint: digest of the data set. With a custom triple it is that of the shared arrays, and the other fields
+            are None.
+        name: name of the data set.
+        input_shape: shape of one input.
+        outputs: number of outputs of a model.
+        scale, shift: the network's input is ``stored input * scale + shift``.
     """
 
+    fingerprint: str
+    name: str | None = None
+    input_shape: list[int] | None = None
+    outputs: int | None = None
+    scale: float | None = None
+    shift: float | None = None
+
+
+@dataclass(frozen=True)
+class Specification:
+    """The declaration of a study without its settings, which are `Description.coordinates`; functions by name."""
+
+    name: str
     data: Data
-    epochs: Count
+    epochs: int
+    data_seed: int
+    trial: str | None
+    rules: list[Any]
+    keep: str
+    deterministic: bool | str
+    configuration: dict[str, Any]
+    hyperparameters: dict[str, Any]
 
 
-class Source(TypedDict):
-    """The study file that a run was begun from: its ``folder``, and what it held as a ``table``."""
+@dataclass(frozen=True)
+class Source:
+    """The study file that a run was started from: its ``folder``, and its content as a ``table``."""
 
     folder: str
     table: dict[str, Any]
 
 
-class GroupEntry(TypedDict):
-    """The trials of one configuration; what is known once it is compiled is None before.
+@dataclass(frozen=True)
+class GroupEntry:
+    """A group as ``run.json`` describes it: trials that share a configuration.
 
     Attributes:
-        configuration: by field.
-        trials: their numbers.
-        variables: labels of what they record, each a `jaxlab.trial.Variable` as a list.
-        coordinates: labels along the axes of these, by axis.
+        configuration: values by field; a function is ``{"function": name}``.
+        trials: numbers of the trials.
+        variables: labels of the recorded variables, by name.
+        coordinates: labels along the variables' axes, by axis.
+        width: trials side by side on each device; None before the programs are compiled, as the next two.
+        fingerprint: digest of the traced programs.
+        nondeterministic: why the programs are not deterministic; empty if they are.
     """
 
     configuration: dict[str, Any]
-    trials: list[Index]
-    variables: dict[str, list[Any]]
+    trials: list[int]
+    variables: dict[str, Variable]
     coordinates: dict[str, list[str]]
-    width: Count | None
-    fingerprint: str | None
-    nondeterministic: str | None
+    width: int | None = None
+    fingerprint: str | None = None
+    nondeterministic: str | None = None
 
 
-class Description(TypedDict):
-    """What a run is, in JSON. Keys that are not listed are kept and not relied on.
+@dataclass(frozen=True)
+class Description:
+    """Everything that identifies a run: its study, trials, environment, and changes between starts.
 
     Attributes:
-        format: `FORMAT`.
-        name: of the study.
-        study_hash: what the study is but its epochs and settings.
-        epochs: planned.
-        specification: of the study.
+        format: version of the format, `FORMAT`.
+        study_hash: identifies the study, independently of its epochs and settings.
+        specification: declaration of the study.
         source: the study file, if there is one.
-        environment: of the last start.
-        cohorts: how many trials each has, in order of their numbers.
-        coordinates: per trial ``trial_id``, every hyperparameter and every configuration field that varies.
-        coordinates_digest: `digest_of` them.
-        groups: by configuration.
+        environment: environment of the last start.
+        cohorts: number of trials in each cohort, in order of their numbers.
+        coordinates: one value for each trial of ``trial_id``, every hyperparameter and every configuration field that
+            varies; None where a trial does not use it.
+        coordinates_digest: `digest_of` the coordinates.
+        groups: the groups.
         times: seconds and counts so far.
-        changes: what differed from earlier starts and was accepted.
+        changes: accepted differences between starts, in words.
     """
 
     format: int
-    name: str
     study_hash: str
-    epochs: Count
     specification: Specification
     source: Source | None
     environment: Environment
-    cohorts: list[Count]
+    cohorts: list[int]
     coordinates: dict[str, list[Any]]
     coordinates_digest: str
     groups: list[GroupEntry]
-    times: dict[str, float]
+    times: dict[str, int | float]
     changes: list[str]
+
+    @property
+    def epochs(self) -> int:
+        return self.specification.epochs
+
+    @property
+    def trial_ids(self) -> list[str]:
+        """The ids of the trials, in order of their numbers."""
+        return self.coordinates["trial_id"]
+
+    def encoded(self) -> bytes:
+        """The description as JSON with one line for each field."""
+        import msgspec  # here, so that training without a folder does without it
+
+        # Python's JSON, which has infinite numbers and names of files that are not UTF-8; msgspec's has neither.
+        values = msgspec.to_builtins(self)
+        lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in values.items())
+        return f"{{\n{lines}\n}}\n".encode()
 
 
 def digest_of(coordinates: Mapping[str, list[Any]]) -> str:
-    """SHA-256 of the coordinates: a setting is that of its ``trial_id``, as they were written."""
+    """SHA-256 of the coordinates, which ties each setting to its ``trial_id``."""
     return hashlib.sha256(json.dumps(coordinates).encode()).hexdigest()
 
 
-def checked(found: Any, file: Path) -> Description:
-    """A description as read from a file, if the rest of jaxlab can rely on it.
+def decoded(content: bytes, file: Path) -> Description:
+    """Decode and validate the content of ``run.json``.
 
     Raises:
-        InputError: it cannot.
+        InputError: it is damaged, contradicts itself, or has another format.
     """
-    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+    import msgspec
+
+    try:
+        table = read_json(content)
+        # Earlier formats have other fields: report the format, not the first missing field.
+        its = table.get("format", FORMAT) if isinstance(table, dict) else FORMAT
+        if its == FORMAT:
+            found = msgspec.convert(table, Description)
+            wrong = next(_contradictions(found), "")
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        its, wrong = FORMAT, "it is nested too deeply" if isinstance(error, RecursionError) else _words(error)
+    if its != FORMAT:
         remedy = (
-            f"is in format {_shown(found['format'])}, this jaxlab reads {FORMAT}: train it again elsewhere"
+            f"is in format {_shown(its)}, this jaxlab reads {FORMAT}: train the study again in another folder"
         )
         raise InputError("run", str(file), remedy)
-    if not isinstance(found, dict):
-        raise InputError("run", str(file), "is damaged: no description of a run; name a run folder")
-    wrong = next(_wrong(found, Description, ""), "") or next(_contradictions(found), "")
     if wrong:
         wrong = wrong if len(wrong) < 160 else f"{wrong[:157]}..."
-        raise InputError("run", str(file), f"is damaged: {wrong}; train the study again elsewhere")
+        raise InputError("run", str(file), f"is damaged: {wrong}; train the study again in another folder")
     return found
 
 
-def _wrong(value: Any, kind: Any, where: str) -> Iterator[str]:
-    """What in a value is not of a kind: a TypedDict, ``dict[str, X]``, ``list[X]``, a union, or a plain type."""
-    if kind is Any:
-        if too_deep(value):
-            yield f"{where} is nested too deeply"
-        return
-    inner = typing.get_args(kind)
-    if typing.is_typeddict(kind):
-        if not isinstance(value, dict):
-            yield _is_not(where, value, "a table")
-            return
-        for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-            if name in value:
-                yield from _wrong(value[name], hint, f"{where}.{name}" if where else name)
-            elif name in kind.__required_keys__:
-                yield f"{where or 'it'} has no {name}"
-        return
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, UnionType):
-        errors = [next(_wrong(value, each, where), "") for each in inner]
-        if all(errors):
-            yield errors[0]
-    elif origin in (list, dict):
-        if not isinstance(value, origin):
-            yield _is_not(where, value, "a list" if origin is list else "a table")
-        elif inner[-1] is Any:
-            yield from _wrong(value, Any, where)
-        else:
-            for key, each in value.items() if origin is dict else enumerate(value):
-                yield from _wrong(each, inner[-1], f"{where}[{key!r}]")
-    elif origin is Annotated:
-        if type(value) is not int or value < inner[1].least:
-            yield _is_not(where, value, f"a whole number >= {inner[1].least}")
-    elif not _is_plain(value, kind):
-        yield _is_not(where, value, _WORDS[kind])
-
-
-_WORDS = {int: "a whole number", float: "a number", str: "text", NoneType: "empty"}
-
-
-def _is_plain(value: Any, kind: type) -> bool:
-    """Whether of a plain type, a bool being no number; a float is finite, or a whole number that float64 can hold."""
-    if kind is float:
-        return type(value) in (int, float) and abs(value) <= sys.float_info.max
-    return type(value) is kind
+def _words(error: Exception) -> str:
+    """msgspec's error, beginning with the field: ``groups[0].width: Expected `int`, got `str```."""
+    text = " ".join(str(error).split())
+    found = re.fullmatch(r"(.*) - at `(?:key in )?\$\.?(.*)`", text)
+    return f"{found[2]}: {found[1]}" if found and found[2] else text
 
 
 def _contradictions(found: Description) -> Iterator[str]:
-    """What contradicts something else in a description whose fields are of the right kinds."""
-    ids = found["coordinates"].get("trial_id")
+    """Yield what is impossible or contradictory in a description."""
+    yield from _impossible_numbers(found)
+    ids = found.coordinates.get("trial_id")
     if not ids or not all(isinstance(each, str) for each in ids) or len(set(ids)) < len(ids):
-        yield "it has no trials, or two of one trial_id"
+        yield "it has no trials, or a trial_id twice"
         return
-    for name, column in found["coordinates"].items():
+    for name, column in found.coordinates.items():
         if len(column) != len(ids):
-            yield f"coordinates[{name!r}] is not one value for each trial"
-    if digest_of(found["coordinates"]) != found["coordinates_digest"]:
-        yield "the settings are not those of the trial_ids: coordinates_digest differs"
-    if sum(found["cohorts"]) != len(ids):
-        yield f"cohorts of {_shown(found['cohorts'])} trials are not its {len(ids)}"
-    numbers = [number for group in found["groups"] for number in group["trials"]]
-    if sorted(numbers) != list(range(len(ids))) or not all(group["trials"] for group in found["groups"]):
-        yield "its groups do not share out its trials"
-    if found["specification"]["epochs"] != found["epochs"]:
-        epochs = (_shown(found["epochs"]), _shown(found["specification"]["epochs"]))
-        yield "epochs is {}, and {} in the specification".format(*epochs)
-    yield from _wrong_labels(found["groups"])
-    for index, group in enumerate(found["groups"]):
-        for name, value in group["configuration"].items():
+            yield f"coordinates[{name!r}] does not have one value for each trial"
+    if digest_of(found.coordinates) != found.coordinates_digest:
+        yield "the settings do not match the trial_ids: coordinates_digest differs"
+    if sum(found.cohorts) != len(ids):
+        yield f"cohorts, {_shown(found.cohorts)}, do not add up to {len(ids)} trials"
+    numbers = [number for group in found.groups for number in group.trials]
+    if sorted(numbers) != list(range(len(ids))) or not all(group.trials for group in found.groups):
+        yield "its groups do not partition its trials"
+    yield from _wrong_labels(found.groups)
+    yield from _wrong_values(found)
+
+
+def _impossible_numbers(found: Description) -> Iterator[str]:
+    data = found.specification.data
+    counts = {
+        "specification.epochs": found.epochs,
+        "environment.devices": found.environment.devices,
+        **{f"cohorts[{index}]": count for index, count in enumerate(found.cohorts)},
+        **{
+            f"specification.data.input_shape[{index}]": size
+            for index, size in enumerate(data.input_shape or ())
+        },
+        "specification.data.outputs": 1 if data.outputs is None else data.outputs,
+        **{
+            f"groups[{index}].width": 1 if g.width is None else g.width
+            for index, g in enumerate(found.groups)
+        },
+    }
+    for where, count in counts.items():
+        if count < 1:
+            yield f"{where}: {count} is not a whole number >= 1"
+    numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
+    numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
+    for where, number in numbers.items():
+        if not _is_number(number) or not math.isfinite(number or 0):
+            yield f"{where}: {_shown(number)} is not a finite number"
+    anything = [found.coordinates, found.specification.configuration, found.specification.hyperparameters]
+    anything += [found.specification.rules, [group.configuration for group in found.groups]]
+    if too_deep([*anything, None if found.source is None else found.source.table]):
+        yield "it is nested too deeply"
+
+
+def _wrong_labels(groups: list[GroupEntry]) -> Iterator[str]:
+    """Yield labels that are impossible or differ between groups."""
+    labelled = {dim for group in groups for dim in group.coordinates}
+    dims: dict[str, tuple[str, ...]] = {}
+    for index, group in enumerate(groups):
+        for name, label in group.variables.items():
+            where = f"groups[{index}].variables[{name!r}]"
+            if len({"trial", "epoch", *label.dims}) != 2 + len(label.dims):
+                yield f"{where} has an axis twice"
+            elif dims.setdefault(name, label.dims) != label.dims:
+                yield f"{where} has other axes than in another group"
+            elif (labelled - group.coordinates.keys()) & set(label.dims):
+                yield f"{where} has an axis whose labels are missing"
+
+
+def _wrong_values(found: Description) -> Iterator[str]:
+    """Yield values of a configuration or of hyperparameters that no setting can have."""
+    for index, group in enumerate(found.groups):
+        for name, value in group.configuration.items():
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, dict) and not isinstance(each.get("function"), str):
                     yield f"groups[{index}].configuration[{name!r}] is {_shown(each)}, not a value or a function"
-    for group in found["groups"]:
-        for name, column in found["coordinates"].items():
-            if name != "trial_id" and name not in group["configuration"]:
-                wrong = [column[number] for number in group["trials"] if not _is_value(column[number])]
+        for name, column in found.coordinates.items():
+            if name != "trial_id" and name not in group.configuration:
+                wrong = [column[number] for number in group.trials if not _is_number(column[number])]
                 if wrong:
                     yield f"coordinates[{name!r}] has {_shown(wrong[0])}, not a number"
 
 
-def _wrong_labels(groups: Sequence[GroupEntry]) -> Iterator[str]:
-    """What in the labels of groups is none, or differs from group to group."""
-    labelled = {dim for group in groups for dim in group["coordinates"]}
-    dims: dict[str, list[str]] = {}
-    for index, group in enumerate(groups):
-        for name, label in group["variables"].items():
-            where = f"groups[{index}].variables[{name!r}]"
-            if not _is_label(label):
-                yield f"{where} is {_shown(label)}, not a label"
-            elif dims.setdefault(name, label[DIMS]) != label[DIMS]:
-                yield f"{where} has other axes than in another group"
-            elif (labelled - group["coordinates"].keys()) & set(label[DIMS]):
-                yield f"{where} has an axis whose labels are missing"
-
-
-def _is_value(value: Any) -> bool:
-    """Whether it may be a hyperparameter's: a number, or None where a trial has none."""
-    return type(value) in (float, NoneType) or (type(value) is int and -(2**63) <= value < 2**64)
-
-
-def _is_label(label: list[Any]) -> bool:
-    """Whether a `Variable` as JSON holds it: each field of its default's type, a tuple as a list of texts."""
-    if len(label) != len(Variable._fields):
-        return False
-    for name, value in zip(Variable._fields, label, strict=True):
-        kind = type(Variable._field_defaults.get(name, ""))
-        if kind is tuple:
-            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                return False
-        elif type(value) is not kind and not (kind is NoneType and _is_plain(value, float)):
-            return False
-    dims = label[DIMS]
-    return len({"trial", "epoch", *dims}) == 2 + len(dims)
+def _is_number(value: Any) -> bool:
+    """Whether a value is valid for a hyperparameter: a number, or None where a trial does not use it."""
+    return value is None or type(value) is float or (type(value) is int and -(2**63) <= value < 2**64)
 
 
 def too_deep(value: Any) -> bool:
@@ -276,10 +296,6 @@ def too_deep(value: Any) -> bool:
         ]
         depth += 1
     return depth > _DEEPEST
-
-
-def _is_not(where: str, value: Any, words: str) -> str:
-    return f"{where} is {_shown(value)}, not {words}"
 
 
 def _shown(value: Any) -> str:

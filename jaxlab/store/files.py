@@ -1,4 +1,4 @@
-"""Files that are complete or absent, that show any change of their bytes, and that stay in their folder."""
+"""Atomic writing and safe reading of files and folders."""
 
 from __future__ import annotations
 
@@ -7,49 +7,42 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
 import re
-import secrets
 import shutil
 import stat
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxlab.engine.memory import free_on_host
 from jaxlab.errors import InputError
+from jaxlab.files import temporary_name
 
-# What `beside` makes and a process that dies leaves.
+# Names from `temporary_name`, which a killed process may leave behind.
 _LEFTOVER = re.compile(r"(.+)\.[0-9a-f]{16}\.(partial|new|old)")
-_SMALL = 1 << 24  # bytes: below, the free memory is not asked for
-_GONE = (errno.ENOENT, errno.ENOTDIR)
+_UNCHECKED = 1 << 24  # bytes; for less, the free memory is not queried
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Errors of the file system as one line that says what to do."""
+    """Turn OSError into InputError, with one line that says what to do."""
     try:
         yield
     except OSError as error:
-        remedy = "what was saved is kept: make room or mend it, and run again to go on"
-        if error.errno in _GONE:
-            remedy = "a folder of the run is missing: put it back and run again, or name another folder"
+        remedy = (
+            "fix this, for instance by freeing space, and run again: the run resumes from its last checkpoint"
+        )
+        if error.errno in _MISSING:
+            remedy = "a folder of the run is missing: restore it and run again, or name another folder"
         raise InputError(
             "out", str(path), f"cannot be written ({error.strerror or error}); {remedy}"
         ) from error
 
 
-def beside(path: Path, ending: str) -> Path:
-    """A name next to a path, which cannot be foreseen; `sweep` knows it."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{ending}")
-
-
 def remove(path: Path) -> None:
-    """Remove a file, a folder with everything in it, or a link, never what a link points to, as far as possible."""
+    """Remove a file, a folder with its content, or a link but not its target; ignore errors."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -58,7 +51,7 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Remove what processes that died left half written: of one ``name``, or of any."""
+    """Remove unfinished files that killed processes left in a folder, those of one ``name`` or all."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
@@ -68,62 +61,30 @@ def sweep(folder: Path, name: str = "") -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder unless it is there.
+    """Create a folder unless it exists.
 
     Raises:
-        InputError: a link stands there: what is written would lie elsewhere.
+        InputError: the path is a link, so that writing would leave the run folder.
     """
     check_no_link(folder)
     folder.mkdir(exist_ok=True)
 
 
 def check_no_link(path: Path) -> None:
-    """Raise where a link stands: what is written there would lie elsewhere."""
+    """Raise InputError if a path is a link, so that writing would leave the run folder."""
     if path.is_symlink():
-        raise InputError("out", str(path), "is a link, which a run does not write through: remove it")
-
-
-def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Put a file in place in one step, on disk when this returns; a link that stands there is replaced.
-
-    Args:
-        path: of the file, whose folder exists.
-        parts: what it holds, end to end.
-    """
-    partial = beside(path, "partial")
-    try:
-        with partial.open("xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-
-
-def _sync(folder: Path) -> None:
-    """The folder's list of files on disk, as far as its file system can; the files themselves are there."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        raise InputError("out", str(path), "is a link, through which a run does not write: remove it")
 
 
 def write_tree(path: Path, content: Mapping[str, bytes]) -> None:
-    """Put a folder of files in the place of another in one step.
+    """Write a folder of files and swap it in, replacing an existing one.
 
     Args:
-        path: of the folder, whose parent exists.
-        content: of the files, by their paths within the folder, parted by ``/``.
+        path: path of the folder, whose parent exists.
+        content: content of the files by their paths within the folder, separated by ``/``.
     """
     sweep(path.parent, path.name)
-    fresh, old = beside(path, "new"), beside(path, "old")
+    fresh, old = temporary_name(path, "new"), temporary_name(path, "old")
     try:
         fresh.mkdir()
         for folder in sorted({os.path.dirname(name) for name in content} - {""}):
@@ -139,10 +100,10 @@ def write_tree(path: Path, content: Mapping[str, bytes]) -> None:
 
 
 def read_tree(path: Path, most: int) -> dict[str, bytes]:
-    """The files of a folder as `write_tree` takes them; links to folders are not followed.
+    """Read the files of a folder, as `write_tree` takes them; links to folders are not followed.
 
     Raises:
-        ValueError: they hold more than ``most`` bytes, or something there is not a regular file.
+        ValueError: they hold more than ``most`` bytes, or one of them is not a regular file.
     """
     check_fits(most)
     content: dict[str, bytes] = {}
@@ -150,16 +111,16 @@ def read_tree(path: Path, most: int) -> dict[str, bytes]:
         for name in names:
             file = Path(folder, name)
             if file.is_symlink():
-                raise ValueError("it holds a link")
+                raise ValueError("it contains a link")
             most -= file.lstat().st_size
             if most < 0:
-                raise ValueError("it holds more than it did")
+                raise ValueError("it is larger than when it was written")
             content[file.relative_to(path).as_posix()] = read_regular(file)
     return content
 
 
 def tree_digest(content: Mapping[str, bytes]) -> str:
-    """SHA-256 of the names and bytes of some files, in hexadecimal."""
+    """SHA-256 of the names and contents of files, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(content):
         digest.update(f"{len(name)} {name} {len(content[name])} ".encode())
@@ -168,10 +129,10 @@ def tree_digest(content: Mapping[str, bytes]) -> str:
 
 
 def open_regular(path: Path) -> io.BufferedIOBase:
-    """A file to read; what is not a regular file (a pipe, a device, a folder) is refused without waiting for it.
+    """Open a regular file for reading; anything else (a pipe, a device, a folder) raises without blocking.
 
     Raises:
-        ValueError: it is not a regular file, or larger than the memory that is free.
+        ValueError: it is not a regular file, or does not fit in memory.
     """
     waiting = getattr(os, "O_NONBLOCK", 0)
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting))  # noqa: SIM115
@@ -187,109 +148,24 @@ def open_regular(path: Path) -> io.BufferedIOBase:
 
 
 def read_regular(path: Path) -> bytes:
-    """The bytes of `open_regular`'s file, as many as it had when it was opened."""
+    """Read a regular file, up to the size that it had when it was opened."""
     with open_regular(path) as file:
         return file.read(os.fstat(file.fileno()).st_size)
 
 
 def check_fits(size: int) -> None:
-    """Raise ValueError for a number of bytes that this process cannot hold."""
-    if size > _SMALL and size > free_on_host():
+    """Raise ValueError if a number of bytes does not fit in memory."""
+    if size > _UNCHECKED and size > free_on_host():
         raise ValueError(f"it takes {size:,} bytes, more than the memory that is free")
 
 
 def read_json(content: bytes | str) -> Any:
-    """What a JSON file holds.
+    """Decode JSON.
 
     Raises:
-        ValueError: it is not JSON, or nested so deeply that nothing could use it.
+        ValueError: it is not JSON, or nested too deeply.
     """
     try:
         return json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note: Any) -> Path:
-    """A file ``STEM-DIGEST.npz`` of arrays and a note that JSON can hold; its name tells whether it is whole."""
-    content = io.BytesIO()
-    words = np.frombuffer(json.dumps(note).encode(), np.uint8)
-    np.savez(content, note=words, **{f"arrays/{name}": _raw(values) for name, values in arrays.items()})
-    path = folder / f"{stem}-{_digest(content.getvalue())}.npz"
-    write_whole(path, content.getvalue())
-    return path
-
-
-def read_arrays(path: Path, remedy: str) -> tuple[dict[str, np.ndarray], Any]:
-    """What `write_arrays` wrote. Nothing in the file is executed, and it takes no more memory than its size.
-
-    Args:
-        path: of the file.
-        remedy: what to do if it is damaged.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        content = read_regular(path)
-        if path.stem.rpartition("-")[2] != _digest(content):
-            raise ValueError("its bytes have changed")
-        with _archive(io.BytesIO(content), len(content)) as archive:
-            note = read_json(_array(archive, "note.npy").tobytes())
-            names = [name for name in archive.namelist() if name.startswith("arrays/")]
-            return {
-                name.removeprefix("arrays/").removesuffix(".npy"): _array(archive, name) for name in names
-            }, note
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a damaged file makes of zipfile and NumPy
-        raise InputError("piece", str(path), f"is damaged ({error}); {remedy}") from error
-
-
-def read_note(path: Path) -> Any:
-    """The note alone of what `write_arrays` wrote, quickly and unchecked; None where it cannot be read."""
-    try:
-        with open_regular(path) as file, _archive(file, os.fstat(file.fileno()).st_size) as archive:
-            return read_json(_array(archive, "note.npy").tobytes())
-    except Exception:  # as above; who needs the file reads it with `read_arrays`
-        return None
-
-
-def _archive(file: io.BufferedIOBase, size: int) -> zipfile.ZipFile:
-    """An archive of arrays whose files are stored as they are, and hold no more than it does."""
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is not an archive of arrays, and a pickle is never read")
-    archive = zipfile.ZipFile(file)
-    members = archive.infolist()
-    if any(each.compress_type != zipfile.ZIP_STORED for each in members) or (
-        sum(each.file_size for each in members) > size
-    ):
-        raise ValueError("it declares more than it holds")
-    return archive
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array, once it is clear that it is no larger than its file."""
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        headers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, _, dtype = headers[version](file)
-        if dtype.hasobject:
-            raise ValueError(f"{name} is a pickle, which is never read")
-        left = archive.getinfo(name).file_size - file.tell()
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
-            raise ValueError(f"{name} declares {shape} of {dtype}, and holds {left} bytes")
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _raw(values: np.ndarray) -> np.ndarray:
-    """NumPy files know its own types alone: bfloat16 is kept as raw bytes, and viewed again by who knows of it."""
-    return values.view(f"V{values.dtype.itemsize}") if values.dtype.isbuiltin == 2 else values

@@ -1,4 +1,4 @@
-"""A run on disk: what it is, immutable pieces of what it recorded, train states, weights, and the results."""
+"""The folder of a run: its description, record files, checkpoints, weights and results."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from jaxlab.errors import InputError, how_to_install
-from jaxlab.store.description import Description, checked
+from jaxlab.files import write_whole
+from jaxlab.store.checkpoints import Checkpoints
+from jaxlab.store.description import Description, decoded
 from jaxlab.store.files import (
     check_no_link,
     disk_errors,
@@ -24,55 +25,54 @@ from jaxlab.store.files import (
     sweep,
     tree_digest,
     write_tree,
-    write_whole,
 )
-from jaxlab.store.states import States
 
-_LIBRARIES = ("zarr", "filelock")
-_RUN, _PIECES, _STATES, _WEIGHTS, _RESULTS, _DONE = (
+_LIBRARIES = ("zarr", "filelock", "msgspec", "safetensors")
+_RUN, _RECORDS, _CHECKPOINTS, _WEIGHTS, _RESULTS, _DONE = (
     "run.json",
-    "pieces",
-    "states",
+    "records",
+    "checkpoints",
     "weights",
     "results.zarr",
     "complete",
 )
-# What a run leaves that died before it was one.
-_BEGINNING = re.compile(r"pieces|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
+# Names that a run may leave behind if it is killed before ``run.json`` is written.
+_BEGINNING = re.compile(r"records|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
 
 
 def missing_library() -> str:
-    """The first library that writing a run needs and that is not installed; empty if there is none."""
+    """The name of the first missing library of those that a run folder needs; empty if none is missing."""
     return next((library for library in _LIBRARIES if importlib.util.find_spec(library) is None), "")
 
 
 class RunFolder:
-    """One run's folder.
+    """The folder of one run.
 
-    ``run.json`` says which study it is; ``pieces/`` holds immutable files of what was recorded, each complete or
-    absent; ``states/`` the newest train states, from which an interrupted run resumes and a finished one is extended;
-    ``weights/`` what is kept of trials that ended; ``results.zarr`` is built from the pieces and swapped in whole;
-    ``complete`` is written last, and says the digest of the results.
+    - ``run.json``: the description, which identifies the study.
+    - ``records/``: immutable files of what the trials recorded, each written atomically.
+    - ``checkpoints/``: the newest train states, from which an interrupted run resumes and a finished one is extended.
+    - ``weights/``: the weights of trials that ended.
+    - ``results.zarr``: the labelled results, built from the records and swapped in.
+    - ``complete``: the digest of the results, written last.
 
-    The folder itself may lie behind links. In it, ``results.zarr`` may be a link, say to a larger disk, to where
-    nothing is yet, or an empty folder, or earlier results of this study: the link stays, and the results are swapped
-    in at its target. No other link is written through or removed through: in the place of a folder or of ``lock`` it
-    is refused, in the place of a file it is replaced.
+    The path of the folder may contain links. In the folder, ``results.zarr`` may be a link, say to a larger disk. Its
+    target is a new name, an empty folder, or earlier results of this study; the link stays, and the results are swapped
+    in at the target. No other link is followed in writing or removing: in place of a folder or of ``lock`` it is an
+    error, in place of a file it is replaced.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self._encoded: dict[str, tuple[Any, str]] = {}
 
     def check_usable(self) -> None:
-        """Raise unless the folder is absent, empty, or a run, and can be written to; writes nothing."""
+        """Raise InputError unless the folder is absent, empty or a run folder, and writable; write nothing."""
         library = missing_library()
         if library:
             raise InputError("out", str(self.path), f"needs {library}: {how_to_install('cli')}")
         try:
             self._check_place()
             self._check_links()
-        except (OSError, ValueError) as error:  # a name that no file can have
+        except (OSError, ValueError) as error:  # an invalid file name
             if isinstance(error, InputError):
                 raise
             words = getattr(error, "strerror", None) or error
@@ -91,90 +91,86 @@ class RunFolder:
         if self.path.exists() and not self.begun:
             others = [path for path in self.path.iterdir() if not _BEGINNING.fullmatch(path.name)]
             others = [path for path in others if path != self.results_path or not path.is_symlink()]
-            if others or any(self.pieces_path.glob("*")):
+            if others or any(self.records_path.glob("*")):
                 raise InputError(
-                    "out", str(self.path), "is not empty and no run of jaxlab; name another folder"
+                    "out", str(self.path), "is neither empty nor a jaxlab run folder; name another folder"
                 )
 
     def _check_links(self) -> None:
-        states = self.path / _STATES
-        for path in (self.path / "lock", self.pieces_path, self.weights_path, states):
+        checkpoints = self.path / _CHECKPOINTS
+        for path in (self.path / "lock", self.records_path, self.weights_path, checkpoints):
             check_no_link(path)
-        if states.is_dir():
-            for path in states.iterdir():
+        if checkpoints.is_dir():
+            for path in checkpoints.iterdir():
                 check_no_link(path)
         if self.results_path.is_symlink():
-            self._results_target(self.describe()["study_hash"] if self.begun else None)
+            self._results_target(self.describe().study_hash if self.begun else None)
 
     def make(self) -> None:
-        """Make the folder."""
+        """Create the folder."""
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            make_folder(self.pieces_path)
+            make_folder(self.records_path)
 
     def sweep(self) -> None:
-        """Remove what processes that died left half written; for the one writer."""
+        """Remove unfinished files that killed processes left behind; only the writer may call this."""
         with disk_errors(self.path):
-            for folder in (self.path, self.pieces_path, self.weights_path):
+            for folder in (self.path, self.records_path, self.weights_path):
                 sweep(folder)
 
     def describe(self) -> Description:
-        """What ``run.json`` says, checked."""
+        """Read and validate ``run.json``."""
         file = self.path / _RUN
         try:
             if not os.path.lexists(file):
                 raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
-            found = read_json(read_regular(file))
+            content = read_regular(file)
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            remedy = f"is damaged ({error}); train the study again elsewhere"
+            remedy = f"is damaged ({error}); train the study again in another folder"
             raise InputError("run", str(file), remedy) from error
-        return checked(found, file)
+        return decoded(content, file)
 
-    def rewrite(self, description: Mapping[str, Any]) -> None:
-        """Say what the run is, a line for each part; a part that is the object that it was is not encoded again."""
-        for name, part in description.items():
-            if name not in self._encoded or self._encoded[name][0] is not part:
-                self._encoded[name] = part, f"{json.dumps(name)}: {json.dumps(part)}"
-        lines = ",\n".join(self._encoded[name][1] for name in description)
+    def rewrite(self, description: Description) -> None:
+        """Write ``run.json``."""
         with disk_errors(self.path):
-            write_whole(self.path / _RUN, f"{{\n{lines}\n}}\n".encode())
+            write_whole(self.path / _RUN, description.encoded())
 
     @property
     def begun(self) -> bool:
-        """Whether it holds a run, finished or not."""
+        """Whether the folder holds a run, finished or not."""
         return os.path.lexists(self.path / _RUN)
 
     @property
     def complete(self) -> bool:
-        """Whether the run was finished."""
+        """Whether the run is finished."""
         return os.path.lexists(self.path / _DONE)
 
     @property
     def results_path(self) -> Path:
-        """Where ``xarray.open_zarr`` finds the results."""
+        """The path of the results, for ``xarray.open_zarr``."""
         return self.path / _RESULTS
 
     @property
-    def pieces_path(self) -> Path:
-        return self.path / _PIECES
+    def records_path(self) -> Path:
+        return self.path / _RECORDS
 
     @property
     def weights_path(self) -> Path:
         return self.path / _WEIGHTS
 
-    def states(self, stage: str) -> States:
-        """The train states of trials that train together."""
-        return States(self.path / _STATES / stage)
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """The checkpoints of one stage."""
+        return Checkpoints(self.path / _CHECKPOINTS / stage)
 
     def resume(self) -> None:
-        """The run is not complete any more."""
+        """Mark the run as unfinished."""
         with disk_errors(self.path):
             (self.path / _DONE).unlink(missing_ok=True)
 
-    def finish(self, description: Mapping[str, Any], results: xr.Dataset) -> None:
-        """Put the results in place, and then the mark that they are all there."""
+    def finish(self, description: Description, results: xr.Dataset) -> None:
+        """Write the results, the description and finally the mark of a finished run."""
         content = self.write_results(results)
         self.rewrite(description)
         mark = {"digest": tree_digest(content), "bytes": sum(map(len, content.values()))}
@@ -182,12 +178,11 @@ class RunFolder:
             write_whole(self.path / _DONE, json.dumps(mark).encode())
 
     def write_results(self, results: xr.Dataset) -> dict[str, bytes]:
-        """Build ``results.zarr`` beside the old one and swap it in whole; its files by name."""
-        from zarr.storage import MemoryStore  # here, so that training without a folder does without zarr
+        """Write ``results.zarr`` next to the old one and swap it in; return its files by name."""
+        from zarr.storage import MemoryStore  # imported here: training without a run folder does not need it
 
-        # Format 2: consolidated metadata and variable-length strings are part of it, so that a plain
-        # xarray.open_zarr has nothing to warn of. The store is never changed once it is swapped in.
-        # In memory first: zarr hands each small file to a thread, which takes three times as long.
+        # Format 2 includes consolidated metadata and variable-length strings, so that a plain xarray.open_zarr
+        # does not warn. In memory first: zarr hands each small file to a thread, which takes three times as long.
         store: dict[str, Any] = {}
         results.to_zarr(MemoryStore(store), mode="w", zarr_format=2, consolidated=True)
         content = {name: buffer.to_bytes() for name, buffer in store.items()}
@@ -196,28 +191,28 @@ class RunFolder:
         return content
 
     def read_results(self) -> dict[str, bytes]:
-        """The files of a finished run's results by name, just as they were written.
+        """Read the files of a finished run's results by name, verified by their digest.
 
         Raises:
-            ValueError, OSError: they are not.
+            ValueError, OSError: they are damaged or missing.
         """
         mark = read_json(read_regular(self.path / _DONE))
         if not isinstance(mark, dict) or type(mark.get("bytes")) is not int:
-            raise ValueError("the mark of a finished run holds no digest of the results")
+            raise ValueError("the file complete has no digest of the results")
         content = read_tree(self.results_path, mark["bytes"])
         if tree_digest(content) != mark.get("digest"):
             raise ValueError("its bytes have changed")
         return content
 
     def _results_target(self, study_hash: str | None) -> Path:
-        """Where the results are put: behind a link that stands there, if the study's results may stand there."""
+        """The path to which the results are written: the target of ``results.zarr`` if it is a link that is allowed."""
         if not self.results_path.is_symlink():
             return self.results_path
         target = Path(os.path.realpath(self.results_path))
         place = target.parent
         if not place.is_dir() or not os.access(place, os.W_OK) or os.path.ismount(target):
             remedy = (
-                f"is a link to {target}, where nothing can be put: link to a new name in a folder for writing"
+                f"is a link to {target}, which cannot be written: link to a new name in a writable folder"
             )
             raise InputError("out", str(self.results_path), remedy)
         if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
@@ -227,13 +222,13 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             its = None
         if its is None or its != study_hash:
-            remedy = f"is a link to {target}, which holds something else than results of this study: remove the link"
+            remedy = f"is a link to {target}, which holds something other than results of this study: remove the link"
             raise InputError("out", str(self.results_path), remedy)
         return target
 
 
 def _exists(path: Path) -> bool:
-    """Whether something is there; raises OSError for a name that nothing can have."""
+    """Whether a path exists; raises OSError for an invalid name."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""One writer for each run folder."""
+"""The lock of a run folder, which admits one writer."""
 
 from __future__ import annotations
 
@@ -17,58 +17,59 @@ _HOLDER = re.compile(r"pid (\d+) on host (\S{1,255})")
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold a run folder until the context ends, against other processes, threads and calls.
+    """Lock a run folder against other processes, threads and calls until the context ends.
 
-    ``lock`` is locked by the system, which lets go when the process dies, however it does; ``lock.holder`` says who
-    holds it, for the message alone. Where the file system knows no locks, the file's presence is the lock.
+    The operating system holds a lock on ``lock`` and releases it when the process dies. ``lock.holder`` names the
+    process, for messages only. On a file system without locks, the existence of the file is the lock.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
 
     Raises:
-        InputError: somebody else holds it, also where its ``lock`` was removed since; or it cannot be written to.
+        InputError: another process holds the lock, even if the file ``lock`` was removed since; or the folder cannot
+            be written to.
     """
-    from filelock import FileLock, Timeout  # here, so that training without a folder does without it
+    from filelock import FileLock, Timeout  # imported here: training without a run folder does not need it
 
     check_no_link(folder / "lock")
     lock, holder = FileLock(folder / "lock", timeout=0), folder / "lock.holder"
-    taken = "another process trains it{}: wait for it, or name another folder"
+    in_use = "another process trains it{}: wait for it, or name another folder"
     with disk_errors(folder):
         try:
             lock.acquire()
         except Timeout:  # an OSError too
-            raise InputError("out", str(folder), taken.format(_who(holder))) from None
+            raise InputError("out", str(folder), in_use.format(_holder_in_words(holder))) from None
     try:
         if _holds_a_removed_lock(folder):
-            raise InputError("out", str(folder), taken.format(_who(holder)))
+            raise InputError("out", str(folder), in_use.format(_holder_in_words(holder)))
     except InputError:
         lock.release()
         raise
     try:
         with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)  # of one that died, or a link
+            holder.unlink(missing_ok=True)  # left by a killed process, or a link
             with holder.open("x", encoding="utf-8") as file:
                 file.write(f"pid {os.getpid()} on host {socket.gethostname()}")
         yield
     finally:
-        with contextlib.suppress(OSError):  # while it is still ours
+        with contextlib.suppress(OSError):  # before the lock is released
             holder.unlink(missing_ok=True)
         lock.release()
 
 
 def trained_by_another(folder: Path) -> str:
-    """Which other process seems to train in a run folder, in brackets and for advice alone; empty if none does."""
+    """The other process that seems to train in a run folder, in brackets, for messages only; empty if there is none."""
     found = _holder(folder / "lock.holder")
     if found is None or found == (os.getpid(), socket.gethostname()):
         return ""
     gone = found[1] == socket.gethostname() and not _runs(found[0])
-    return "" if gone else _who(folder / "lock.holder")
+    return "" if gone else _holder_in_words(folder / "lock.holder")
 
 
 def _holds_a_removed_lock(folder: Path) -> bool:
-    """Whether the process that is named as the holder still has a lock open that is no longer in the folder.
+    """Whether the named holder still has a lock file open that has been removed from the folder.
 
-    A system without ``/proc`` does not say, nor does another host.
+    This is known only on this host, and only with ``/proc``.
     """
     found = _holder(folder / "lock.holder")
     if found is None or found[1] != socket.gethostname():
@@ -83,25 +84,25 @@ def _holds_a_removed_lock(folder: Path) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    if os.name == "nt":  # where the signal 0 is one
+    if os.name == "nt":  # signal 0 is a real signal there
         return True
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process of another user
         return True
     return True
 
 
-def _who(holder: Path) -> str:
-    """Who holds it, in brackets; nothing where the file says nothing of the kind."""
+def _holder_in_words(holder: Path) -> str:
+    """The holder of a lock, in brackets; empty if the file does not name one."""
     found = _holder(holder)
     return "" if found is None else f" (pid {found[0]} on host {found[1]})"
 
 
 def _holder(holder: Path) -> tuple[int, str] | None:
-    """Process and host as the file says; None where it says nothing of the kind."""
+    """The process id and host that the file names; None if it does not name them."""
     try:
         found = _HOLDER.fullmatch(read_regular(holder).decode())
         return None if found is None else (int(found[1]), found[2])

@@ -1,4 +1,4 @@
-"""The results of a run: the recorded arrays, and the verdicts drawn from them."""
+"""The results of a run: the recorded arrays, and verdicts computed from them."""
 
 from __future__ import annotations
 
@@ -8,51 +8,43 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from jaxlab.errors import InputError
-from jaxlab.store.dataset import GroupInfo, assemble
-from jaxlab.store.description import Description
+from jaxlab.store.dataset import assemble
+from jaxlab.store.description import Description, GroupEntry
 from jaxlab.store.files import check_fits, read_json
 from jaxlab.store.folder import RunFolder
 from jaxlab.store.lock import only_writer
-from jaxlab.store.log import Recorded, read_log
+from jaxlab.store.records import Records, read_records
 from jaxlab.store.verdicts import with_verdicts
-from jaxlab.trial import Variable
 
 _CODECS = {None, "blosc", "vlen-utf8"}
 
 
-def build_results(description: Description, recorded: Recorded) -> xr.Dataset:
-    """The labelled data set of a run, finished or not, from its pieces; ``description`` is as in ``run.json``."""
-    groups = [
-        GroupInfo(
-            {name: Variable(*_tupled(label)) for name, label in group["variables"].items()},
-            group["coordinates"],
-        )
-        for group in description["groups"]
-    ]
-    arrays = assemble(
-        groups, recorded.pieces, description["epochs"], description["coordinates"], _attributes(description)
-    )
-    stops = {trial: stop for rung in recorded.rungs for trial, stop in rung.stops.items()}
-    added = {"cohort": _cohort(description["cohorts"])}
+def build_results(description: Description, records: Records) -> xr.Dataset:
+    """Build the labelled results of a run, finished or not."""
+    groups = description.groups
+    arrays = assemble(groups, records, description.epochs, description.coordinates, _attributes(description))
+    stops = {trial: stop for rung in records.rungs for trial, stop in rung.stops.items()}
+    added = {"cohort": _cohort(description.cohorts)}
     if "dead_fraction" in arrays:
-        added["can_die"] = _can_die(description, groups)
+        added["can_die"] = _can_die(description)
     return with_verdicts(arrays.assign(added), stops)
 
 
 def read_results(path: str | os.PathLike) -> xr.Dataset:
-    """Results of a run folder; of an unfinished run, what its pieces hold. Nothing in the folder is executed.
+    """Read the results of a run folder, finished or not; nothing in the folder is executed.
 
-    A damaged piece is named in a warning and left out. Results whose bytes have changed are named in a warning too, and
-    built again from the pieces.
+    A damaged record file is skipped with a warning. Results whose bytes have changed are built again from the record
+    files, also with a warning.
 
     Raises:
-        InputError: the folder is no run, or is damaged beyond that.
+        InputError: the folder is not a run folder, or cannot be read at all.
     """
     folder = RunFolder(path)
     description = folder.describe()
@@ -61,7 +53,7 @@ def read_results(path: str | os.PathLike) -> xr.Dataset:
 
 
 def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
-    """`read_results` of a finished run; those that had to be built again are also put in place, if they can be."""
+    """Read the results of a finished run; where they are damaged, build them again and replace them if possible."""
     found = _finished(folder)
     if found is not None:
         return found
@@ -70,7 +62,7 @@ def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
     for error in damaged:
         _warn(error)
     if not damaged and os.access(folder.path, os.W_OK):
-        with contextlib.suppress(InputError):  # another process is at it, or the disk is full
+        with contextlib.suppress(InputError):  # another process has the lock, or the disk is full
             folder.check_usable()
             with only_writer(folder.path):
                 folder.resume()
@@ -79,12 +71,12 @@ def mended_results(folder: RunFolder, description: Description) -> xr.Dataset:
 
 
 def _finished(folder: RunFolder) -> xr.Dataset | None:
-    """The results that a finished run wrote; None, and a warning, if they are damaged."""
+    """The stored results of a finished run; None, with a warning, if they are damaged."""
     try:
         return _opened(folder.read_results())
-    except Exception as error:  # whatever a damaged file makes of zarr and its codecs
+    except Exception as error:  # zarr and its codecs raise all kinds on damaged files
         words = " ".join(str(error).split()) or type(error).__name__
-        remedy = f"is damaged ({words}); built again from pieces"
+        remedy = f"is damaged ({words}); built again from the record files"
         _warn(InputError("results", str(folder.results_path), remedy))
         return None
 
@@ -92,14 +84,14 @@ def _finished(folder: RunFolder) -> xr.Dataset | None:
 def _built(
     folder: RunFolder, description: Description, on_damage: Callable[[InputError], None]
 ) -> xr.Dataset:
-    return build_results(description, read_log(folder.pieces_path, description, on_damage))
+    return build_results(description, read_records(folder.records_path, description, on_damage))
 
 
 def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
-    """The data set that some files of zarr hold, of these very bytes."""
+    """Open a zarr store from the contents of its files."""
     from zarr.core.buffer import (
         default_buffer_prototype,
-    )  # here, so that training without a folder does without zarr
+    )  # imported here: training without a run folder does not need it
     from zarr.storage import MemoryStore
 
     _check_arrays(read_json(content[".zmetadata"])["metadata"])
@@ -109,9 +101,9 @@ def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
 
 
 def _check_arrays(entries: Mapping[str, Any]) -> None:
-    """Raise where an array goes through a codec that no run writes, or is larger than memory.
+    """Raise ValueError where an array has a codec that runs do not use, or does not fit in memory.
 
-    zarr's codec "pickle" would execute what it decodes.
+    zarr's codec "pickle" would execute code.
     """
     size = 0
     for name, entry in entries.items():
@@ -124,18 +116,19 @@ def _check_arrays(entries: Mapping[str, Any]) -> None:
 
 
 def _cohort(sizes: Sequence[int]) -> xr.Variable:
-    """The cohort of each trial; they are numbered one cohort after the other."""
-    words = {"long_name": "trials that started together; 0: those of the first start", "units": "1"}
+    """The cohort of each trial; numbers are consecutive within a cohort."""
+    words = {"long_name": "trials that started together; 0 is the first start", "units": "1"}
     return xr.Variable("trial", np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), words)
 
 
-def _can_die(description: Mapping[str, Any], groups: Sequence[GroupInfo]) -> xr.Variable:
-    """Whether each trial's shares of dead units have a meaning."""
-    able = np.ones(sum(description["cohorts"]), bool)
-    for group, info in zip(description["groups"], groups, strict=True):
-        able[group["trials"]] = "dead_fraction" in info.variables and info.variables["dead_fraction"].defined
+def _can_die(description: Description) -> xr.Variable:
+    """Whether each trial can have dead units."""
+    able = np.ones(len(description.trial_ids), bool)
+    for group in description.groups:
+        label = group.variables.get("dead_fraction")
+        able[group.trials] = label is not None and label.defined
     words = (
-        "the activation has a flat zero, so that units can be dead; elsewhere dead shares are 0 by definition"
+        "the activation has a flat zero, so that units can be dead; otherwise dead shares are 0 by definition"
     )
     return xr.Variable("trial", able, {"long_name": words, "units": "1"})
 
@@ -145,29 +138,29 @@ def _warn(error: InputError) -> None:
 
 
 def _attributes(description: Description) -> dict[str, Any]:
-    """Scalars as they are, the rest as JSON: attributes must survive any reader of zarr."""
-    environment, times = description["environment"], description["times"]
-    flat = {
-        "title": description["name"],
-        "study_hash": description["study_hash"],
-        "data": json.dumps(description["specification"]["data"]),
-        "specification": json.dumps(description["specification"]),
-        "versions": json.dumps(environment["versions"]),
-        "Conventions": "one trial a row; NaN (-1 for integers) is what a trial did not reach; epoch 0 is the start; "
-        "of a coordinate, NaN or an empty text is what a trial does not use",
+    """Attributes of the results: scalars unchanged, the rest as JSON, which every reader of zarr can handle."""
+    specification, environment = asdict(description.specification), asdict(description.environment)
+    attributes = {
+        "title": specification["name"],
+        "study_hash": description.study_hash,
+        "data": json.dumps(specification["data"]),
+        "specification": json.dumps(specification),
+        "versions": json.dumps(environment.pop("versions")),
+        "Conventions": "one row per trial; NaN (-1 for integers) beyond its last epoch; epoch 0 is before training; "
+        "coordinates that a trial does not use are NaN or an empty string",
+        "deterministic": _deterministic(description.groups),
     }
-    whys = dict.fromkeys(group["nondeterministic"] for group in description["groups"])
+    precisions = [group.configuration.get("precision") for group in description.groups]
+    if precisions and all(precisions):
+        attributes["precision"] = ", ".join(dict.fromkeys(map(str, precisions)))
+    widths = [group.width for group in description.groups if group.width is not None]
+    attributes |= environment | {"width": widths[0] if len(set(widths)) == 1 else widths}
+    changes = {"changes": "; ".join(description.changes)} if description.changes else {}
+    return attributes | description.times | changes
+
+
+def _deterministic(groups: Sequence[GroupEntry]) -> str:
+    whys = dict.fromkeys(group.nondeterministic for group in groups)
     if any(whys):
-        flat["deterministic"] = f"no: {'; '.join(filter(None, whys))}"
-    else:
-        flat["deterministic"] = "unknown: not every group is compiled yet" if None in whys else "yes"
-    precisions = [group["configuration"].get("precision") for group in description["groups"]]
-    precisions = list(dict.fromkeys(map(str, filter(None, precisions)))) if all(precisions) else []
-    if precisions:
-        flat["precision"] = ", ".join(precisions)
-    changes = {"changes": "; ".join(description["changes"])} if description["changes"] else {}
-    return flat | {key: value for key, value in environment.items() if key != "versions"} | times | changes
-
-
-def _tupled(label: list[Any]) -> list[Any]:
-    return [tuple(each) if isinstance(each, list) else each for each in label]
+        return f"no: {'; '.join(filter(None, whys))}"
+    return "unknown: some groups are not compiled yet" if None in whys else "yes"

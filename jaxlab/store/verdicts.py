@@ -1,4 +1,4 @@
-"""Verdicts on a trial: outcome, best epoch, instability and overfitting, from its recorded curves."""
+"""Verdicts on each trial from its curves: outcome, best epoch, instability and overfitting."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.diagnostics import best_epoch, did_not_learn, final, gap, oscillation, rise, unstable
-from jaxlab.trial import compared_by
+from jaxlab.pruning import Outcome, Stop
+from jaxlab.trial import comparison_metric
 
-Stops = Mapping[int, tuple[str, str, str]]
+Stops = Mapping[int, Stop]
 
 
 def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> xr.Dataset:
-    """Add one value per trial for each verdict that the recorded variables allow.
+    """Add every verdict that the recorded variables allow, one value for each trial.
 
     Args:
-        recorded: the arrays.
-        stops: ``(outcome, rule, reason)`` of the trials that a rule stopped, by number.
+        recorded: the recorded arrays.
+        stops: stops of the trials that a rule stopped, by number.
     """
     results = recorded
     if "first_bad_step" in recorded:
@@ -34,11 +35,11 @@ def with_verdicts(recorded: xr.Dataset, stops: Stops = MappingProxyType({})) -> 
 
 
 def validation_metric(results: xr.Dataset) -> str:
-    """Name of the metric that settings are compared by, without its prefix; see `jaxlab.trial.compared_by`."""
+    """The name, without prefix, of the metric by which settings are compared; see `jaxlab.trial.comparison_metric`."""
     better = {
         str(name): each.attrs["better"] for name, each in results.data_vars.items() if "better" in each.attrs
     }
-    return compared_by(better).removeprefix("validation_")
+    return comparison_metric(better).removeprefix("validation_")
 
 
 def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
@@ -47,7 +48,8 @@ def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
     good = (bad < 0).values
     ran = np.where(good.all(axis=1), results.epochs_run.values, good.argmin(axis=1))
     whole = ran == results.sizes["epoch"] - 1
-    outcome = np.where(step >= 0, "diverged", np.where(whole, "completed", "unfinished")).astype(object)
+    ended = np.where(whole, Outcome.COMPLETED.value, Outcome.UNFINISHED.value)
+    outcome = np.where(step >= 0, Outcome.DIVERGED.value, ended).astype(object)
     reason = np.array(
         [f"not finite after step {int(at)}" if at >= 0 else "" for at in step.values], dtype=object
     )
@@ -55,7 +57,7 @@ def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
     for trial, (how, name, why) in stops.items():
         rule[trial] = name
         if step[trial] < 0:
-            outcome[trial], reason[trial] = how, why
+            outcome[trial], reason[trial] = str(how), why
     words = {
         "outcome": (outcome, "how the trial ended"),
         "reason": (reason, "why it ended early"),
@@ -78,9 +80,9 @@ def _judge(
     better_figure: str,
     chance: float | None,
 ) -> dict[str, jax.Array]:
-    """The verdicts on one trial, from its first bad step, its last epoch and its curves.
+    """Compute the verdicts on one trial from its first bad step, last epoch and curves.
 
-    Those are of the training loss, the training metric (or the loss, where there is none) and the validation metric.
+    The curves are the training loss, the training metric (or the loss, where there is none) and the validation metric.
     """
     stability = unstable(bad, train_E, train_E[0], last)
     return {
@@ -93,7 +95,7 @@ def _judge(
     }
 
 
-@cache  # compiled once, since the results are built now and then while training continues
+@cache  # compiled once, since results are built repeatedly during training
 def _judge_of_all(
     better: str, better_figure: str, chance: float | None
 ) -> Callable[..., dict[str, jax.Array]]:

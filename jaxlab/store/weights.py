@@ -1,4 +1,4 @@
-"""Weights of trials that ended, as immutable files."""
+"""Files of the weights of trials that ended."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.files import disk_errors, make_folder, read_arrays, read_note, write_arrays
+from jaxlab.store.arrays import Arrays, read_arrays, read_note, write_arrays
+from jaxlab.store.files import disk_errors, make_folder
 
-Arrays = dict[str, np.ndarray]
-_REMEDY = "train the study again elsewhere"
+_REMEDY = "train the study again in another folder"
 
 
 def write_weights(
     folder: Path, trials: np.ndarray, epochs: np.ndarray, weights: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
-    """Keep some trials' weights.
+    """Write the weights of some trials to a file.
 
     Args:
-        folder: of the files.
-        trials: their numbers within the study, ``[n]``.
-        epochs: after which each of them ended, ``[n]``.
-        weights: ``"last"`` and maybe ``"best"``: leaves by path, each with a leading axis of ``n``.
+        folder: folder of the files.
+        trials: numbers of the trials, ``[n]``.
+        epochs: last epoch of each trial, ``[n]``.
+        weights: ``"last"`` and possibly ``"best"``: leaves by path, each with a leading axis of ``n``.
     """
     arrays = {f"{which}/{path}": leaf for which, leaves in weights.items() for path, leaf in leaves.items()}
     with disk_errors(folder):
@@ -34,17 +34,20 @@ def write_weights(
 
 
 def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
-    """One trial's weights as kept when it last ended, by ``"last"`` and ``"best"``; nothing if there are none.
+    """Read one trial's weights from when it last ended, by ``"last"`` and ``"best"``; empty if there are none.
+
+    A damaged file that may belong to other trials is skipped with a warning.
 
     Raises:
-        InputError: the file is damaged; or one that may be it, where no other has the trial. Else such a one is told
-            of in a warning.
+        InputError: the file is damaged, or no file has the trial and one of them is damaged.
     """
     latest, path, damaged = -1, None, None
-    for file in sorted(folder.glob("w-*.npz"), key=lambda file: (file.lstat().st_mtime_ns, file.name)):
+    for file in sorted(
+        folder.glob("w-*.safetensors"), key=lambda file: (file.lstat().st_mtime_ns, file.name)
+    ):
         try:
             epoch = _ended(file, trial)
-        except InputError as error:  # maybe of other trials
+        except InputError as error:  # it may belong to other trials
             damaged = error
             continue
         if epoch is not None and epoch >= latest:
@@ -54,17 +57,17 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
             raise damaged
         return {}
     if damaged is not None:
-        warnings.warn(f"{damaged}; left out", stacklevel=3)
-    arrays, note = read_arrays(path, _REMEDY)
+        warnings.warn(f"{damaged}; skipped", stacklevel=3)
+    arrays, note = read_arrays(path, _REMEDY, "weights")
     row = note["trials"].index(trial)
     if any(leaf.ndim == 0 or len(leaf) != len(note["trials"]) for leaf in arrays.values()):
-        raise InputError("weights", str(path), f"is damaged (not a row for each trial); {_REMEDY}")
+        raise InputError("weights", str(path), f"is damaged (it lacks rows of some trials); {_REMEDY}")
     return {which: _row(arrays, f"{which}/", row) for which in note["which"]}
 
 
 def _ended(file: Path, trial: int) -> int | None:
-    """After which epoch a trial ended whose weights are in a file; None if they are not."""
-    note = read_note(file) or read_arrays(file, _REMEDY)[1]
+    """The last epoch of a trial whose weights are in a file; None if they are not."""
+    note = read_note(file) or read_arrays(file, _REMEDY, "weights")[1]
     try:
         found = dict(zip(note["trials"], note["epochs"], strict=True)).get(trial)
         if (found is not None and type(found) is not int) or not set(note["which"]) <= {"last", "best"}:
@@ -75,17 +78,7 @@ def _ended(file: Path, trial: int) -> int | None:
 
 
 def _row(arrays: Mapping[str, np.ndarray], prefix: str, row: int) -> Arrays:
-    # With an ellipsis, a number is an array too.
+    # The ellipsis makes a scalar an array, too.
     return {
         name.removeprefix(prefix): leaf[row, ...] for name, leaf in arrays.items() if name.startswith(prefix)
     }
-
-
-def as_type(leaf: np.ndarray, dtype: np.dtype, field: str) -> np.ndarray:
-    """The leaf in its own type, which files of NumPy may have forgotten."""
-    if leaf.dtype == dtype:
-        return leaf
-    forgotten = leaf.dtype.kind == "V" and dtype.isbuiltin == 2  # NumPy's own types are never forgotten
-    if forgotten and leaf.dtype.itemsize == dtype.itemsize:
-        return leaf.view(dtype)
-    raise InputError(field, str(leaf.dtype), f"should be {dtype}: the weights are of another model")

@@ -1,15 +1,17 @@
 """A study of many trials: the public entry."""
 
-from jaxlab.study.fields import CONFIGURATION, known_hyperparameters
-from jaxlab.study.files import load_study
-from jaxlab.study.plan import GroupPlan, Plan
-from jaxlab.study.progress import Progress
+from jaxlab.runs import GroupPlan, Plan, Progress, Verdict, Verification
+from jaxlab.study.fields import CONFIGURATION, STUDY, Field, known_hyperparameters
+from jaxlab.study.files import TABLES, load_study
+from jaxlab.study.loading import load_model
 from jaxlab.study.study import Study
-from jaxlab.study.trained import load_model
-from jaxlab.study.verify import Verdict, Verification, verify
+from jaxlab.study.verify import verify
 
 __all__ = [
     "CONFIGURATION",
+    "STUDY",
+    "TABLES",
+    "Field",
     "GroupPlan",
     "Plan",
     "Progress",

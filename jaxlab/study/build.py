@@ -1,4 +1,4 @@
-"""From one group's configuration to the trial that the engine maps."""
+"""Build the trial that the engine maps over, from one group's configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError, name_of
 from jaxlab.losses import LOSSES, METRICS, Metric
-from jaxlab.models import ACTIVATIONS, CNN, MLP, has_flat_zero
+from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
+from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS
 from jaxlab.study.optimizers import build_optimizer
 from jaxlab.study.own import guarded
-from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, supervised
+from jaxlab.trial import Supervised, Trial, supervised
 
 
 def supervised_trial(
@@ -28,14 +30,14 @@ def supervised_trial(
     data_seed: int,
     keep: str,
 ) -> Trial:
-    """The triple of one group.
+    """Build the supervised trial of one group.
 
     Args:
-        configuration: complete; see `jaxlab.study.fields.CONFIGURATION`.
-        example: the declared hyperparameters, with any values.
-        data: what to learn.
-        epochs: planned; a schedule may depend on it.
-        data_seed: of the minibatch order.
+        configuration: the group's complete configuration, see `jaxlab.study.fields.CONFIGURATION`.
+        example: the declared hyperparameters; their values do not matter.
+        data: the data set.
+        epochs: planned number of epochs; a schedule may depend on it.
+        data_seed: seed of the minibatch order.
         keep: weights to keep, see `Supervised`.
     """
     c = configuration
@@ -46,35 +48,27 @@ def supervised_trial(
         )
     _check_targets(c, data)
     own = map(callable, (c.model, c.loss, c.get("activation")))
-    task = Supervised(
-        model=model_of(c, data),
-        optimizer=_optimizer(c, examples // c.batch_size, epochs),
-        loss=_per_example("loss", c.loss) if callable(c.loss) else LOSSES[c.loss],
-        metrics=_metrics(c.metrics, data),
-        diagnostics=_diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
-        augment=_augment(c.augment),
-        convolution=c.convolution,
-        precision=c.precision,
-        batch_size=c.batch_size,
-        microbatch=c.microbatch,
-        separable=not any(own),  # only the user knows of his own
-        evaluation_batch_size=c.evaluation_batch_size,
-        data_seed=data_seed,
-        own_order=c.own_order,
-        step_losses=c.step_losses,
-        update_cosine="update_cosine" in c.diagnostics,
-        flat_zero=_flat_zero(c),
-        dormant_threshold=c.dormant_threshold,
-        probe=c.get("probe", 0),  # without such diagnostics nothing reads it
-        keep=keep,
-    )
-    return supervised(task, c, example, data)
+    built = {
+        "model": model_of(c, data),
+        "optimizer": _optimizer(c, examples // c.batch_size, epochs),
+        "loss": _per_example("loss", c.loss) if callable(c.loss) else LOSSES[c.loss],
+        "metrics": _metrics(c.metrics, data),
+        "diagnostics": _diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
+        "augment": _augment(c.augment),
+        "separable": not any(own),  # unknown for custom functions
+        "data_seed": data_seed,
+        "update_cosine": "update_cosine" in c.diagnostics,
+        "flat_zero": _flat_zero(c),
+        "keep": keep,
+    }
+    as_declared = {name: value for name, value in c.items() if name in Supervised._fields}
+    return supervised(Supervised(**(as_declared | built)), c, example, data)
 
 
 def model_of(configuration: Configuration, data: Any) -> Callable[..., nnx.Module]:
-    """What builds a group's model; of ``data`` only ``input_shape`` and ``outputs`` are read."""
+    """The function that builds a group's model; it reads only ``input_shape`` and ``outputs`` of ``data``."""
     model = configuration.model
-    return model if callable(model) else partial(_MODELS[model], data=data)
+    return model if callable(model) else partial(_built, data=data)
 
 
 def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) -> Callable:
@@ -87,7 +81,7 @@ def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) 
 
 
 def _check_targets(configuration: Configuration, data: Dataset) -> None:
-    """Losses and metrics of labels for labels, those of numbers for numbers."""
+    """Raise InputError unless the losses and metrics suit the targets: class labels or numbers."""
     of_labels = ("cross_entropy", "accuracy")
     wanted = "labels" if data.classes else "numbers"
     for field, names in {"loss": (configuration.loss,), "metrics": configuration.metrics}.items():
@@ -102,48 +96,23 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
                 raise InputError(f"configuration.{field}", name, remedy)
 
 
-def _cnn(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> CNN:
-    c = configuration
-    return CNN(
-        data.input_shape,
-        data.outputs,
-        features=(16, 32) if c.features is None else c.features,
-        kernel_sizes=c.kernel_sizes,
-        strides=c.strides,
-        padding=c.padding,
-        pool_sizes=c.pool_sizes,
-        pooling=c.pooling,
-        dense=c.dense,
-        **_common(c, hyperparameters),
-        rngs=rngs,
-    )
-
-
-def _mlp(configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any) -> MLP:
-    features = (128,) if configuration.features is None else configuration.features
-    return MLP(
-        data.input_shape,
-        data.outputs,
-        features=features,
-        **_common(configuration, hyperparameters),
-        rngs=rngs,
-    )
-
-
-_MODELS: dict[str, Callable[..., nnx.Module]] = {"cnn": _cnn, "mlp": _mlp}
-
-
-def _common(configuration: Configuration, hyperparameters: Hyperparameters) -> dict[str, Any]:
-    c, h = configuration, hyperparameters
-    return {
-        "activation": _activation(c.activation),
-        "kernel_init": _initializer("kernel_init", c.kernel_init),
-        "bias_init": _initializer("bias_init", c.bias_init),
-        "init_scale": h.init_scale,
-        "batch_norm": c.batch_norm,
-        "dropout_rate": h.dropout_rate if c.dropout else None,
-        "dtype": jnp.bfloat16 if c.dtype == "bfloat16" else None,
+def _built(
+    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any
+) -> nnx.Module:
+    """Build a built-in model: each field or hyperparameter that needs a model is a keyword of the model's class."""
+    given = {"configuration": configuration, "hyperparameters": hyperparameters}
+    keywords = {
+        field.name: given[kind][field.name]
+        for kind, table in (("configuration", CONFIGURATION), ("hyperparameters", HYPERPARAMETERS))
+        for field in table.values()
+        if "model" in field.needs and field.has_effect(configuration)
     }
+    del keywords["dropout"]  # only switches dropout_rate on
+    for name, convert in _CONVERTED.items():
+        keywords[name] = convert(keywords[name])
+    # None stands for the model's default.
+    keywords = {name: value for name, value in keywords.items() if value is not None}
+    return MODELS[configuration.model](data.input_shape, data.outputs, **keywords, rngs=rngs)
 
 
 def _activation(given: str | Callable) -> str | Callable:
@@ -160,8 +129,16 @@ def _initializer(field: str, given: str | Callable | None) -> str | Callable | N
     return guarded(f"configuration.{field}", given, arguments, returns, lambda key, shape, dtype: shape)
 
 
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "activation": _activation,
+    "kernel_init": partial(_initializer, "kernel_init"),
+    "bias_init": partial(_initializer, "bias_init"),
+    "dtype": {"float32": None, "bfloat16": jnp.bfloat16}.get,
+}
+
+
 def _flat_zero(configuration: Configuration) -> bool:
-    """Whether units can be dead: as told, else by the activation; a user's own model is believed to have ReLUs."""
+    """Whether units can be dead: ``dead_units`` if set, else by the activation; custom models are taken to use ReLU."""
     if configuration.dead_units is not None:
         return configuration.dead_units
     return callable(configuration.model) or has_flat_zero(configuration.activation)
@@ -184,13 +161,13 @@ def _diagnostics(given: list) -> dict[str, Callable]:
 
 
 def _by_name(field: str, taken: set[str], given: Sequence[Any], make: Callable[[Any], Any]) -> dict[str, Any]:
-    """What is recorded under each name; two of one name would be recorded as one."""
+    """Recorded functions by name; raise InputError for a name used twice."""
     found: dict[str, Any] = {}
     for each in given:
         name = _name(each)
         if name in found or name in taken:
             raise InputError(
-                f"configuration.{field}", name, "is the name of something else recorded: rename it"
+                f"configuration.{field}", name, "is the name of another recorded variable; rename it"
             )
         found[name] = make(each)
     return found

@@ -1,4 +1,4 @@
-"""Which hyperparameter did a user's function need as a plain Python number?"""
+"""Find the hyperparameters whose concrete values a custom function needs, and name them in the error."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ import jax
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.trial import Hyperparameters
+from jaxlab.settings import Hyperparameters
 
-#: What JAX raises where Python wants to look at a traced value.
+#: Exceptions that JAX raises when Python code needs the concrete value of a traced array.
 NEEDS_VALUE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
 
-#: What is wrong with a function that looks at a value other than a hyperparameter's.
+#: Error text for a function that needs the concrete value of a traced array other than a hyperparameter.
 LOOKS = "looks at the value of a traced array in Python (if, float(), range(), ...): use jnp.where"
 
 
 @contextmanager
 def traced(field: str, given: Any, function: Callable[..., Any], example: Hyperparameters, *more: Any):
-    """Turn JAX's error about a traced value that Python wanted to look at into one line that names it.
+    """Turn JAX's error about a needed concrete value into an InputError of one line that names the hyperparameter.
 
     Args:
-        field: the study's field that holds the function, e.g. ``"configuration.model"``.
-        given: the field's value, for the message.
-        function: the same work as inside the ``with``, of the hyperparameters and ``more``; traced again with each
-            hyperparameter concrete in turn, to find out which one the code looks at.
+        field: name of the study field that holds the function, e.g. ``"configuration.model"``.
+        given: value of the field, for the error message.
+        function: ``(hyperparameters, *more)``, which does the same work as the body of the ``with`` statement. It is
+            traced again with each hyperparameter concrete in turn, to find the one whose value the code needs.
         example: hyperparameters with concrete values.
         more: shapes of further arguments.
+
+    Raises:
+        InputError: the body needs the concrete value of a traced array.
     """
     try:
         yield
@@ -50,7 +53,12 @@ def traced(field: str, given: Any, function: Callable[..., Any], example: Hyperp
 
 
 def _looked_at(function: Callable[..., Any], example: Hyperparameters, *more: Any) -> list[str]:
-    """The one name, or else all those without whose values the function is not traceable; none if others matter."""
+    """Names of the hyperparameters whose concrete values the function needs.
+
+    Returns:
+        one name if that value alone makes the function traceable, else each name whose value it cannot do without.
+        Empty if the function is not traceable even with all hyperparameters concrete.
+    """
     if not _traces(function, example, tuple(example), *more):
         return []
     for name in example:

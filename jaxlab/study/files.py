@@ -1,4 +1,4 @@
-"""Study files: a study written as TOML."""
+"""Read study files, which declare a study in TOML."""
 
 from __future__ import annotations
 
@@ -12,27 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from jaxlab import pruning
+from jaxlab.checks import text
 from jaxlab.datasets import load
-from jaxlab.engine import check_deterministic
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, UnknownName
 from jaxlab.space import from_table, grid
 from jaxlab.store import too_deep
-from jaxlab.study.checks import unknown
+from jaxlab.study.fields import STUDY
 from jaxlab.study.study import Study
 
-_KEYS = (
-    "name",
-    "epochs",
-    "data_seed",
-    "keep",
-    "deterministic",
-    "data",
-    "configuration",
-    "hyperparameters",
-    "pruning",
-    "space",
-)
-_TABLES = ("data", "configuration", "hyperparameters", "pruning")
+#: Tables of a study file, in addition to the keys of `STUDY`.
+TABLES = {
+    "data": "a data set's name and its options, see `jaxlab.datasets`; by default digits",
+    "configuration": "static fields, below",
+    "hyperparameters": "values of traced scalars that the space does not vary, below",
+    "pruning": "the rules that stop trials early, see `jaxlab.pruning`",
+    "space": "the settings, see `jaxlab.space`",
+}
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 
 
@@ -42,51 +37,64 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
         name = "learning_rate"
         epochs = 15
         keep = "best"                # weights to keep: none, last or best
-        deterministic = "auto"       # same bits at every call on a GPU: true, false, or where it can be had
+        deterministic = "auto"       # bitwise reproducible on a GPU: true, false, or "auto" (where possible)
 
         [data]                       # a data set's name and its options, see jaxlab.datasets
         name = "digits"
 
         [configuration]              # static: a new value compiles a new program
         features = [16, 32]
-        activation = "relu"          # or "my_file.py:my_function", beside the study file
+        activation = "relu"          # or "my_file.py:my_function", next to the study file
 
-        [hyperparameters]            # traced: any value, no recompilation
+        [hyperparameters]            # traced: a new value compiles nothing
         decay = 0.9
 
-        [pruning]                    # who stops early, see jaxlab.pruning
+        [pruning]                    # the rules that stop trials early, see jaxlab.pruning
         median = { warmup_epochs = 3 }
 
         [space]                      # see jaxlab.space
         grid = { learning_rate = { log = [1e-4, 1], num = 13 }, seed = { range = 2 } }
 
     Args:
-        path: of the file.
-        changes: ``"dotted.key=value"`` each, applied before anything is read: ``"epochs=3"``,
-            ``"hyperparameters.l2=1e-4"``, ``"space.grid.seed=[0]"``. The value is TOML; what is none is text.
+        path: path of the study file.
+        changes: strings ``"dotted.key=value"``, applied before the study is checked: ``"epochs=3"``,
+            ``"hyperparameters.l2=1e-4"``, ``"space.grid.seed=[0]"``. The value is parsed as TOML; a value that is not
+            valid TOML is taken as a string.
+
+    Returns:
+        the study.
 
     Raises:
-        InputError: naming the key, its value and what would do.
+        InputError: the file cannot be read or a key or value is invalid; the message says what to do.
     """
     path = Path(path)
     table = _read(path)
     for change in changes:
         _apply(table, change)
-    return study_from_table(table, path.parent)
+    return study_from_table(table, path.parent, path.name)
 
 
-def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
-    """A study from a parsed study file; ``folder`` is where ``file.py:function`` is looked for."""
+def study_from_table(table: Mapping[str, Any], folder: Path, file: str = "the study file") -> Study:
+    """Make a study from a parsed study file.
+
+    Args:
+        table: content of the file.
+        folder: folder that paths in ``file.py:function`` are relative to.
+        file: name of the file, for error messages.
+
+    Returns:
+        the study.
+
+    Raises:
+        InputError: a key or a value is invalid.
+    """
     for key, value in table.items():
-        if key not in _KEYS:
-            raise unknown("study file", key, _KEYS, "key")
-        if key in _TABLES and not isinstance(value, dict):
+        if key not in STUDY and key not in TABLES:
+            raise UnknownName(file, key, [*STUDY, *TABLES], "key")
+        if key in TABLES and key != "space" and not isinstance(value, dict):
             raise InputError(key, value, f"make it a table: [{key}]")
-    for key, kind in {"name": str, "epochs": int, "data_seed": int, "keep": str}.items():
-        if key in table and (not isinstance(table[key], kind) or isinstance(table[key], bool)):
-            raise InputError(key, table[key], f"give {'text' if kind is str else 'a whole number'}")
-    check_deterministic(table.get("deterministic", "auto"))
-    if not re.fullmatch(r"\w[\w.-]*", table.get("name", "study")):
+    fields = {key: STUDY[key].check(key, table[key]) for key in STUDY if key in table}
+    if not re.fullmatch(r"\w[\w.-]*", fields.get("name", "study")):  # becomes the name of the run folder
         raise InputError(
             "name", table["name"], "use letters, digits, '_', '-' and '.', a letter or digit first"
         )
@@ -94,10 +102,8 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
     if "name" not in options:
         raise InputError("data", options, 'say which: name = "digits"')
     for key in ("name", "folder", "path", "url"):
-        if key in options and not isinstance(options[key], str):
-            raise InputError(f"data.{key}", options[key], "give text")
-    plain = ("name", "epochs", "data_seed", "keep", "deterministic")
-    fields = {key: table[key] for key in plain if key in table}
+        if key in options:
+            text(f"data.{key}", options[key])
     return Study(
         load(options.pop("name"), **options),
         from_table(_functions(table["space"], folder, "space")) if "space" in table else grid(),
@@ -110,7 +116,7 @@ def study_from_table(table: Mapping[str, Any], folder: Path) -> Study:
 
 
 def uses_functions(value: Any) -> bool:
-    """Whether a parsed study file names functions of a file, which only training may import."""
+    """Whether a parsed study file refers to functions in Python files, which only training may import."""
     if isinstance(value, dict):
         return any(map(uses_functions, value.values()))
     if isinstance(value, list):
@@ -130,10 +136,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """What TOML holds.
+    """Parse TOML text.
 
     Raises:
-        ValueError: it is not TOML, or nested so deeply that nothing could use it.
+        ValueError: the text is not valid TOML, or is nested too deeply to be used.
     """
     with contextlib.suppress(RecursionError):
         table = tomllib.loads(text)
@@ -162,7 +168,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
 
 
 def _functions(value: Any, folder: Path, field: str) -> Any:
-    """``"file.py:function"`` replaced by the function, also inside lists and tables; ``field`` is for errors."""
+    """Replace each ``"file.py:function"`` in a value, its lists and its tables; ``field`` is for error messages."""
     if isinstance(value, dict):
         return {key: _functions(each, folder, f"{field}.{key}") for key, each in value.items()}
     if isinstance(value, list):
@@ -172,13 +178,13 @@ def _functions(value: Any, folder: Path, field: str) -> Any:
 
 
 def _function(path: Path, name: str, field: str, given: str) -> Callable:
-    if not os.path.isfile(path):  # also of a name that no file can have
+    if not os.path.isfile(path):  # never raises, even for an invalid file name
         raise InputError(field, given, f"there is no file {path}")
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # the file may raise anything
         raise InputError(field, given, f"{path} cannot be imported: {error!r}") from error
     function = getattr(module, name, None)
     if not callable(function):

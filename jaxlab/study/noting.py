@@ -1,4 +1,4 @@
-"""The two kinds of setting, noting which of their names a custom function reads."""
+"""Configuration and hyperparameters that record which of their names a custom function reads."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 import jax
 
-from jaxlab.errors import InputError
-from jaxlab.study.checks import unknown
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.errors import InputError, UnknownName
+from jaxlab.settings import Configuration, Hyperparameters
 
 
 class Undeclared(AttributeError, KeyError):
     """A custom function reads a name that is not declared.
 
     Attributes:
-        kind: where it would be declared, ``"configuration"`` or ``"hyperparameters"``.
+        kind: where the name would be declared, ``"configuration"`` or ``"hyperparameters"``.
         name: the name.
-        likely: a declared name that nothing has read so far and that is spelled almost like it, or None.
-        read: the declared names that have been read.
+        likely: a declared name of similar spelling that has not been read so far, or None.
+        read: declared names that have been read.
     """
 
     def __init__(self, kind: str, name: str, likely: str | None, read: set[str]):
@@ -28,16 +27,16 @@ class Undeclared(AttributeError, KeyError):
         self.kind, self.likely, self.read, self.name = kind, likely, read, name
 
     def error(self, field: str, given: Any) -> InputError:
-        """The same as one line about the function ``given``, which stands in ``field``."""
+        """The InputError of one line for the function ``given`` of the study field ``field``."""
         if self.likely is not None:
-            return unknown(self.kind, self.likely, {self.name, *self.read})
+            return UnknownName(self.kind, self.likely, {self.name, *self.read})
         return InputError(
             field, given, f"reads {self.name}, which is not declared: declare it under {self.kind}"
         )
 
 
 class _Noting:
-    """Of a mapping: add to ``read`` the names that are read of it. Whatever reads it whole reads every name."""
+    """Mixin for a mapping: adds each name read from it to a set; reading the whole mapping adds every name."""
 
     __slots__ = ()
 

@@ -1,14 +1,15 @@
-"""The optimizers that a study knows by name, with every number traced."""
+"""Built-in optimizers, with every hyperparameter traced."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
 
+from jaxlab.checks import one_of
 from jaxlab.errors import InputError
 from jaxlab.schedules import SCHEDULES
-from jaxlab.study.checks import name_or_function
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.transforms import (
     add_decoupled_l2,
     add_l1,
@@ -19,21 +20,13 @@ from jaxlab.transforms import (
     scale_by_rms,
     trace,
 )
-from jaxlab.trial import Configuration, Hyperparameters
 
-
-class Family(NamedTuple):
-    """One family: its scaling ``(configuration, hyperparameters) -> transform``, and the hyperparameters it reads."""
-
-    scaling: Callable[[Configuration, Hyperparameters], optax.GradientTransformation]
-    hyperparameters: tuple[str, ...] = ()
-
-
-OPTIMIZERS: dict[str, Family] = {
-    "rmsprop": Family(lambda c, h: scale_by_rms(h.decay, h.eps, centered=c.centered), ("decay", "eps")),
-    "sgd": Family(lambda c, h: optax.identity()),
-    "adam": Family(lambda c, h: optax.scale_by_adam(h.beta1, h.beta2, h.eps), ("beta1", "beta2", "eps")),
-    "adagrad": Family(lambda c, h: optax.scale_by_rss(0.0, h.eps), ("eps",)),
+#: Gradient scaling of each optimizer by name, ``(configuration, hyperparameters) -> transform``.
+OPTIMIZERS: dict[str, Callable[[Configuration, Hyperparameters], optax.GradientTransformation]] = {
+    "rmsprop": lambda c, h: scale_by_rms(h.decay, h.eps, centered=c.centered),
+    "sgd": lambda c, h: optax.identity(),
+    "adam": lambda c, h: optax.scale_by_adam(h.beta1, h.beta2, h.eps),
+    "adagrad": lambda c, h: optax.scale_by_rss(0.0, h.eps),
 }
 
 
@@ -44,10 +37,10 @@ def build_optimizer(
     epochs: int,
     schedule: str | optax.Schedule,
 ) -> optax.GradientTransformation:
-    """Penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` ask for.
+    """Chain penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` imply.
 
-    Coupled penalties are added to the gradient before the scaling; decoupled L2 after scaling and momentum, before
-    the learning rate (as in AdamW); proximal L1 is the scaling and the step in one.
+    Coupled penalties are added to the gradient before the scaling. Decoupled L2 is added after scaling and momentum and
+    before the learning rate, as in AdamW. Proximal L1 combines scaling and step in one transform.
     """
     c, h = configuration, hyperparameters
     rate = h.learning_rate
@@ -63,7 +56,7 @@ def build_optimizer(
     nesterov = c.momentum_type == "nesterov"
     if c.optimizer == "rmsprop" and c.l2_type == "coupled":
         return optax.chain(*before, rmsprop(rate, h.decay, h.eps, momentum, nesterov, c.centered))
-    step = [OPTIMIZERS[c.optimizer].scaling(c, h)]
+    step = [OPTIMIZERS[c.optimizer](c, h)]
     step += [] if momentum is None else [trace(momentum, nesterov)]
     step += [] if c.l2_type == "coupled" else [add_decoupled_l2(h.l2)]
     return optax.chain(*before, *step, scale_by_learning_rate(rate))
@@ -81,17 +74,17 @@ def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparamet
 
 
 def optimizer(field: str, value: Any) -> Any:
-    """One of the families by name, or a function of the user's own that builds an optimizer."""
+    """Check an optimizer: the name of a built-in one, or a custom function that builds one."""
     if isinstance(value, optax.GradientTransformation):
         remedy = (
             "is built already: give a function of (configuration, hyperparameters) that builds it, such as "
         )
         raise InputError(field, value, f"{remedy}lambda c, h: optax.adamw(h.learning_rate)")
-    return name_or_function(OPTIMIZERS, "optimizer")(field, value)
+    return one_of(field, value, OPTIMIZERS, or_function=True)
 
 
 def check_optimizer(configuration: Configuration) -> None:
-    """Raise for combinations that no optimizer has."""
+    """Raise InputError if the built-in optimizer does not support the combination of fields."""
     c = configuration
     if callable(c.optimizer):
         return

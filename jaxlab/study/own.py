@@ -1,4 +1,4 @@
-"""A user's functions, so wrapped that whatever goes wrong inside them is one clear line."""
+"""Wrap custom functions so that their errors become an InputError of one line."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ import optax
 from flax import nnx
 
 from jaxlab.errors import InputError, shown
+from jaxlab.settings import Configuration
 from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
 from jaxlab.study.noting import Undeclared
-from jaxlab.trial import Configuration, Trial
+from jaxlab.trial import Trial
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
 def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
-    """Raise unless ``given`` can be called with so many arguments.
+    """Raise InputError unless ``given`` can be called with the positional arguments named in ``arguments``.
 
     Raises:
-        InputError: it cannot; or it is an optimizer of Optax itself or a model that is built already.
+        InputError: ``given`` cannot be called so, is a function of Optax, is a model that is already built, or is a
+            class where a function is needed.
     """
     call = f"({', '.join(arguments)})"
     if isinstance(given, nnx.Module):
@@ -38,9 +40,9 @@ def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
     built = inspect.isclass(given)
     if built and arguments[0] != "configuration":
         raise InputError(field, given, f"is a class: give a function of {call}")
-    try:  # a class of Flax has a metaclass that takes anything
+    try:  # the metaclass of a Flax module accepts any arguments
         signature = inspect.signature(given.__init__ if built else given)
-    except (TypeError, ValueError):  # of C: calling it tells
+    except (TypeError, ValueError):  # no signature, written in C: only a call can fail
         return
     try:
         signature.bind(*["self"] * built, *arguments)
@@ -54,7 +56,7 @@ def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
 
 
 def _arguments(parameters: Sequence[inspect.Parameter]) -> str:
-    """Their names, with the marks of those that are passed by position or by name alone."""
+    """Format parameters by name, with the markers ``/`` and ``*`` of positional-only and keyword-only ones."""
     empty = inspect.Parameter.empty
     return str(inspect.Signature([each.replace(annotation=empty, default=empty) for each in parameters]))
 
@@ -66,14 +68,21 @@ def guarded(
     returns: str = "an array",
     shape: Callable[..., Sequence[int]] | None = None,
 ) -> Callable:
-    """``given`` with its errors as `InputError`, those of `check_arguments` at once.
+    """Wrap a custom function so that it raises only InputError.
 
     Args:
-        field: the study's field that holds it.
-        given: the user's function.
-        arguments: what it is called with, by name.
-        returns: what it should return, for the error where it returns nothing, or what is no array.
-        shape: of the same arguments, the shape of the array that it should return; by default any.
+        field: name of the study field that holds the function.
+        given: custom function.
+        arguments: names of its positional arguments.
+        returns: what the function should return, for error messages.
+        shape: function of the same arguments that returns the expected shape of the result; None accepts any shape.
+
+    Returns:
+        the wrapped function, which raises InputError if ``given`` raises, returns anything but a tree of arrays, or
+        returns another shape.
+
+    Raises:
+        InputError: immediately, if `check_arguments` rejects the function.
     """
     check_arguments(field, given, arguments)
 
@@ -83,7 +92,7 @@ def guarded(
             result = given(*values)
         except InputError:
             raise
-        except Exception as error:  # whatever the user's code raises
+        except Exception as error:  # custom code may raise anything
             raise failed(field, given, error) from error
         check_arrays(field, given, result, returns)
         if shape is not None and jnp.shape(result) != tuple(shape(*values)):
@@ -95,13 +104,13 @@ def guarded(
 
 
 def built_trial(given: Any, configuration: Configuration) -> Trial:
-    """What ``given`` makes of a configuration; `InputError` if it raises, or makes no triple."""
+    """Call ``given`` with a configuration; raise InputError if it fails or does not return a Trial."""
     check_arguments("trial", given, ("configuration",))
     try:
         trial = given(configuration)
     except InputError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # custom code may raise anything
         raise failed("trial", given, error) from error
     if not isinstance(trial, Trial):
         raise wrong_result("trial", given, trial, "a jaxlab.Trial")
@@ -109,20 +118,20 @@ def built_trial(given: Any, configuration: Configuration) -> Trial:
 
 
 def check_arrays(field: str, given: Callable, result: Any, returns: str) -> None:
-    """Raise unless what a function returned is a tree of arrays; ``returns`` says what it should be."""
+    """Raise InputError unless a function's result is a tree of arrays; ``returns`` says what it should be."""
     leaves = [None] if result is None else jax.tree.leaves(result)
     if not all(isinstance(leaf, _ARRAYS) for leaf in leaves):
         raise wrong_result(field, given, result, returns)
 
 
 def wrong_result(field: str, given: Callable, result: Any, returns: str) -> InputError:
-    """A function returned ``result``; ``returns`` says what it should return."""
+    """The InputError for a function that returned ``result``; ``returns`` says what it should return."""
     found = "None" if result is None else shown(result) if callable(result) else type(result).__name__
     return InputError(field, given, f"returns {found}: return {returns}")
 
 
 def failed(field: str, given: Callable, error: Exception, of_missing_keys: str = "") -> InputError:
-    """One line for what a user's function raised; ``of_missing_keys`` is added where a key was missing."""
+    """The InputError of one line for a custom function that raised; ``of_missing_keys`` is appended to a KeyError."""
     if isinstance(error, Undeclared):
         return error.error(field, given)
     if isinstance(error, NEEDS_VALUE):

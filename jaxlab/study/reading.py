@@ -1,4 +1,4 @@
-"""Custom functions, traced once on abstract arrays: which names they read, and what is wrong with them."""
+"""Trace custom functions on abstract arrays, to find the names that they read and the errors that they contain."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from flax import nnx
 from jaxlab.datasets import Dataset
 from jaxlab.engine.traced import shape_of
 from jaxlab.errors import InputError
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.build import model_of
 from jaxlab.study.concrete import traced
 from jaxlab.study.noting import NotingConfiguration, NotingHyperparameters
 from jaxlab.study.own import built_trial, check_arguments, check_arrays, failed, wrong_result
-from jaxlab.trial import Configuration, Hyperparameters, Trial, build_model, update_with
+from jaxlab.trial import Trial, build_model, update_with
 from jaxlab.trial.checks import check_batch, outputs_and_activations
 
 _ARGUMENTS = {
@@ -33,19 +34,19 @@ _SEARCHING = (
 
 
 def names_read(configuration: Configuration, example: Hyperparameters, data: Dataset) -> frozenset[str]:
-    """The names of both kinds that a custom model and a custom optimizer read under one configuration.
+    """Names of configuration and hyperparameters that a custom model or optimizer reads under one configuration.
 
-    The model is built and called, in training and in evaluation, and the optimizer takes a step on the model's own
-    parameters; nothing is computed.
+    The model is built and called in training mode and in evaluation mode. A custom optimizer takes one step on the
+    model's parameters. Everything is traced on shapes; nothing is computed.
 
     Args:
-        configuration: every name that is declared; ``model`` or ``optimizer`` is a function.
-        example: every hyperparameter that is declared, with any values.
-        data: gives the shapes.
+        configuration: all declared names; ``model`` or ``optimizer`` is a function.
+        example: all declared hyperparameters; their values do not matter.
+        data: data set that defines the shapes.
 
     Raises:
-        InputError: a function cannot be called, raises, gives something else than a model or an optimizer, looks at a
-            traced value, or reads a name that is not declared.
+        InputError: a function cannot be called, raises, returns something other than a model or an optimizer, needs
+            the concrete value of a traced array, or reads a name that is not declared.
     """
     read: set[str] = set()
     own = [field for field in _ARGUMENTS if callable(configuration[field])]
@@ -82,16 +83,18 @@ def names_read_by(
     example: Hyperparameters,
     shared: Any,
 ) -> frozenset[str]:
-    """The names of both kinds that a custom triple reads under one configuration; nothing is computed.
+    """Names of configuration and hyperparameters that a custom trial reads under one configuration.
+
+    All functions are traced on shapes; nothing is computed.
 
     Args:
-        trial: builds the triple.
-        configuration: every name that is declared.
-        example: every hyperparameter that is declared, with any values.
-        shared: the arrays that its functions see, of which shapes and dtypes count.
+        trial: function that builds the trial.
+        configuration: all declared names.
+        example: all declared hyperparameters; their values do not matter.
+        shared: arrays that the trial's functions receive; only shapes and dtypes are used.
 
     Raises:
-        InputError: as `names_read`; or what a function returns is not what the protocol of `Trial` says.
+        InputError: for the reasons that `names_read` lists, or a result does not follow the protocol of `Trial`.
     """
     read: set[str] = set()
     triple = built_trial(trial, NotingConfiguration.of(configuration, read))
@@ -126,7 +129,7 @@ def names_read_by(
 
 
 def _others(triple: Trial, state: Any, record: Any, shared: Any) -> Iterator[tuple]:
-    """The functions of a triple that it may do without: each with its field and the shapes that it is called with."""
+    """Optional functions of a trial, each as ``(field, function, *shapes of its arguments)``."""
     if triple.sample is not None:
         yield "trial.sample", triple.sample, shared
     if triple.weights is not None:
@@ -161,13 +164,13 @@ def _shapes(shared: Any) -> Any:
 def _tried(
     field: str, given: Any, function: Callable, example: Hyperparameters, *more: Any, has: str = ""
 ) -> Any:
-    """Shapes of ``function(hyperparameters, *more)``; whatever the user's code raises is one line."""
+    """Shapes that ``function(hyperparameters, *more)`` returns; errors of custom code become an InputError."""
     try:
         with traced(field, given, function, example, *more):
             return jax.eval_shape(function, example, *more)
     except InputError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # custom code may raise anything
         if not callable(given):
             raise
         raise failed(field, given, error, has) from error
@@ -176,7 +179,7 @@ def _tried(
 def _called(
     model: Callable, configuration: Configuration, data: Dataset, hyperparameters: Hyperparameters
 ) -> Any:
-    """The parameters of the model, which is called in training and in evaluation."""
+    """Build the model, call it in training mode and in evaluation mode, and return its parameters."""
     module = build_model(model, configuration, configuration.convolution, hyperparameters)
     _, parameters, _ = nnx.split(module, nnx.Param, ...)
     examples = min(configuration.batch_size, len(data.train.targets))
@@ -190,7 +193,7 @@ def _called(
 def _stepped(
     optimizer: Callable, configuration: Configuration, parameters: Any, hyperparameters: Hyperparameters
 ) -> tuple[Any, Any, Any]:
-    """The optimizer's updates, and its state before and after one step."""
+    """Take one step of the optimizer and return its updates and its state before and after the step."""
     field, given = "configuration.optimizer", configuration.optimizer
     parameters = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), parameters)
     transformation = optimizer(configuration, hyperparameters)
@@ -206,7 +209,7 @@ def _stepped(
 
 
 def _check_same(field: str, given: Any, what: str, before: Any, after: Any) -> None:
-    """A tree keeps its structure, shapes and dtypes."""
+    """Raise InputError unless two trees have the same structure, shapes and dtypes."""
     if jax.tree.structure(before) != jax.tree.structure(after):
         raise InputError(field, given, f"returns {what} of another structure than it was given")
     for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):

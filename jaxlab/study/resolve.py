@@ -1,4 +1,4 @@
-"""From what a person declared to groups of trials: every name known, every value checked."""
+"""Resolve the declarations of a study into groups of trials, with every name and value checked."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from jaxlab.checks import plain, seed, traceable
 from jaxlab.datasets import Dataset
-from jaxlab.errors import InputError
+from jaxlab.errors import InputError, UnknownName
+from jaxlab.settings import Configuration, traced
 from jaxlab.space import Group, Space, groups, setting_key
-from jaxlab.study.checks import number, static, unknown
-from jaxlab.study.checks import seed as check_seed
 from jaxlab.study.fields import (
     CONFIGURATION,
+    HYPERPARAMETERS,
+    Field,
     checked_configuration,
     checked_hyperparameter,
-    fields_of,
-    hyperparameters_of,
-    known_hyperparameters,
+    with_effect,
 )
 from jaxlab.study.optimizers import check_optimizer
 from jaxlab.study.reading import names_read, names_read_by
-from jaxlab.trial import Configuration, Hyperparameters, Trial
+from jaxlab.trial import Trial
 
 
 def resolve_supervised(
     data: Dataset, space: Space, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> tuple[Group, ...]:
-    """Groups of a supervised study: the built-in names with their defaults, and custom ones next to them.
+    """Resolve a supervised study into groups, from built-in names with their defaults and from custom names.
 
-    A trial consists of what has an effect in its own configuration: of the built-in names those that its built-in parts
-    read, of all names those that a custom model or optimizer reads when it is traced. What has no effect
-    in one configuration is not swept there; a name that has none in any is an error.
+    A trial consists of the names that have an effect under its configuration. A built-in name has an effect if a
+    built-in part reads it; any name has one if a custom model or optimizer reads it when traced. A name is not swept
+    under a configuration where it has no effect.
+
+    Raises:
+        InputError: a name is unknown or has no effect under any configuration, a value is invalid, or a custom function
+            fails.
     """
     own = _functions_of_ones_own(space, configuration)
     statics = _defaults(data)
@@ -44,32 +46,32 @@ def resolve_supervised(
         if checked is not None:
             statics[name] = checked
     space = _checked(space, statics)
-    known = known_hyperparameters()
     for name, value in hyperparameters.items():
-        _check_known(f"hyperparameters.{name}", name, value, known, own)
+        _check_known("hyperparameters", name, value, HYPERPARAMETERS, own)
     given = {name: checked_hyperparameter(name, value) for name, value in hyperparameters.items()}
     swept = [name for name in space.names if name not in statics]
     for name in swept:
-        _check_known(f"space.{name}", name, _first(space, name), known | given, own=False)
+        _check_known("space", name, _first(space, name), HYPERPARAMETERS | given, own=False)
         for value in space.values(name):
             checked_hyperparameter(name, value, "space")
-    numbers = {name: field.default for name, field in known.items()} | given
+    numbers = {name: field.default for name, field in HYPERPARAMETERS.items()} | given
     offered = {name: numbers[name] for name in (*given, *swept)}
     used = _Used(partial(_names, data=data, numbers=numbers, offered=offered))
     found = groups(space, numbers, statics, used)
     tried = {name: _first(space, name) for name in space.names}
-    remedies = {} if own else _REMEDIES  # a custom part reads what it reads, whatever the other names say
-    _check_used("configuration", configuration, statics, used, remedies)
-    _check_used("hyperparameters", hyperparameters, numbers, used, remedies)
-    _check_used("space", tried, statics | numbers, used, remedies)
+    # A custom part can read any name, so no field can say what would give a name an effect.
+    fields = {} if own else CONFIGURATION | HYPERPARAMETERS
+    _check_used("configuration", configuration, statics, used, fields)
+    _check_used("hyperparameters", hyperparameters, numbers, used, fields)
+    _check_used("space", tried, statics | numbers, used, fields)
     return found
 
 
 class _Used:
-    """The names that have an effect, by complete configuration.
+    """Names that have an effect, cached by complete configuration.
 
     Args:
-        names: ``complete configuration -> names``; called once for each.
+        names: ``complete configuration -> names``, called once for each configuration.
     """
 
     def __init__(self, names: Callable[[Configuration], frozenset[str]]):
@@ -84,32 +86,28 @@ class _Used:
 
     @property
     def anywhere(self) -> set[str]:
-        """Names that have an effect in some configuration."""
+        """Names that have an effect under at least one configuration seen so far."""
         return set().union(*self.known.values())
 
 
 def _names(
     configuration: Configuration, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]
 ) -> frozenset[str]:
-    """The names that have an effect in supervised training.
+    """Names that have an effect in supervised training under one configuration.
 
     Args:
-        configuration: complete.
-        data: of the study.
-        numbers: every hyperparameter that is known or declared, with a value.
-        offered: of these, what a custom function may read besides those that built-in parts read.
+        configuration: complete configuration.
+        data: data set of the study.
+        numbers: values of all built-in and declared hyperparameters.
+        offered: those of ``numbers`` that a custom function may read in addition to the names that built-in parts read.
     """
     check_optimizer(configuration)
-    names = hyperparameters_of(configuration)
-    found = frozenset(names).union(fields_of(configuration))
+    names = with_effect(HYPERPARAMETERS, configuration)
+    found = frozenset(names).union(with_effect(CONFIGURATION, configuration))
     if not (callable(configuration.model) or callable(configuration.optimizer)):
         return found
     example = offered | {name: numbers[name] for name in names}
-    return found | names_read(configuration, _traced(example), data)
-
-
-def _traced(numbers: Mapping[str, Any]) -> Hyperparameters:
-    return traced_values({name: np.asarray(value) for name, value in numbers.items()})
+    return found | names_read(configuration, traced(example), data)
 
 
 def _first(space: Space, name: str) -> Any:
@@ -123,17 +121,20 @@ def resolve_custom(
     configuration: Mapping[str, Any],
     hyperparameters: Mapping[str, Any],
 ) -> tuple[Group, ...]:
-    """Groups of a study over a custom triple: its names are those declared, a trial's those that it reads.
+    """Resolve a study of a custom trial into groups: a trial consists of the declared names that its functions read.
 
-    What `resolve_supervised` says of names without effect holds here too. A seed that is not declared is 0.
+    Names without effect are treated as in `resolve_supervised`. The seed is 0 unless declared.
+
+    Raises:
+        InputError: a name has no effect under any configuration, a value is invalid, or a custom function fails.
     """
-    fields = {name: static(f"configuration.{name}", value) for name, value in configuration.items()}
+    fields = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
     given = {name: _number_or_seed("hyperparameters", name, value) for name, value in hyperparameters.items()}
     declared = {"seed": 0} | given
     for name in declared:
         for value in space.values(name):
             _number_or_seed("space", name, value)
-    example = _traced(declared)
+    example = traced(declared)
     used = _Used(lambda each: names_read_by(trial, each, example, shared))
     implied = {"seed"}.difference(given, space.names)
     found = groups(space, declared, fields, lambda each: used(each) | implied)
@@ -143,25 +144,8 @@ def resolve_custom(
     return found
 
 
-def hyperparameters_in(group: Group) -> Hyperparameters:
-    """Arrays ``[trials]`` in the dtypes that are traced."""
-    return traced_values(group.hyperparameters)
-
-
-def traced_values(columns: Mapping[str, np.ndarray]) -> Hyperparameters:
-    """Values in the dtypes that are traced: uint32 for the seed, floating point for the rest."""
-    return Hyperparameters(
-        {name: values.astype(np.uint32 if name == "seed" else np.float64) for name, values in columns.items()}
-    )
-
-
-def example_in(group: Group) -> Hyperparameters:
-    """The hyperparameters of the group's first trial."""
-    return Hyperparameters({name: values[0] for name, values in hyperparameters_in(group).items()})
-
-
 def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
-    """Whether a model or an optimizer of the user's own could read names of the user's own."""
+    """Whether a model or an optimizer is custom, and can therefore read custom names."""
     given = [
         value for name in ("model", "optimizer") for value in (configuration.get(name), *space.values(name))
     ]
@@ -169,11 +153,11 @@ def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bo
 
 
 def _number_or_seed(where: str, name: str, value: Any) -> float | int:
-    return (check_seed if name == "seed" else number())(f"{where}.{name}", value)
+    return (seed if name == "seed" else traceable)(f"{where}.{name}", value)
 
 
 def _like(name: str, known: Collection[str]) -> bool:
-    """Whether a name of the user's own is more likely a slip of the pen."""
+    """Whether a custom name is probably a misspelling of a known one."""
     return bool(difflib.get_close_matches(name, set(known) - {name}, n=1, cutoff=0.85))
 
 
@@ -185,16 +169,16 @@ def _defaults(data: Dataset) -> dict[str, Any]:
 
 
 def _check_static(name: str, value: Any, own: bool) -> None:
-    if name in known_hyperparameters():
+    if name in HYPERPARAMETERS:
         raise InputError(
             f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
         )
     if name not in CONFIGURATION and not own:
-        raise unknown("configuration", name, CONFIGURATION)
+        raise UnknownName("configuration", name, CONFIGURATION)
 
 
 def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
-    """The space with its configuration values in canonical form."""
+    """Check that a space is not empty, and convert its configuration values to canonical form."""
     if not len(space):
         raise InputError("space", space, "give one setting or more")
     for name in space.names:
@@ -203,12 +187,12 @@ def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
     return space
 
 
-def _check_known(field: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
-    """Raise unless a hyperparameter's name is known, or a function of the user's own could read it."""
+def _check_known(where: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
+    """Raise InputError unless a hyperparameter's name is known, or a custom function could read it."""
     if name in CONFIGURATION:
-        raise InputError(field, value, "is configuration: declare it under configuration")
+        raise InputError(f"{where}.{name}", value, "is configuration: declare it under configuration")
     if name not in known and not own:
-        raise unknown(field.rsplit(".", 1)[0], name, known)
+        raise UnknownName(where, name, known)
 
 
 def _check_used(
@@ -216,28 +200,14 @@ def _check_used(
     given: Mapping[str, Any],
     declared: Collection[str],
     used: _Used,
-    remedies: Mapping[str, str],
+    fields: Mapping[str, Field],
 ) -> None:
-    """Raise where a name has no effect in any configuration of the study."""
+    """Raise InputError for a name that has no effect under any configuration; ``fields`` supply the remedy."""
     anywhere = used.anywhere
     for name, value in given.items():
         if name in anywhere:
             continue
-        if name not in CONFIGURATION and name not in known_hyperparameters() and _like(name, declared):
-            raise unknown(where, name, set(declared) - {name})
-        remedy = (
-            f"has no effect under this configuration{remedies.get(name, ': nothing reads it, remove it')}"
-        )
-        raise InputError(f"{where}.{name}", value, remedy)
-
-
-_REMEDIES = {
-    "centered": ": only rmsprop has a centred form",
-    "momentum": ": set configuration.momentum_type to classical or nesterov",
-    "dropout_rate": ": set configuration.dropout to true",
-    "warmup_fraction": ": set configuration.schedule to warmup_cosine",
-    "final_fraction": ": set configuration.schedule to warmup_cosine",
-    "decay_rate": ": set configuration.schedule to exponential",
-    "drop_factor": ": set configuration.schedule to step",
-    "drop_every": ": set configuration.schedule to step",
-}
+        if name not in CONFIGURATION and name not in HYPERPARAMETERS and _like(name, declared):
+            raise UnknownName(where, name, set(declared) - {name})
+        remedy = (name in fields and fields[name].remedy) or "nothing reads it, remove it"
+        raise InputError(f"{where}.{name}", value, f"has no effect under this configuration: {remedy}")

@@ -11,21 +11,21 @@ from typing import Any
 import jax
 import xarray as xr
 
+from jaxlab.checks import number, whole
 from jaxlab.datasets import Dataset
-from jaxlab.devices import hint_at_cores
-from jaxlab.engine import check_deterministic
+from jaxlab.devices import warn_if_cores_idle
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
-from jaxlab.space import Group, Space, grid, trial_ids
+from jaxlab.runs import Job, Options, Plan, Progress, make_plan, plain, run
+from jaxlab.settings import Configuration
+from jaxlab.space import Group, Space, grid
+from jaxlab.store import Source, Specification
 from jaxlab.study.build import supervised_trial
-from jaxlab.study.checks import number, one_of, positive_int
-from jaxlab.study.checks import seed as check_seed
+from jaxlab.study.fields import STUDY
+from jaxlab.study.identity import described_data, described_rules, study_hash
 from jaxlab.study.own import built_trial
-from jaxlab.study.plan import Plan, make_plan
-from jaxlab.study.progress import Progress
-from jaxlab.study.resolve import example_in, resolve_custom, resolve_supervised
-from jaxlab.study.run import Options, run_study
-from jaxlab.trial import Configuration, Trial, shared_arrays
+from jaxlab.study.resolve import resolve_custom, resolve_supervised
+from jaxlab.trial import Trial, shared_arrays
 
 _MOST_STEPS = 2**31 - 1  # an int32 counts them
 
@@ -39,27 +39,27 @@ class Study:
     >>> results.validation_accuracy.sel(epoch=5)
 
     Args:
-        data: what to learn; or None with ``trial`` and ``shared``.
+        data: the data set; None with ``trial`` and ``shared``.
         space: the settings, see `jaxlab.space`.
-        epochs: of every trial.
-        configuration: static fields, by name (see `jaxlab.study.CONFIGURATION`); a new value is a new compilation.
-            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` take functions too; names
-            of your own may stand here for model and optimizer to read. A name that nothing reads is an error.
-        hyperparameters: values of traced scalars where the space does not vary them; names of your own likewise.
-        name: for people.
-        data_seed: seed of the minibatch order, which is the same for all trials.
-        trial: ``configuration -> Trial``, a triple of your own instead of supervised training of an nnx model.
-        shared: the arrays that its functions see.
-        rules: who stops early, see `jaxlab.pruning`; any one suffices. Whatever they say, a trial with a bad step
-            stops, unless ``pruning.Divergence(stop=False)`` is among them.
-        keep: weights kept in the run folder, see `jaxlab.load_model`: "none"; "last", those that each trial ended
-            with; "best", also those of its epoch with the best validation metric, on which the test set is then
-            measured too (variables that end in ``_at_best``).
-        deterministic: whether a trial's numbers must be the same bits at every call and in every lane. CPUs and TPUs
-            always compute so; a GPU does it with operations that are chosen for it, at some cost. "auto" trains without
-            the guarantee where an operation has no deterministic form, warns, and says so in the results' attribute
-            ``deterministic``; True refuses such a model; False takes what is fastest.
-        source: the study file that this comes from, as `load_study` notes it.
+        epochs: number of epochs of every trial.
+        configuration: static fields by name (see `jaxlab.study.CONFIGURATION`); a new value compiles another program.
+            ``model``, ``optimizer``, ``loss``, ``metrics``, ``augment`` and ``diagnostics`` also take functions.
+            Custom names may stand here for model and optimizer to read. A name that nothing reads is an error.
+        hyperparameters: values of traced scalars that the space does not vary, custom names included.
+        name: name of the study in tables and figures.
+        data_seed: seed of the minibatch order, which all trials share.
+        trial: ``configuration -> Trial``, a custom triple instead of supervised training of an nnx model.
+        shared: the arrays that the functions of the triple see.
+        rules: stopping rules, see `jaxlab.pruning`; a trial stops if any one of them stops it. A trial with a bad step
+            stops in any case, unless ``pruning.Divergence(stop=False)`` is among the rules.
+        keep: weights kept in the run folder, see `jaxlab.load_model`: "none"; "last", the final weights of each trial;
+            "best", also the weights of its epoch with the best validation metric, with which the test set is measured
+            too (variables that end in ``_at_best``).
+        deterministic: whether a trial's numbers are the same bits at every call and in every lane. CPUs and TPUs always
+            compute deterministically; a GPU does so with slower operations. "auto" trains without the guarantee where
+            an operation has no deterministic form, warns, and sets the results' attribute ``deterministic``; True
+            refuses such a model; False takes what is fastest.
+        source: the study file of this study, as `load_study` records it.
 
     Raises:
         InputError: for anything that cannot be trained, before anything is compiled or written.
@@ -67,16 +67,16 @@ class Study:
 
     data: Dataset | None = None
     space: Space = field(default_factory=grid)
-    epochs: int = 10
+    epochs: int = STUDY["epochs"].default
     configuration: Mapping[str, Any] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "study"
-    data_seed: int = 0
+    name: str = STUDY["name"].default
+    data_seed: int = STUDY["data_seed"].default
     trial: Callable[[Configuration], Trial] | None = None
     shared: Any = None
     rules: Sequence[Callable] = ()
-    keep: str = "none"
-    deterministic: bool | str = "auto"
+    keep: str = STUDY["keep"].default
+    deterministic: bool | str = STUDY["deterministic"].default
     source: Mapping[str, Any] | None = None
 
     def __post_init__(self):
@@ -84,12 +84,10 @@ class Study:
             value = getattr(self, name)
             if not (isinstance(value, kind) or (name == "data" and value is None)):
                 raise InputError(name, value, remedy)
-        positive_int("epochs", self.epochs)
-        check_seed("data_seed", self.data_seed)
+        for name, each in STUDY.items():
+            object.__setattr__(self, name, each.check(name, getattr(self, name)))
         if (self.data is None) == (self.trial is None):
             raise InputError("data", self.data, "give either data, or trial with what it shares")
-        one_of(("none", "last", "best"), "choice")("keep", self.keep)
-        check_deterministic(self.deterministic)
         check_rules(self.rules)
         most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
         if self.epochs > most:
@@ -112,24 +110,45 @@ class Study:
         return self.shared if self.data is None else shared_arrays(self.data)
 
     @cached_property
-    def trial_ids(self) -> tuple[str, ...]:
-        """A hash of each trial's setting, in the order of the space."""
-        ids: dict[int, str] = {}
-        for group in self.groups:
-            ids.update(zip(group.trials, trial_ids(group), strict=True))
-        return tuple(ids[index] for index in sorted(ids))
+    def job(self) -> Job:
+        """What `jaxlab.runs` executes."""
+        declared = Specification(
+            name=self.name,
+            data=described_data(self.data, self.shared),
+            epochs=self.epochs,
+            data_seed=self.data_seed,
+            trial=plain(self.trial),
+            rules=described_rules(self.rules),
+            keep=self.keep,
+            deterministic=self.deterministic,
+            configuration={name: plain(value) for name, value in self.configuration.items()},
+            hyperparameters={name: plain(value) for name, value in self.hyperparameters.items()},
+        )
+        return Job(
+            groups=self.groups,
+            trial_of=self.trial_of,
+            arrays=self.arrays,
+            epochs=self.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            rules=self.rules,
+            deterministic=self.deterministic,
+            labelled=self.trial is None,
+            specification=declared,
+            study_hash=study_hash(declared.data, self.data_seed, self.rules, self.keep),
+            source=None if self.source is None else Source(**self.source),
+        )
 
     def steps_per_epoch(self, group: Group) -> int:
-        """Optimisation steps in one epoch; a triple of one's own counts an epoch as one."""
+        """Optimisation steps in one epoch; a custom triple counts an epoch as one."""
         return 1 if self.data is None else len(self.data.train.targets) // group.configuration["batch_size"]
 
     def trial_of(self, group: Group) -> Trial:
         """The triple of pure functions that trains one trial of a group."""
-        configuration = Configuration(group.configuration)
         if self.trial is None:
-            example = example_in(group)
-            return supervised_trial(configuration, example, self.data, self.epochs, self.data_seed, self.keep)
-        trial = built_trial(self.trial, configuration)
+            return supervised_trial(
+                group.configuration, group.example, self.data, self.epochs, self.data_seed, self.keep
+            )
+        trial = built_trial(self.trial, group.configuration)
         if self.keep == "none":
             return trial._replace(weights=None)
         if trial.weights is None or (self.keep == "best" and trial.weights.score is None):
@@ -146,7 +165,7 @@ class Study:
         width_cache: str | os.PathLike | None = None,
     ) -> Plan:
         """Groups, packs, compilations, memory and time, without training the study; arguments as for `run`."""
-        return make_plan(self, _width(width), _devices(devices), width_cache)
+        return make_plan(self.job, _width(width), _devices(devices), width_cache)
 
     def run(
         self,
@@ -162,36 +181,36 @@ class Study:
     ) -> xr.Dataset:
         """Train every trial, or what an earlier start left of it.
 
-        On a folder that holds this study unfinished, training goes on from its last checkpoint. With more epochs, or
-        with added settings (which become a cohort of their own), only what is new is trained. A finished run is read.
+        If the folder holds an unfinished run of this study, training resumes from its last checkpoint. With more
+        epochs or added settings, which become a new cohort, only what is new is trained. A finished run is read.
 
         Args:
-            out: a run folder to write; without it the results are only returned. Another study is never overwritten.
-            width: trials per device in a pack. "auto" takes the one in the run folder where the study was begun
-                before; else the one that trains fastest, as far as finding out pays: a short study has a small width
-                on a CPU and a large one on an accelerator, a long one is tried at several for a moment; with rules,
-                the smallest within 10 % of the fastest.
+            out: the run folder; without it the results are only returned. Another study is never overwritten.
+            width: trials per device in a pack. "auto" takes the width of the run folder if the run has begun. Otherwise
+                a short study gets a small width on a CPU and a large one on an accelerator, and a long study is timed
+                at several widths and gets the fastest; with rules, the smallest within 10 % of the fastest.
             devices: all by default.
-            progress: called with what is done so far, after every call of a compiled program.
-            width_cache: a file in which widths chosen by the clock are remembered for the next run of the same program
-                on such devices. Without it nothing is remembered outside the run folder.
-            checkpoint_seconds: between two saves of the train states; by default 30, or as much longer as keeps saving
-                within 1 % of the time. What was recorded is on disk after every segment, or after those of at most 10
-                seconds where writing each would take more than 1 % of the time.
-            stop: asked after every call; once it says True, the run saves and raises `jaxlab.RunInterrupted`.
+            progress: called with a `Progress` after every call of a compiled program.
+            width_cache: a file that keeps chosen widths for later runs of the same program on the same kind of device.
+                Without it, widths are kept in the run folder alone.
+            checkpoint_seconds: seconds between two checkpoints; by default 30, or more if saving would take more than
+                1 % of the time. Records are on disk after every segment, or at most 10 seconds later if writing each
+                segment would take more than 1 % of the time.
+            stop: called after every call of a program; once it returns True, the run saves and raises
+                `jaxlab.RunInterrupted`.
             accept_changes: resume although code, versions, compiler flags, device or width differ from those of the
-                run; of a finished run, read the results although the code has changed.
+                run. Of a finished run, read the results although the code has changed.
 
         Returns:
-            the results, see `jaxlab.store`. Attributes say the ``width`` (a list where the groups have different
-            ones), ``compile_seconds``, ``probe_seconds`` of choosing the width, ``train_seconds``,
-            ``first_epoch_seconds`` until the first epoch of the first pack was done, and how many of the
-            ``programs`` were ``programs_from_cache``, JAX's or this process's.
+            the results, see `jaxlab.store`. Their attributes hold the ``width`` (a list if groups differ),
+            ``compile_seconds``, ``probe_seconds`` spent on choosing the width, ``train_seconds``,
+            ``first_epoch_seconds`` until the first epoch of the first pack was done, the number of ``programs``, and
+            how many of them came from a compilation cache (``programs_from_cache``).
 
         Raises:
-            InputError: the folder is another study's, is being written to, is damaged or cannot be written to; what
-                would go on is not the same; or memory ran out.
-            RunInterrupted: ``stop`` asked for it.
+            InputError: the folder belongs to another study, is in use, is damaged or cannot be written to; something
+                that decides the numbers has changed; or memory ran out.
+            RunInterrupted: ``stop`` returned True.
         """
         options = Options(
             _devices(devices),
@@ -199,11 +218,11 @@ class Study:
             _width(width),
             progress or (lambda _: None),
             width_cache,
-            None if checkpoint_seconds is None else number(0)("checkpoint_seconds", checkpoint_seconds),
+            None if checkpoint_seconds is None else number("checkpoint_seconds", checkpoint_seconds, 0),
             stop or (lambda: False),
             accept_changes,
         )
-        return run_study(self, options)
+        return run(self.job, options)
 
 
 _KINDS = {
@@ -211,20 +230,19 @@ _KINDS = {
     "space": (Space, "give settings, such as jaxlab.space.grid(learning_rate=[1e-3, 1e-2])"),
     "configuration": (Mapping, "give a dict from names to values"),
     "hyperparameters": (Mapping, "give a dict from names to numbers"),
-    "name": (str, "give text"),
 }
 
 
 def _width(width: int | str) -> int | None:
     if width == "auto":
         return None
-    if isinstance(width, str):
-        raise InputError("width", width, 'give "auto" or a whole number >= 1')
-    return positive_int("width", width)
+    return whole(
+        "width", width, 1, remedy='give "auto" or a whole number >= 1' if isinstance(width, str) else ""
+    )
 
 
 def _devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
     if devices is None:
         devices = jax.devices()
-        hint_at_cores(devices)
+        warn_if_cores_idle(devices)
     return list(devices)

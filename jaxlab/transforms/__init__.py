@@ -1,14 +1,13 @@
-"""Optax transforms whose every number may be traced: RMSProp with ε inside the root, and L1 and L2 in three
-families.
+"""Optax transforms with traceable numbers: RMSProp with ε inside the root; coupled, decoupled and proximal penalties.
 
-All are written for one trial's parameters, any tree of real arrays, and work under ``jit``, ``vmap``,
-``scan`` and ``grad``. Chain them as any other Optax transform::
+Each transform acts on one trial's parameters, any tree of real arrays, and works under ``jit``, ``vmap``,
+``scan`` and ``grad``. Chain them like any other Optax transform::
 
     optax.chain(add_l2(1e-4), rmsprop(1e-3))                                             # coupled
     optax.chain(scale_by_rms(), add_decoupled_l2(1e-2), scale_by_learning_rate(1e-3))    # decoupled
     optax.chain(add_l2(1e-4), proximal_l1(1e-3, 1e-4, decay=0.9))                        # exact zeros
 
-Arithmetic on half-precision leaves is in float32, updates keep the leaf's dtype.
+Arithmetic on half-precision leaves is in float32; updates keep the dtype of their leaf.
 """
 
 from jaxlab.transforms.masks import kernels

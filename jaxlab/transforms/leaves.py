@@ -1,4 +1,4 @@
-"""Elementwise rules over trees of arrays, with one convention for dtypes."""
+"""Elementwise functions over trees of arrays, with one convention for dtypes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlab.errors import InputError
+
 
 def map_leaves(rule: Callable[..., jax.Array], trees: tuple, *numbers: jax.typing.ArrayLike) -> Any:
-    """``rule(*leaves, *numbers)`` leaf by leaf over ``trees``; the result has the first tree's dtypes.
+    """Apply ``rule(*leaves, *numbers)`` to each leaf of ``trees``; the result has the first tree's dtypes.
 
-    Leaves and numbers meet in the first leaf's dtype, or in float32 where that is narrower: a traced float32
-    number does not widen a bfloat16 update, and a small number is not lost in a bfloat16 or float16 one.
+    Leaves and numbers are cast to the first leaf's dtype, or to float32 if that is narrower. A traced float32
+    number therefore does not widen a bfloat16 update, and a small number is not lost in a bfloat16 or float16 one.
     """
 
     def at_leaf(*leaves):
-        wide = widened(leaves[0]).dtype
+        wide = widen(leaves[0]).dtype
         return rule(*(jnp.asarray(x, wide) for x in (*leaves, *numbers))).astype(jnp.result_type(leaves[0]))
 
     return jax.tree.map(at_leaf, *trees)
 
 
-def widened(leaf: jax.typing.ArrayLike) -> jax.Array:
-    """The leaf in its own dtype, or in float32 where that is narrower."""
+def widen(leaf: jax.typing.ArrayLike) -> jax.Array:
+    """Cast a leaf to float32 if its dtype is narrower."""
     return jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32))
 
 
 def accumulators(params: Any) -> Any:
-    """Zeros shaped like ``params``, at least float32: in bfloat16 a running average stalls."""
-    return jax.tree.map(lambda p: jnp.zeros_like(widened(p)), params)
+    """Zeros shaped like ``params``, in float32 or wider: a running average in bfloat16 stalls."""
+    return jax.tree.map(lambda p: jnp.zeros_like(widen(p)), params)
+
+
+def check_params(transform: str, params: Any) -> None:
+    """Raise InputError if ``update`` was called without the parameters that ``transform`` reads."""
+    if params is None:
+        raise InputError("params", params, f"{transform} reads them: call update(updates, state, params)")

@@ -1,4 +1,4 @@
-"""Proximal L1: the penalty that sets weights to exactly zero."""
+"""Proximal L1, a penalty that sets weights to exactly zero."""
 
 from typing import Any, NamedTuple
 
@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import scalar
 from jaxlab.errors import InputError
-from jaxlab.transforms import checks
-from jaxlab.transforms.leaves import map_leaves
+from jaxlab.transforms.leaves import check_params, map_leaves
 from jaxlab.transforms.masks import resolve
 from jaxlab.transforms.rate import ScalarOrSchedule, rate_at
 from jaxlab.transforms.rms import init_rms, inverse_root, next_rms
 
 
 class ProximalL1State(NamedTuple):
-    """Steps done (int32), and the scaling's ``ScaleByRmsState``: None under plain gradient descent."""
+    """Number of steps (int32), and the ``ScaleByRmsState`` of the scaling, None under plain gradient descent."""
 
     count: Any
     rms: Any
@@ -30,32 +30,32 @@ def proximal_l1(
     centered: bool = False,
     mask: Any = None,
 ) -> optax.GradientTransformation:
-    """A step of gradient descent or RMSProp, then the soft threshold that λ₁·Σ|w| asks for::
+    """A step of gradient descent or RMSProp, followed by the soft threshold of λ₁·Σ|w|::
 
         d = 1 under plain gradient descent (decay=None), √(v + ε) under RMSProp, see ``scale_by_rms``
         u = w − η·g/d
         w ← sign(u)·max(|u| − η·λ₁/d, 0)
 
-    Both in one transform, since the threshold needs the scaling's v. It is a whole optimizer: nothing follows
-    it in a chain. ``add_l2`` may precede it. Leaves outside the mask take the step without the threshold.
-    There is no momentum: the threshold belongs to the step that was just scaled. At ε = 0 a weight that never
-    had a gradient is left alone.
+    Step and threshold are one transform, since the threshold needs v of the scaling. The transform is a complete
+    optimizer: nothing follows it in a chain, but ``add_l2`` may precede it. Leaves outside the mask take the step
+    without the threshold. There is no momentum: the threshold belongs to the current scaled step. At ε = 0 a
+    weight that never had a gradient does not change.
 
-    Where the threshold takes a weight it is exactly zero after ``optax.apply_updates``; updates have the
-    dtype of the parameters for that.
+    A weight below the threshold is exactly zero after ``optax.apply_updates``; for this, updates have the dtype
+    of the parameters.
 
     Args:
         learning_rate: η, a number, traced or not, or a schedule ``step -> η``.
-        strength: λ₁ >= 0, in units of loss per weight, may be traced.
-        decay: γ of RMSProp in [0, 1), may be traced. None is plain gradient descent: its presence is
-            configuration.
-        eps: ε >= 0 of RMSProp, inside the root, may be traced; unused without decay.
-        centered: RMSProp's centred form; configuration.
-        mask: which leaves: None for ``kernels``, a tree of bools or a prefix of one, or a callable giving it.
+        strength: λ₁ >= 0, in units of loss per weight; may be traced.
+        decay: γ of RMSProp in [0, 1); may be traced. None, which is static, selects plain gradient descent.
+        eps: ε >= 0 of RMSProp, inside the root; may be traced; unused without ``decay``.
+        centered: use the centred form of RMSProp; static.
+        mask: the penalised leaves: None for ``kernels``, a tree of bools or a prefix of one, or a callable that
+            returns it.
 
     Raises:
-        InputError: a concrete number out of its range, ``centered`` without decay, a mask that selects
-            nothing, ``update`` without params.
+        InputError: a concrete number is out of range, ``centered`` is given without ``decay``, the mask selects
+            nothing, or ``update`` is called without params.
 
     Source: Duchi & Singer, Efficient online and batch learning using forward backward splitting, 2009; with a
     diagonal scaling: Duchi, Hazan & Singer, Adaptive subgradient methods, 2011.
@@ -68,7 +68,7 @@ def proximal_l1(
         return ProximalL1State(jnp.zeros([], jnp.int32), rms)
 
     def update(updates, state, params=None):
-        checks.has_params("proximal_l1", params)
+        check_params("proximal_l1", params)
         if decay is None:
             rms, step = None, jax.tree.map(jnp.ones_like, params)
         else:
@@ -88,10 +88,11 @@ def _soft_threshold_step(w, g, step, strength, eta):
 
 
 def _check(learning_rate, strength, decay, eps, centered) -> None:
-    checks.at_least_zero("learning_rate", learning_rate)
-    checks.at_least_zero("strength", strength)
-    checks.at_least_zero("eps", eps)
+    if not callable(learning_rate):
+        scalar("learning_rate", learning_rate, 0)
+    scalar("strength", strength, 0)
+    scalar("eps", eps, 0)
     if decay is not None:
-        checks.fraction("decay", decay)
+        scalar("decay", decay, 0, below=1)
     elif centered:
         raise InputError("centered", centered, "give a decay as well, or leave centered out")

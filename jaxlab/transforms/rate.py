@@ -1,4 +1,4 @@
-"""Learning rate and momentum, keeping the dtype of the updates under traced numbers."""
+"""Learning rate and momentum that keep the dtype of the updates when the numbers are traced."""
 
 from typing import Any, NamedTuple
 
@@ -6,37 +6,38 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlab.transforms import checks
+from jaxlab.checks import scalar
 from jaxlab.transforms.leaves import accumulators, map_leaves
 
 ScalarOrSchedule = jax.typing.ArrayLike | optax.Schedule
 
 
 class TraceState(NamedTuple):
-    """Momentum's running sum t, shaped like the parameters, float32 or wider."""
+    """Running sum t of the momentum, shaped like the parameters, float32 or wider."""
 
     trace: Any
 
 
 def rate_at(learning_rate: ScalarOrSchedule, count: jax.Array) -> jax.typing.ArrayLike:
-    """The learning rate of update number ``count``, the first being 0."""
+    """The learning rate of update number ``count``, counted from 0."""
     return learning_rate(count) if callable(learning_rate) else learning_rate
 
 
 def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
-    """u = −η·g.
+    """Scale updates by the negative learning rate: u = −η·g.
 
-    As ``optax.scale_by_learning_rate``, except that a traced float32 η leaves bfloat16 updates bfloat16.
+    Like ``optax.scale_by_learning_rate``, except that a traced float32 η leaves bfloat16 updates in bfloat16.
 
     Args:
         learning_rate: η, a number, traced or not, or a schedule ``step -> η`` (the first step is 0). A
-            schedule adds the count of steps to the state; whether it is one is configuration.
+            schedule adds the step count to the state.
 
     Raises:
-        InputError: a concrete η that is negative or not finite.
+        InputError: a concrete η is negative or not finite.
     """
-    checks.at_least_zero("learning_rate", learning_rate)
     scheduled = callable(learning_rate)
+    if not scheduled:
+        scalar("learning_rate", learning_rate, 0)
 
     def init(params):
         return optax.ScaleByScheduleState(jnp.zeros([], jnp.int32)) if scheduled else optax.EmptyState()
@@ -54,18 +55,19 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
 def trace(momentum: jax.typing.ArrayLike, nesterov: bool = False) -> optax.GradientTransformation:
     """Momentum: tₙ = gₙ + μ·tₙ₋₁ with t₀ = 0; u = tₙ, or gₙ + μ·tₙ with Nesterov.
 
-    No factor 1 − μ: a constant gradient is scaled by 1/(1 − μ) in the end. As ``optax.trace``, dtypes apart.
+    There is no factor 1 − μ: a constant gradient is eventually scaled by 1/(1 − μ). Equals ``optax.trace`` except
+    for dtypes.
 
     Args:
-        momentum: μ in [0, 1), may be traced.
-        nesterov: Nesterov's form; configuration.
+        momentum: μ in [0, 1); may be traced.
+        nesterov: use Nesterov momentum; static.
 
     Raises:
-        InputError: a concrete μ outside [0, 1).
+        InputError: a concrete μ is outside [0, 1).
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
     """
-    checks.fraction("momentum", momentum)
+    scalar("momentum", momentum, 0, below=1)
 
     def init(params):
         return TraceState(accumulators(params))

@@ -6,18 +6,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlab.checks import scalar
 from jaxlab.errors import InputError
-from jaxlab.transforms import checks
 from jaxlab.transforms.leaves import accumulators, map_leaves
 from jaxlab.transforms.rate import ScalarOrSchedule, scale_by_learning_rate, trace
 
 
 class ScaleByRmsState(NamedTuple):
-    """Running averages shaped like the parameters, float32 or wider; the gradient is divided by √(nu + ε).
+    """Running averages shaped like the parameters, in float32 or wider. Gradients are divided by √(nu + ε).
 
     Attributes:
-        nu: running mean of g², or, centred, the running variance of g.
-        mu: running mean of g where centred, else None.
+        nu: running mean of g²; in the centred form, the running variance of g.
+        mu: running mean of g in the centred form, else None.
     """
 
     nu: Any
@@ -25,17 +25,17 @@ class ScaleByRmsState(NamedTuple):
 
 
 def init_rms(params: Any, centered: bool) -> ScaleByRmsState:
-    """The state before the first gradient: zeros."""
+    """Initial state: zeros."""
     return ScaleByRmsState(accumulators(params), accumulators(params) if centered else None)
 
 
 def next_rms(gradients: Any, state: ScaleByRmsState, decay: jax.typing.ArrayLike) -> ScaleByRmsState:
-    """The state after one more gradient."""
+    """Update the running averages with one gradient."""
     if state.mu is None:
         nu = map_leaves(lambda v, g, y: y * v + (1 - y) * g**2, (state.nu, gradients), decay)
         return ScaleByRmsState(nu)
 
-    # Equal to E[g²] − E[g]², a difference that rounding turns negative; this sum never is.
+    # Equals E[g²] − E[g]². Rounding can turn that difference negative, but not this sum.
     def variance(s, g, m, y):
         return y * s + y * (1 - y) * (g - m) ** 2
 
@@ -45,7 +45,7 @@ def next_rms(gradients: Any, state: ScaleByRmsState, decay: jax.typing.ArrayLike
 
 
 def inverse_root(nu: jax.Array, eps: jax.Array) -> jax.Array:
-    """1/√(ν + ε), and 0 where ν + ε is exactly 0: at ε = 0 a weight without any gradient yet stays put."""
+    """1/√(ν + ε), or 0 where ν + ε is exactly 0: at ε = 0 a weight that has had no gradient does not move."""
     square = nu + eps
     empty = square == 0
     return jnp.where(empty, 0, 1 / jnp.sqrt(jnp.where(empty, 1, square)))
@@ -59,29 +59,28 @@ def scale_by_rms(
         vₙ = γ·vₙ₋₁ + (1 − γ)·gₙ²        v₀ = 0, no bias correction
         uₙ = gₙ / √(vₙ + ε)              ε inside the root
 
-    Centred: uₙ = gₙ / √(vₙ − mₙ² + ε) with mₙ = γ·mₙ₋₁ + (1 − γ)·gₙ, m₀ = 0. The difference is carried as the
+    Centred: uₙ = gₙ / √(vₙ − mₙ² + ε) with mₙ = γ·mₙ₋₁ + (1 − γ)·gₙ, m₀ = 0. The state holds the difference as the
     variance sₙ = γ·sₙ₋₁ + γ(1 − γ)·(gₙ − mₙ₋₁)², which is the same number and cannot turn negative by
     rounding.
 
-    Where v + ε is exactly 0 (no gradient yet and ε = 0) the update is 0. PyTorch has ε outside the root and
-    differs.
+    Where v + ε is exactly 0 (no gradient yet and ε = 0) the update is 0. PyTorch places ε outside the root.
 
     Args:
-        decay: γ in [0, 1), may be traced.
-        eps: ε >= 0, in units of g², may be traced.
-        centered: subtract the squared mean; configuration, since it adds the mean to the state.
+        decay: γ in [0, 1); may be traced.
+        eps: ε >= 0, in units of g²; may be traced.
+        centered: subtract the squared mean; static, since it adds the mean to the state.
 
     Returns:
         A transform with state ``ScaleByRmsState``; updates are not negated, nor scaled by a learning rate.
 
     Raises:
-        InputError: a concrete γ outside [0, 1), a concrete ε that is negative or not finite.
+        InputError: a concrete γ is outside [0, 1), or a concrete ε is negative or not finite.
 
     Source: Hinton, Neural networks for machine learning, lecture 6e, 2012; centred: Graves, arXiv:1308.0850,
     2013.
     """
-    checks.fraction("decay", decay)
-    checks.at_least_zero("eps", eps)
+    scalar("decay", decay, 0, below=1)
+    scalar("eps", eps, 0)
 
     def init(params):
         return init_rms(params, centered)
@@ -104,23 +103,22 @@ def rmsprop(
 ) -> optax.GradientTransformation:
     """RMSProp: wₙ₊₁ = wₙ − η·gₙ / √(vₙ + ε), see ``scale_by_rms`` for v.
 
-    With momentum μ the scaled step goes through tₙ = η·gₙ/√(vₙ + ε) + μ·tₙ₋₁ and wₙ₊₁ = wₙ − tₙ, so under a
-    schedule an earlier step keeps its own η. The numbers are those of ``optax.rmsprop`` and of Keras 3 (whose
-    ε is 1e-7 by default).
+    With momentum μ the scaled step enters tₙ = η·gₙ/√(vₙ + ε) + μ·tₙ₋₁ and wₙ₊₁ = wₙ − tₙ, so under a
+    schedule an earlier step keeps its η. The numbers equal those of ``optax.rmsprop`` and of Keras 3 (whose
+    default ε is 1e-7).
 
-    At constant η it does not converge but cycles: on ½λw² with ε = 0 it ends at |w| = η/2 whatever λ.
+    At constant η, RMSProp does not converge but cycles: on ½λw² with ε = 0 it ends at |w| = η/2 whatever λ.
 
     Args:
         learning_rate: η, a number, traced or not, or a schedule ``step -> η``.
-        decay: γ in [0, 1), may be traced.
-        eps: ε >= 0 inside the root, in units of g², may be traced.
-        momentum: μ in [0, 1), may be traced. None, the default, keeps no trace: its presence is
-            configuration.
-        nesterov: Nesterov momentum; configuration; needs a momentum.
-        centered: divide by the running standard deviation instead; configuration.
+        decay: γ in [0, 1); may be traced.
+        eps: ε >= 0 inside the root, in units of g²; may be traced.
+        momentum: μ in [0, 1); may be traced. None, which is static, keeps no trace.
+        nesterov: use Nesterov momentum; static; needs ``momentum``.
+        centered: divide by the running standard deviation instead; static.
 
     Raises:
-        InputError: a concrete number out of its range; ``nesterov`` without a momentum.
+        InputError: a concrete number is out of range, or ``nesterov`` is given without ``momentum``.
 
     Source: Hinton, Neural networks for machine learning, lecture 6e, 2012; centred: Graves, arXiv:1308.0850,
     2013.

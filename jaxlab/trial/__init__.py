@@ -1,16 +1,13 @@
-"""ONE trial as pure functions; no axis of trials anywhere."""
+"""One trial as pure functions, without a trial axis."""
 
 from jaxlab.trial.guard import guarded_scan, select
 from jaxlab.trial.network import build_model
-from jaxlab.trial.protocol import Record, Trial, Variable, Weights, compared_by
-from jaxlab.trial.settings import Configuration, Hyperparameters
+from jaxlab.trial.protocol import Record, Trial, Variable, Weights, comparison_metric
 from jaxlab.trial.supervised import shared_arrays, supervised, update_with
 from jaxlab.trial.task import PRECISIONS, State, Supervised
 
 __all__ = [
     "PRECISIONS",
-    "Configuration",
-    "Hyperparameters",
     "Record",
     "State",
     "Supervised",
@@ -18,7 +15,7 @@ __all__ = [
     "Variable",
     "Weights",
     "build_model",
-    "compared_by",
+    "comparison_metric",
     "guarded_scan",
     "select",
     "shared_arrays",

@@ -1,4 +1,4 @@
-"""What the best constant answer scores: a network that scores no better has not learned."""
+"""Chance levels: the scores of the best constant answer, which a network that has learned must beat."""
 
 import math
 
@@ -18,12 +18,12 @@ from jaxlab.trial.task import Supervised
 
 
 def chance_levels(task: Supervised, data: Dataset) -> dict[str, float]:
-    """The score of the best constant answer by ``{split}_loss`` and ``{split}_{metric}``.
+    """Scores of the best constant answer, by ``{split}_loss`` and ``{split}_{metric}``.
 
-    The answer is chosen on the training targets and scored on each split's: for labels, their frequencies (accuracy:
-    the most frequent one; cross entropy: minus the mean log frequency); for numbers, by output, the mean (mse, rmse),
-    the median (mae), or whichever of the two is better (huber). Functions of the user are left out, and what is not
-    finite, as the cross entropy of a label that no training example has.
+    The answer is chosen on the training targets and scored on those of each split. For labels it is given by their
+    frequencies (accuracy: the most frequent label; cross entropy: minus the mean log frequency); for numbers it is,
+    per output, the mean (mse, rmse), the median (mae), or the better of the two (huber). User-defined functions are
+    left out, and so are scores that are not finite, such as the cross entropy of a label without training examples.
     """
     levels = {}
     for name, function in ({"loss": task.loss} | dict(task.metrics)).items():
@@ -50,27 +50,27 @@ def _level(function: object, train: np.ndarray, targets: np.ndarray) -> float | 
     return float(measure(targets - best))
 
 
-def _absolute(error: np.ndarray) -> float:
+def _mean_absolute(error: np.ndarray) -> float:
     return np.mean(np.abs(error))
 
 
-def _square(error: np.ndarray) -> float:
+def _mean_square(error: np.ndarray) -> float:
     return np.mean(error**2)
 
 
-def _root(error: np.ndarray) -> float:
+def _root_mean_square(error: np.ndarray) -> float:
     return np.sqrt(np.mean(error**2))
 
 
-def _huber(error: np.ndarray) -> float:
+def _mean_huber(error: np.ndarray) -> float:
     clipped = np.clip(error, -1, 1)
     return np.mean(clipped * (error - clipped / 2))
 
 
 _ERRORS = {
-    mse: (_square, [np.mean]),
-    root_mean_squared_error: (_root, [np.mean]),
-    mae: (_absolute, [np.median]),
-    mean_absolute_error: (_absolute, [np.median]),
-    huber: (_huber, [np.mean, np.median]),
+    mse: (_mean_square, [np.mean]),
+    root_mean_squared_error: (_root_mean_square, [np.mean]),
+    mae: (_mean_absolute, [np.median]),
+    mean_absolute_error: (_mean_absolute, [np.median]),
+    huber: (_mean_huber, [np.mean, np.median]),
 }

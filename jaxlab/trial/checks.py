@@ -1,4 +1,4 @@
-"""Whether a model, a loss and metrics fit the data, found on shapes alone, before anything is compiled."""
+"""Checks on shapes alone, before compilation, that model, loss and metrics fit the data."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from jaxlab.errors import InputError
 from jaxlab.losses import LOSSES, METRICS
 from jaxlab.trial.task import Supervised
 
-#: What JAX and Flax raise for shapes and types that do not fit.
+#: Exceptions that JAX and Flax raise for shapes and types that do not fit.
 MISMATCH = (TypeError, ValueError)
-# Examples of the abstract batch: no likely number of classes, so that an axis cannot pass for that of examples.
+# Examples of the abstract batch: an unlikely number of classes, so that no other axis is mistaken for that of examples.
 _BATCH = 1009
 
 
 def outputs_and_activations(result: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The two parts of what a model's call returns; `InputError` for anything else."""
+    """Split the result of a model's call into outputs and activations; raise InputError if it has another form."""
     outputs, activations = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
     field = "configuration.model's outputs"
     if not isinstance(outputs, jax.Array | np.ndarray) or not isinstance(activations, Mapping):
         remedy = "return outputs [B, K], or (outputs, activations) with a dict from layers to arrays"
-        raise InputError(field, _shown(result), remedy)
+        raise InputError(field, _describe(result), remedy)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
-        raise InputError(field, _shown(outputs), "return floating point: logits or predictions, not labels")
+        raise InputError(
+            field, _describe(outputs), "return floating point: logits or predictions, not labels"
+        )
     return outputs, dict(activations)
 
 
 def check_batch(outputs: jax.Array, activations: Mapping[str, jax.Array], examples: int) -> None:
-    """`InputError` unless the first axis of everything is that of the examples."""
+    """Raise InputError unless the first axis of outputs and activations is that of the examples."""
     if outputs.ndim < 2 or outputs.shape[0] != examples:
         remedy = f"return one row for each of the {examples} inputs, [{examples}, K], also where K is 1"
-        raise InputError("configuration.model's outputs", _shown(outputs), remedy)
+        raise InputError("configuration.model's outputs", _describe(outputs), remedy)
     for layer, value in activations.items():
         if jnp.ndim(value) < 2 or jnp.shape(value)[0] != examples:
             remedy = f"return post-activations [{examples}, ..., units] of the {examples} inputs"
@@ -44,16 +46,16 @@ def check_batch(outputs: jax.Array, activations: Mapping[str, jax.Array], exampl
 
 
 def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) -> None:
-    """`InputError` unless loss and metrics give one number for each example's outputs and targets.
+    """Raise InputError unless loss and metrics return one number per example.
 
     Args:
-        task: the loss and the metrics.
-        outputs: of the model for one batch.
-        data: gives the targets.
+        task: provides the loss and the metrics.
+        outputs: outputs of the model for one batch.
+        data: provides the targets.
     """
     functions = {"loss": task.loss} | {name: metric.example for name, metric in task.metrics.items()}
-    ours = [*LOSSES.values(), *(metric.example for metric in METRICS.values())]
-    custom = {name: each for name, each in functions.items() if not any(each is known for known in ours)}
+    built_in = [*LOSSES.values(), *(metric.example for metric in METRICS.values())]
+    custom = {name: each for name, each in functions.items() if not any(each is known for known in built_in)}
     for name in functions:
         if name not in custom:
             _check_width(f"the loss {task.loss.__name__}" if name == "loss" else name, outputs, data)
@@ -66,26 +68,26 @@ def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) ->
 
 
 def _check_width(name: str, outputs: jax.ShapeDtypeStruct, data: Dataset) -> None:
-    """The built-in losses and metrics compare each output with one class, or with one target."""
+    """Check that a built-in loss or metric gets one output per class, or one per target."""
     if outputs.shape[1:] != (data.outputs,):
         one = "class" if data.classes else "regression target"
         remedy = f"{name} needs one output for each {one} of {data.name}, [B, {data.outputs}]"
-        raise InputError("configuration.model's outputs", _per_example(outputs), remedy)
+        raise InputError("configuration.model's outputs", _describe_batch(outputs), remedy)
 
 
 def _check_values(
     name: str, function: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.ShapeDtypeStruct
 ) -> None:
-    """A custom loss or metric gives one number for each example; a loss can be differentiated."""
+    """Check that a custom loss or metric returns one number per example, and a loss floating point."""
     field, given = ("loss" if name == "loss" else "metrics"), getattr(function, "__name__", name)
     try:
         values = jax.eval_shape(function, outputs, targets)
-    except MISMATCH as error:  # an InputError too, of a built-in loss that the function calls
-        shapes = f"outputs {_per_example(outputs)} and targets {_per_example(targets)}"
-        raise InputError(f"configuration.{field}", given, f"fails on {shapes}: {reason(error)}") from error
+    except MISMATCH as error:  # includes an InputError of a built-in loss that the function calls
+        shapes = f"outputs {_describe_batch(outputs)} and targets {_describe_batch(targets)}"
+        raise InputError(f"configuration.{field}", given, f"fails on {shapes}: {one_line(error)}") from error
     shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
     if shape != (_BATCH,):
-        shown = type(values).__name__ if shape is None else _per_example(values)
+        shown = type(values).__name__ if shape is None else _describe_batch(values)
         raise InputError(
             f"configuration.{field}", given, f"must return one value per example [B], not {shown}"
         )
@@ -94,31 +96,31 @@ def _check_values(
 
 
 def _check_labels(loss: Callable, outputs: jax.ShapeDtypeStruct, classes: int) -> None:
-    """A custom loss knows every class: the same outputs give no NaN for some labels and a number for others."""
+    """Check that a custom loss accepts every class: the same outputs must not give NaN for some labels only."""
     labels = np.unique(np.linspace(0, classes - 1, min(classes, 256)).astype(np.int32))
     same = jnp.full((len(labels), *outputs.shape[1:]), 1 / outputs.shape[-1], outputs.dtype)
     bad = np.isnan(jax.jit(loss)(same, labels))
     if bad.any() and not bad.all():
-        remedy = f"is NaN for label {labels[bad.argmax()]} of {classes} classes and outputs {_per_example(outputs)}"
+        remedy = f"is NaN for label {labels[bad.argmax()]} of {classes} classes and outputs {_describe_batch(outputs)}"
         raise InputError("configuration.loss", getattr(loss, "__name__", "loss"), remedy)
 
 
-def reason(error: Exception) -> str:
-    """An error in one line, with B for the size of the abstract batch."""
+def one_line(error: Exception) -> str:
+    """Describe an error in one line, with B for the size of the abstract batch."""
     line = error.remedy if isinstance(error, InputError) else str(error).strip()
     return (line.splitlines() or [type(error).__name__])[0].replace(str(_BATCH), "B")
 
 
-def _per_example(array: Any) -> str:
-    """An array's dtype and shape with B for a batch's axis."""
+def _describe_batch(array: Any) -> str:
+    """Describe dtype and shape of an array, with B for the batch axis."""
     if not array.shape:
         return f"{array.dtype.name} []"
     first = "B" if array.shape[0] in (_BATCH, 2) else str(array.shape[0])
     return f"{array.dtype.name} [{', '.join([first, *map(str, array.shape[1:])])}]"
 
 
-def _shown(result: Any) -> str:
-    """What a model returned."""
+def _describe(result: Any) -> str:
+    """Describe the value that a model returned."""
     if isinstance(result, jax.Array | np.ndarray):
         return f"{result.dtype.name} {list(result.shape)}"
     if isinstance(result, tuple | list):

@@ -1,4 +1,4 @@
-"""One pass over a set that measures loss, metrics and units, each example exactly once."""
+"""Evaluation: one pass over a data set, each example exactly once, that measures loss, metrics and units."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from jaxlab.trial.task import State, Supervised
 
 
 class Evaluation(NamedTuple):
-    """What evaluating needs to know of the task; ``prepare`` turns stored inputs into what the network sees."""
+    """Everything that evaluation needs; ``prepare`` turns stored inputs into inputs of the network."""
 
     task: Supervised
     network: Network
@@ -25,8 +25,8 @@ class Evaluation(NamedTuple):
     batch_size: int
 
 
-def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: bool):
-    """Sums of losses and metrics over a set, and the layers' counts where ``watch`` asks for them."""
+def _evaluate_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], count_units: bool):
+    """Means of loss and metrics over a set, before `Metric.finish`; and unit counts by layer if ``count_units``."""
     task, network, prepare, batch_size = evaluation
     inputs, targets = split
     index_NxB, valid_NxB = padded_batches(len(targets), batch_size)
@@ -53,7 +53,7 @@ def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: b
             layer: units.init(jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
             for layer, shape in network.layers.items()
         }
-        if watch
+        if count_units
         else {},
     )
     (sums, counts), _ = jax.lax.scan(body, start, (jnp.asarray(index_NxB), jnp.asarray(valid_NxB)))
@@ -61,37 +61,37 @@ def _pass(evaluation: Evaluation, state: State, split: tuple[Any, Any], watch: b
     return means, counts
 
 
-def _named(evaluation: Evaluation, means: dict[str, jax.Array], prefix: str) -> Record:
+def _finish_metrics(evaluation: Evaluation, means: dict[str, jax.Array], prefix: str) -> Record:
     finish = {name: metric.finish for name, metric in evaluation.task.metrics.items()}
     return {f"{prefix}_{name}": finish.get(name, lambda mean: mean)(mean) for name, mean in means.items()}
 
 
 def measure_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], prefix: str) -> Record:
-    """Loss and metrics of one set: ``{prefix}_loss`` and ``{prefix}_{metric}``."""
-    means, _ = _pass(evaluation, state, split, watch=False)
-    return _named(evaluation, means, prefix)
+    """Measure loss and metrics of one set: ``{prefix}_loss`` and ``{prefix}_{metric}``."""
+    means, _ = _evaluate_set(evaluation, state, split, count_units=False)
+    return _finish_metrics(evaluation, means, prefix)
 
 
 def measure_model(evaluation: Evaluation, state: State, shared: Any):
-    """Everything recorded at an epoch's end with the same weights, and who is dead, by layer."""
+    """Measure everything that is recorded after an epoch, and the dead units of each layer."""
     task, network = evaluation.task, evaluation.network
-    means, counts = _pass(evaluation, state, shared["train"], watch=True)
-    record = _named(evaluation, means, "train")
+    means, counts = _evaluate_set(evaluation, state, shared["train"], count_units=True)
+    record = _finish_metrics(evaluation, means, "train")
     record |= measure_set(evaluation, state, shared["validation"], "validation")
-    # A step's loss is that before its update: what the last update did shows in these alone.
+    # The loss of a step is measured before its update, so only these losses show the effect of the last update.
     finite = all_finite((record["train_loss"], record["validation_loss"]))
     record["first_bad_step"] = jnp.where(finite, -1, state.step)
     record["zero_fraction"] = zero_fraction(state.parameters)
     now = {layer: units.dead(counts[layer]) & task.flat_zero for layer in network.layers}
     if network.layers:
-        record |= _unit_record(task, counts, state.dead, now)
+        record |= _measure_units(task, counts, state.dead, now)
     if task.diagnostics:
-        record |= _probe(evaluation, state, shared["train"])
+        record |= _custom_diagnostics(evaluation, state, shared["train"])
     return record, now
 
 
-def _unit_record(task: Supervised, counts: dict, before: dict, now: dict) -> Record:
-    """Shares of each layer's units, ``[layer]``."""
+def _measure_units(task: Supervised, counts: dict, before: dict, now: dict) -> Record:
+    """Fractions of the units of each layer, ``[layer]``."""
 
     def by_layer(share: Callable[[str], jax.Array]) -> jax.Array:
         return jnp.stack([share(layer).astype(jnp.result_type(float)) for layer in counts])
@@ -112,7 +112,7 @@ def _unit_record(task: Supervised, counts: dict, before: dict, now: dict) -> Rec
     }
 
 
-def _probe(evaluation: Evaluation, state: State, split: tuple[Any, Any]) -> Record:
+def _custom_diagnostics(evaluation: Evaluation, state: State, split: tuple[Any, Any]) -> Record:
     task, network, prepare, _ = evaluation
     inputs, targets = (array[: task.probe] for array in split)
     outputs, activations, _ = network.apply(state.parameters, state.rest, prepare(inputs), train=False)
@@ -120,23 +120,23 @@ def _probe(evaluation: Evaluation, state: State, split: tuple[Any, Any]) -> Reco
 
 
 def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
-    """Labels of what `measure_model` and `measure_set` record."""
+    """Variables that `measure_model` and `measure_set` record."""
     zero = "0 by definition where the activation has no flat zero (leaky_relu, elu, gelu, tanh, ...)"
 
-    def of_dead(words: str) -> Variable:
+    def dead_variable(words: str) -> Variable:
         return Variable(words, "1", ("layer",), zero, defined=task.flat_zero)
 
     variables = {
         "zero_fraction": Variable("share of exactly zero entries among the kernels"),
-        "dead_fraction": of_dead("share of dead units: zero on the whole training set"),
-        "dead_position_fraction": of_dead(
+        "dead_fraction": dead_variable("share of dead units: zero on the whole training set"),
+        "dead_position_fraction": dead_variable(
             "share of pairs (position, unit) that are zero on the whole training set"
         ),
         "dormant_fraction": Variable(
             f"share of dormant units, threshold {task.dormant_threshold:g}", "1", ("layer",)
         ),
-        "died_fraction": of_dead("share of units that died since the evaluation before"),
-        "revived_fraction": of_dead("share of units that revived since the evaluation before"),
+        "died_fraction": dead_variable("share of units that died since the previous evaluation"),
+        "revived_fraction": dead_variable("share of units that revived since the previous evaluation"),
     }
     if "effective_rank" in task.diagnostics:
         words = f"effective rank of the post-activations of {task.probe} training examples"
@@ -145,17 +145,19 @@ def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]
     for split, words in {"train": "training", "validation": "validation", "test": "test"}.items():
         loss = f"{split}_loss"
         variables[loss] = Variable(
-            f"loss on the {words} set, penalty apart", _loss_units(task, data), chance=levels.get(loss)
+            f"loss on the {words} set, without the penalty", _loss_units(task, data), chance=levels.get(loss)
         )
         for metric_name, metric in task.metrics.items():
-            own = data.target_units if metric.units == "units of the targets" else metric.units
+            metric_units = data.target_units if metric.units == "units of the targets" else metric.units
             name, words_of = f"{split}_{metric_name}", f"{metric_name} on the {words} set"
-            variables[name] = Variable(words_of, own or "1", better=metric.better, chance=levels.get(name))
+            variables[name] = Variable(
+                words_of, metric_units or "1", better=metric.better, chance=levels.get(name)
+            )
     return variables
 
 
 def _loss_units(task: Supervised, data: Dataset) -> str:
-    """Those of the built-in losses that have some."""
+    """Units of the loss; "1" unless it is a built-in loss in units of the targets."""
     if task.loss is mae and data.target_units:
         return data.target_units
     return f"{data.target_units}²" if task.loss is mse and data.target_units else "1"

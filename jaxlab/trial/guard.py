@@ -1,4 +1,4 @@
-"""Freezing one trial at its last finite step."""
+"""Freeze a trial at its last finite step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxlab.diagnostics import all_finite, first_bad
 
 
 def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
-    """Tree-wise ``where(condition, if_true, if_false)``: never a product, so NaN on one side stays there."""
+    """``where(condition, if_true, if_false)`` for trees; a NaN that is not selected has no effect."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
@@ -24,21 +24,21 @@ def guarded_scan(
     watched: Sequence[str] | None = None,
     finite: Callable[[Any], jax.Array] = all_finite,
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
-    """``lax.scan`` of a training step that freezes the state at its last finite value.
+    """``lax.scan`` over a training step that freezes the state at its last finite value.
 
-    A step is bad if its new state or a watched metric is not finite (put the loss and the gradient's norm among the
-    metrics). From the first bad step on the state stays what it was before that step.
+    A step is bad if its new state or a watched metric is not finite, so include the loss and the norm of the gradient
+    in the metrics. From the first bad step on, the state remains as it was before that step.
 
     Args:
         step: ``(state, x) -> (state, metrics)``; metrics are a flat dict of arrays.
-        state: any pytree; integers and PRNG keys are frozen along but not checked.
-        xs: what the steps consume, leading axis S.
-        steps_before: number of steps that the trial took before these.
-        watched: names of the metrics that must be finite; all of them by default.
+        state: any pytree; integers and PRNG keys are frozen too but not checked.
+        xs: inputs of the steps, with a leading axis S.
+        steps_before: number of earlier steps of the trial.
+        watched: names of the metrics that must be finite; all by default.
         finite: ``state -> bool``: whether a state is finite; by default every value counts.
 
     Returns:
-        the state; the metrics, each with a leading axis S, NaN from the first bad step on; and ``first_bad_step``,
+        The state; the metrics, each with a leading axis S, NaN from the first bad step on; and ``first_bad_step``,
         int32, counted from 1 over the whole run, −1 if none.
     """
 

@@ -1,4 +1,4 @@
-"""Which examples each step sees."""
+"""Order of the examples: minibatches for training, padded batches for evaluation."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import jax
 import numpy as np
 
 
-def epoch_key(data_seed: int, epoch: jax.Array, own: jax.Array | None = None) -> jax.Array:
-    """The PRNG key of one epoch's minibatches: a function of the data seed and the epoch alone.
+def epoch_key(data_seed: int, epoch: jax.Array, trial_seed: jax.Array | None = None) -> jax.Array:
+    """PRNG key of the minibatches of an epoch, a function of the data seed and the epoch alone.
 
-    ``own`` (the trial's seed) gives each trial an order of its own, and so its own minibatches.
+    With ``trial_seed``, each trial gets a different order and thus different minibatches.
     """
     key = jax.random.fold_in(jax.random.key(data_seed), epoch)
-    return key if own is None else jax.random.fold_in(key, own)
+    return key if trial_seed is None else jax.random.fold_in(key, trial_seed)
 
 
 def minibatches(key: jax.Array, examples: int, batch_size: int) -> jax.Array:
-    """A random order without replacement, int32 ``[steps, batch_size]``.
+    """Random minibatches without replacement, as indices int32 ``[steps, batch_size]``.
 
-    The remainder that fills no batch is left out, another one each epoch.
+    A remainder smaller than a batch is left out, a different one for each key.
     """
     steps = examples // batch_size
     order = jax.random.permutation(key, examples)
@@ -26,9 +26,9 @@ def minibatches(key: jax.Array, examples: int, batch_size: int) -> jax.Array:
 
 
 def padded_batches(examples: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices ``[batches, batch_size]`` that cover every example once, and which of them are real.
+    """Indices ``[batches, batch_size]`` that cover every example once, and a mask that is False for padding.
 
-    The remainder batch is padded with the last example, marked False.
+    The last batch is padded with the last example.
     """
     batch_size = min(batch_size, examples)
     batches = -(-examples // batch_size)

@@ -1,4 +1,4 @@
-"""Supervised training of one flax.nnx model, as the triple of pure functions that the engine maps."""
+"""Supervised training of a flax.nnx model, as the triple of pure functions that the engine maps."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ import optax
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 from jaxlab.trial.network import Network, network_of
 from jaxlab.trial.order import epoch_key, minibatches
-from jaxlab.trial.protocol import Trial, Variable, Weights, compared_by
-from jaxlab.trial.settings import Configuration, Hyperparameters
+from jaxlab.trial.protocol import Trial, Variable, Weights, comparison_metric
 from jaxlab.trial.task import State, Supervised
 
 
 def shared_arrays(data: Dataset) -> dict[str, tuple[Any, Any]]:
-    """The arrays that all trials share, as they are stored: uint8 stays uint8 until the step."""
+    """Arrays that all trials share, as stored: uint8 stays uint8 until the training step."""
     return {name: tuple(getattr(data, name)) for name in ("train", "validation", "test")}
 
 
 def supervised(
     task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
 ) -> Trial:
-    """The triple ``(init, train_segment, evaluate)`` of training one model on one data set.
+    """Build the triple ``(init, train_segment, evaluate)`` that trains a model on a data set.
 
     Args:
-        task: what to train, and what to watch.
+        task: the task.
         configuration: passed to ``task.model`` and ``task.optimizer``.
-        example: the names of the hyperparameters, with any values; only shapes and dtypes are used.
-        data: gives the shapes; the arrays themselves come as ``shared``, see `shared_arrays`.
+        example: hyperparameters with any values; only names, shapes and dtypes are used.
+        data: provides the shapes; the arrays are passed as ``shared``, see `shared_arrays`.
 
     Raises:
-        InputError: the model's outputs do not fit the data, or the loss and the metrics do not fit both.
+        InputError: the outputs of the model do not fit the data, or loss and metrics do not fit them.
     """
     network = _network(task, configuration, example, data)
     backend = jax.default_backend()
-    at_once = evaluation_size(task.evaluation_batch_size, network.layers, backend)
-    evaluation = Evaluation(task, network, data.prepare, at_once)
+    evaluation_batch = evaluation_size(task.evaluation_batch_size, network.layers, backend)
+    evaluation = Evaluation(task, network, data.prepare, evaluation_batch)
     separable = task.separable and network.stateless
     microbatch = microbatch_size(task.microbatch, task.batch_size, network.layers, separable, backend)
 
@@ -79,29 +79,39 @@ def supervised(
         return state._replace(dead=dead), record
 
     def sample(shared: Any) -> Any:
-        few = {"train": 4 * task.batch_size, "validation": at_once, "test": at_once}
+        few = {"train": 4 * task.batch_size, "validation": evaluation_batch, "test": evaluation_batch}
         return {name: tuple(array[:most] for array in shared[name]) for name, most in few.items()}
 
-    own = _variables(task, data), {"layer": tuple(network.layers)}, sample, _weights(task), _finite
-    return Trial(init, *(_at_precision(task.precision, each) for each in (train_segment, evaluate)), *own)
+    return Trial(
+        init,
+        _at_precision(task.precision, train_segment),
+        _at_precision(task.precision, evaluate),
+        variables=_variables(task, data),
+        coordinates={"layer": tuple(network.layers)},
+        sample=sample,
+        weights=_weights(task),
+        finite=_finite,
+    )
 
 
 def _finite(state: State) -> jax.Array:
-    """Whether everything is finite but the optimizer's state, which each step checks."""
+    """Whether a state is finite, except for the optimizer state, which each step checks."""
     return all_finite(state._replace(optimizer=()))
 
 
 def _finite_since(before: State) -> Callable[[State], jax.Array]:
-    """Whether a later state is finite; arrays of the optimizer that are not finite before do not count.
+    """Return a check of later states that ignores optimizer arrays which are not finite in ``before``.
 
-    Some begin so: the best loss so far of `optax.contrib.reduce_on_plateau` is infinite until there is one.
+    Some arrays start infinite, e.g. the best loss of `optax.contrib.reduce_on_plateau`.
     """
-    begun = [all_finite(leaf) for leaf in jax.tree.leaves(before.optimizer)]
+    was_finite = [all_finite(leaf) for leaf in jax.tree.leaves(before.optimizer)]
 
     def finite(state: State) -> jax.Array:
-        leaves = zip(jax.tree.leaves(state.optimizer), begun, strict=True)
+        leaves = zip(jax.tree.leaves(state.optimizer), was_finite, strict=True)
         return functools.reduce(
-            jnp.logical_and, (all_finite(leaf) | ~was for leaf, was in leaves), _finite(state)
+            jnp.logical_and,
+            (all_finite(leaf) | ~finite_before for leaf, finite_before in leaves),
+            _finite(state),
         )
 
     return finite
@@ -110,14 +120,14 @@ def _finite_since(before: State) -> Callable[[State], jax.Array]:
 def _network(
     task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
 ) -> Network:
-    """The model, whose outputs fit the data."""
+    """Trace the model and check that it fits the data."""
     network = network_of(task.model, configuration, example, data, task.convolution)
     check_fit(task, network.outputs, data)
     return network
 
 
 def _at_precision(precision: str, function: Callable) -> Callable:
-    """The function with the products inside traced at a precision; JAX's transformations keep it."""
+    """Trace the matrix products of a function at a given precision, which JAX's transformations preserve."""
 
     @functools.wraps(function)
     def at_precision(*arguments):
@@ -129,11 +139,11 @@ def _at_precision(precision: str, function: Callable) -> Callable:
 
 
 def _weights(task: Supervised) -> Weights | None:
-    """The model's parameters and statistics; the best epoch is that of the first validation metric by name."""
+    """Keep parameters and statistics; the best epoch is that of the first validation metric by name."""
     if task.keep == "none":
         return None
     better = {f"validation_{name}": metric.better for name, metric in task.metrics.items()}
-    name = compared_by(better)
+    name = comparison_metric(better)
 
     def score(record: dict[str, jax.Array]) -> jax.Array:
         return record[name] if better.get(name) == "higher" else -record[name]
@@ -146,7 +156,7 @@ def _weights(task: Supervised) -> Weights | None:
 
 
 def _step(task: Supervised, network: Network, prepare, optimizer, split, key, microbatch: int) -> Callable:
-    """One optimisation step ``(state, index_B) -> (state, metrics)``."""
+    """Build an optimisation step ``(state, index_B) -> (state, metrics)``."""
 
     def loss_of(parameters, rest, batch):
         inputs, targets = batch
@@ -184,13 +194,13 @@ def _step(task: Supervised, network: Network, prepare, optimizer, split, key, mi
 def update_with(
     optimizer: optax.GradientTransformation, gradient: Any, state: Any, parameters: Any, loss: jax.Array
 ) -> tuple[Any, Any]:
-    """The optimizer's updates and next state; one that takes extra arguments gets ``value``, the loss, and ``grad``."""
+    """Compute updates and next state; an optimizer with extra arguments gets ``value``, the loss, and ``grad``."""
     optimizer = optax.with_extra_args_support(optimizer)
     return optimizer.update(gradient, state, parameters, value=loss, grad=gradient)
 
 
 def _training_record(task: Supervised, metrics_S: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Means over the epoch's good steps; NaN where there was none."""
+    """Means over the steps of an epoch before the first bad one; NaN if there are none."""
     record = {
         "minibatch_loss": jnp.nanmean(metrics_S["loss"]),
         "gradient_norm": jnp.nanmean(metrics_S["gradient_norm"]),
@@ -207,12 +217,12 @@ def _training_record(task: Supervised, metrics_S: dict[str, jax.Array]) -> dict[
 
 def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
     variables = {
-        "minibatch_loss": Variable("training loss, mean over the epoch's steps, penalty apart"),
+        "minibatch_loss": Variable("training loss, mean over the epoch's steps, without the penalty"),
         "gradient_norm": Variable("norm of the data gradient, mean over the epoch's steps"),
         "gradient_norm_max": Variable("norm of the data gradient, maximum over the epoch's steps"),
         "update_ratio": Variable("norm of the update over norm of the weights, mean over the epoch's steps"),
         "first_bad_step": Variable(
-            "first step after which something was not finite",
+            "first step after which a value was not finite",
             "step",
             (),
             "counted from 1; 0 is the start; -1: none; the training and validation loss of each epoch count",
@@ -222,11 +232,11 @@ def _variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
         variables["update_cosine"] = Variable("cosine of consecutive updates, mean over the epoch's steps")
         variables["opposed_updates"] = Variable("share of consecutive updates with a negative cosine")
     if task.step_losses:
-        variables["step_loss"] = Variable("training loss of each step, penalty apart", "1", ("step",))
+        variables["step_loss"] = Variable("training loss of each step, without the penalty", "1", ("step",))
     variables |= evaluation_variables(task, data)
     for name in task.diagnostics:
         if name in variables and name != "effective_rank":
-            remedy = "is the name of something else recorded: rename it"
+            remedy = "is the name of another recorded variable; rename it"
             raise InputError("configuration.diagnostics", name, remedy)
     for name in [name for name in variables if name.startswith("test_")]:
         label = variables[name]

@@ -1,4 +1,4 @@
-"""What a supervised trial is built from, and the state it carries."""
+"""A supervised task and the state of its trials."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,36 +9,36 @@ from flax import nnx
 
 from jaxlab.losses import Metric
 
-#: How exactly products of float32 arrays are computed where a device offers a choice.
+#: Precisions of products of float32 arrays, on devices that offer a choice.
 PRECISIONS = ("default", "tensorfloat32", "float32")
 
 
 class Supervised(NamedTuple):
-    """What the triple is built from; every field is static.
+    """A supervised task, from which `supervised` builds a trial; every field is static.
 
     Attributes:
         model: ``(configuration, hyperparameters, rngs) -> nnx.Module`` whose call returns outputs ``[B, K]`` or
             ``(outputs, activations)``, the latter a dict from a layer's name to its post-activations ``[B, ..., U]``.
         optimizer: ``(configuration, hyperparameters) -> optax.GradientTransformation``, called while tracing.
         loss: ``(outputs, targets) -> [B]``.
-        metrics: by name.
-        diagnostics: extra functions ``(outputs, activations, targets) -> array`` of a probe set, by name.
+        metrics: metrics by name.
+        diagnostics: additional functions ``(outputs, activations, targets) -> array`` on a probe set, by name.
         augment: ``(key, inputs) -> inputs``, or None.
-        convolution: how the model's convolutions are lowered, see `jaxlab.models.use_fast_convolutions`.
-        precision: of products of float32 arrays, one of `PRECISIONS`; "default" is what JAX and the device take.
+        convolution: lowering of the model's convolutions, see `jaxlab.models.use_fast_convolutions`.
+        precision: precision of products of float32 arrays, one of `PRECISIONS`; "default" is the choice of JAX.
         batch_size: examples per step.
-        microbatch: examples whose gradient is computed at once, a divisor of batch_size; None is all of them, or as
-            many as cache allows if ``separable``.
-        separable: neither model nor loss couples the examples of a minibatch, the model's state aside.
-        evaluation_batch_size: examples evaluated at once; None: see `evaluation_size`.
+        microbatch: examples whose gradient is computed at once, a divisor of ``batch_size``; None means all of them, or
+            as many as fit in the cache if ``separable``.
+        separable: whether neither model nor loss couples the examples of a minibatch, except through the model's state.
+        evaluation_batch_size: examples evaluated at once; if None, see `evaluation_size`.
         data_seed: seed of the minibatch order.
-        own_order: each trial has its own order, from its seed.
-        step_losses: record the loss of every step.
-        update_cosine: record the share of consecutive updates at an obtuse angle (keeps one more copy of the weights).
-        flat_zero: units can die: the activation is exactly zero on a whole interval.
+        own_order: whether each trial has a separate minibatch order, derived from its seed.
+        step_losses: whether to record the loss of every step.
+        update_cosine: whether to record angles of consecutive updates, which needs one more copy of the weights.
+        flat_zero: whether units can die, i.e. the activation is exactly zero on an interval.
         dormant_threshold: τ of the dormant units.
-        probe: number of training examples that the extra diagnostics see.
-        keep: weights to keep: "none", "last", or "best" (the best epoch's too, which takes one more copy of them).
+        probe: number of training examples for ``diagnostics``.
+        keep: weights to keep: "none", "last", or "best" (also those of the best epoch, one more copy of the weights).
     """
 
     model: Callable[..., nnx.Module]
@@ -64,7 +64,7 @@ class Supervised(NamedTuple):
 
 
 class State(NamedTuple):
-    """One trial's state. ``rest`` is the model's state other than parameters; ``dead`` remembers who was dead."""
+    """State of one trial. ``rest`` is the model's state except parameters; ``dead`` masks the dead units by layer."""
 
     parameters: Any
     rest: Any

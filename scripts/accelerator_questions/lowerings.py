@@ -192,7 +192,7 @@ def taps(x: jax.Array, k: jax.Array, layer: Layer) -> jax.Array:
     y = 0
     for index in itertools.product(*map(range, g.window)):
         start = [i * d for i, d in zip(index, g.dilation, strict=True)]
-        stop = [i + (n - 1) * s + 1 for i, n, s in zip(start, g.places, g.strides, strict=True)]
+        stop = [i + (n - 1) * s + 1 for i, n, s in zip(start, g.output, g.strides, strict=True)]
         part = lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *g.strides, 1))
         y = y + part @ k[index]
     return y
@@ -210,7 +210,7 @@ _LIMITED: Mapping[str, Callable[[Layer], bool]] = {
 def flops(case: Case) -> int:
     """Of one step of all trials: forward, gradient of the kernel, and of the inputs where they need one."""
     layer = case.layer
-    places = layer.batch * math.prod(layer.geometry.places)
+    places = layer.batch * math.prod(layer.geometry.output)
     window = layer.kernel ** len(layer.spatial) * layer.channels // layer.groups
     return 2 * places * window * layer.features * case.trials * (2 if layer.first else 3)
 
@@ -224,7 +224,7 @@ def traffic(case: Case, lowering: str) -> int:
     """
     layer = case.layer
     window = layer.kernel ** len(layer.spatial)
-    places = math.prod(layer.geometry.places)
+    places = math.prod(layer.geometry.output)
     inputs = layer.batch * math.prod(layer.spatial) * layer.channels * (case.trials if case.own else 1)
     patches = layer.batch * places * window * layer.channels * (case.trials if case.own else 1)
     outputs = layer.batch * places * layer.features * case.trials

@@ -24,8 +24,9 @@ from accelerator_questions.measuring import (
 )
 from benchmark.contenders import trial_of
 from benchmark.problem import Problem, make_problem
-from jaxlab.engine import Programs, flat, train
-from jaxlab.trial import Hyperparameters, shared_arrays
+from jaxlab.engine import EndRecord, Programs, flatten, train
+from jaxlab.settings import Hyperparameters
+from jaxlab.trial import shared_arrays
 
 #: The trial that is looked at, and what makes a neighbour diverge.
 SEED, RATE, DIVERGING = 7, 3e-3, 1e30
@@ -120,14 +121,17 @@ def _bits(programs: Programs, problem: Problem, epochs: int, place: int, divergi
     hyperparameters = Hyperparameters(learning_rate=rates, seed=seeds)
     bits: Bits = {}
     bad = np.zeros(width, bool)
-    for piece in train(programs, hyperparameters, shared_arrays(problem.data), epochs):
-        row = int(np.flatnonzero(piece.trials == lane)[0])
-        when = "at the end" if piece.final else f"at epoch {piece.epochs[0]}"
-        bits |= {f"{name} {when}": _digest(values[row]) for name, values in piece.record.items()}
-        if piece.ended is not None:
-            bits |= {f"state{path}": _digest(leaf[row]) for path, leaf in flat(piece.ended.states).items()}
+    for record in train(programs, hyperparameters, shared_arrays(problem.data), epochs):
+        row = int(np.flatnonzero(record.trials == lane)[0])
+        end = isinstance(record, EndRecord)
+        when = "at the end" if end else f"at epoch {record.epochs[0]}"
+        bits |= {f"{name} {when}": _digest(values[row]) for name, values in record.values.items()}
+        if end:
+            bits |= {
+                f"state{path}": _digest(leaf[row]) for path, leaf in flatten(record.states.states).items()
+            }
         else:
-            bad[piece.trials] |= (piece.record["first_bad_step"] >= 0).any(axis=1)
+            bad[record.trials] |= (record.values["first_bad_step"] >= 0).any(axis=1)
     return bits, int(bad.sum())
 
 

@@ -18,7 +18,7 @@ from benchmark.contenders import trial_of
 from benchmark.problem import make_problem
 from benchmark.report import size
 from benchmark.studies import EPOCHS, many, measure_stopping, study_of
-from jaxlab.engine import GroupTraining, Training, placed
+from jaxlab.engine import GroupTraining, Training, place_shared
 from jaxlab.store import missing_library
 from jaxlab.trial import shared_arrays
 
@@ -93,12 +93,12 @@ def _resident(asking: Asking, cell: Cell) -> None:
     width, packs, epochs = (4, 2, 2) if asking.small else (128, 8, 5)
     problem = make_problem(cell, width * packs, 2 if asking.small else 16)
     programs = compiled(trial_of(problem), problem, width, option_sets()[0])
-    shared = placed(shared_arrays(problem.data), programs.pack)
+    shared = place_shared(shared_arrays(problem.data), programs.pack)
     for resident in (packs, packs // 2, 0):
         group = GroupTraining(programs, problem.hyperparameters, shared, resident)
         ends: dict[int, float] = {}
-        for _, piece in Training([group], epochs).segments():
-            ends[int(piece.epochs[-1])] = time.perf_counter()
+        for _, record in Training([group], epochs).segments():
+            ends[int(record.epochs[-1])] = time.perf_counter()
         each = (ends[epochs] - ends[1]) / (epochs - 1)
         about = {"packs": packs, "width": width, "pack_bytes": programs.state_bytes}
         asking.row(kind="resident", resident=resident, seconds_per_epoch=each, **about)

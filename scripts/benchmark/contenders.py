@@ -10,11 +10,12 @@ import numpy as np
 
 from benchmark import plain_jax, pytorch
 from benchmark.problem import DATA_SEED, OURS, Contender, Prepared, Problem, build
-from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, placed
+from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, place_shared
 from jaxlab.losses import METRICS, cross_entropy
 from jaxlab.models import CNN
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.transforms import rmsprop
-from jaxlab.trial import Configuration, Hyperparameters, Supervised, Trial, shared_arrays, supervised
+from jaxlab.trial import Supervised, Trial, shared_arrays, supervised
 
 #: Epochs of a study for which choosing the width pays.
 LONG = 100_000
@@ -61,16 +62,16 @@ class Running:
     """
 
     def __init__(self, programs: Programs, hyperparameters: Hyperparameters, shared: Any):
-        self.group = GroupTraining(programs, hyperparameters, placed(shared, programs.pack))
+        self.group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack))
         for _ in self.group.begin():  # what epoch 0 records is not fetched
             pass
 
     def train(self, epochs: int) -> np.ndarray:
         """Train every trial so many epochs further; the losses of the steps, [trials, epochs · steps]."""
         found: dict[int, list[np.ndarray]] = defaultdict(list)
-        for _, piece in Training([self.group], self.group.epoch + epochs).segments():
-            losses = piece.record["step_loss"]
-            found[int(piece.epochs[0])].append(losses.reshape(len(losses), -1))
+        for _, record in Training([self.group], self.group.epoch + epochs).segments():
+            losses = record.values["step_loss"]
+            found[int(record.epochs[0])].append(losses.reshape(len(losses), -1))
         return np.concatenate([np.concatenate(packs) for packs in found.values()], axis=1)
 
 

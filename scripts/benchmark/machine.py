@@ -14,7 +14,7 @@ import jax
 
 from benchmark.timing import seconds_of
 from jaxlab import __version__
-from jaxlab.devices import cores, use_all_cores
+from jaxlab.devices import cores, processor, use_all_cores
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 #: Larger products are not tried where a single one would take longer than this.
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
         "platform": device.platform,
         "device_kind": device.device_kind,
         "devices": len(jax.devices()),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "versions": {"python": platform.python_version()} | _versions(),
         "date": datetime.date.today().isoformat(),
@@ -64,16 +64,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    """The processor's name, where the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 class Matmul(NamedTuple):

@@ -14,7 +14,7 @@ from flax import nnx
 from benchmark.cells import CLASSES, MOST_STEPS, Cell, step_flops
 from jaxlab.datasets import Dataset, from_arrays
 from jaxlab.models import CNN
-from jaxlab.trial import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.order import epoch_key, minibatches
 
 #: The contender that the others are compared with, and whose losses are the reference.

@@ -18,7 +18,7 @@ from benchmark.contenders import Running, trial_of
 from benchmark.machine import clock, others_share
 from benchmark.problem import Problem, epoch_steps, make_problem
 from benchmark.timing import Plan, Row, Timed, interleaved, plan, seconds_of, spread
-from jaxlab.engine import Pack, compile_programs, default_width, make_pack, packs_of
+from jaxlab.engine import Pack, compile_programs, default_width, make_pack, split_into_packs
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays
 
@@ -82,7 +82,7 @@ def _runs(
     programs = compile_programs(trial, jax.tree.map(lambda leaf: leaf[0], values), shared, pack)
     running = Running(programs, values, shared)
     # A lane without a trial evaluates a copy of the last one.
-    (lanes,) = packs_of(problem.trials, pack.lanes)
+    (lanes,) = split_into_packs(problem.trials, pack.lanes)
     values = jax.device_put(jax.tree.map(lambda leaf: leaf[lanes], values), pack.over_trials)
     shared = running.group.shared
     states = programs.start(values, shared)
@@ -133,7 +133,7 @@ def measure_stopping(
 def measure_saving(
     cell: Cell, width: int | None, rounds: int, cache: Path, more: More = lambda _: True
 ) -> Row:
-    """The time of a study with a run folder (its pieces, states and results), over that of one without."""
+    """The time of a study with a run folder (its record files, checkpoints and results), over that of one without."""
     short, longer = (_Runs(cell, epochs, width, cache)(1) for epochs in (2, 12))
     epochs = int(np.ceil(SAVED_SECONDS / max((longer - short) / 10, 1e-3)))
     runs = {

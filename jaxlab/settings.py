@@ -1,4 +1,4 @@
-"""The two kinds of field of a trial, as two types: traced hyperparameters and static configuration."""
+"""The two kinds of setting of a trial: traced hyperparameters and static configuration."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlab.errors import shown
 
 
 class _Fields(Mapping):
-    """A read-only mapping whose entries are attributes too: ``fields["l2"]`` is ``fields.l2``."""
+    """A read-only mapping with attribute access: ``fields["l2"]`` is ``fields.l2``."""
 
     __slots__ = ("_values",)
 
@@ -34,7 +35,9 @@ class _Fields(Mapping):
             return self._values[name]
         except KeyError:
             known = ", ".join(self._values)
-            raise AttributeError(f"no {type(self).__name__} field {name!r}; declared are: {known}") from None
+            raise AttributeError(
+                f"no {type(self).__name__} field {name!r}; the declared fields are {known}"
+            ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is read-only; use replace({name}=...)")
@@ -49,9 +52,9 @@ class _Fields(Mapping):
 
 
 class Configuration(_Fields):
-    """The static fields of a group: architecture, activation, optimizer, batch size, loss, dtype, ...
+    """Static settings of a group of trials: architecture, activation, optimizer, batch size, loss, dtype, ...
 
-    A new value is a new compilation. Every value is hashable; a function is one.
+    A new value needs a new compilation. Every value is hashable, functions included.
     """
 
     __slots__ = ()
@@ -68,9 +71,9 @@ class Configuration(_Fields):
 
 @jax.tree_util.register_pytree_with_keys_class
 class Hyperparameters(_Fields):
-    """The traced scalars of one trial: learning rate, L1, L2, decay, eps, init scale, seed, ...
+    """Traced scalars of one trial: learning rate, L1, L2, decay, eps, init scale, seed, ...
 
-    Any value, no recompilation. A pytree, so that the engine maps it over trials.
+    A new value needs no recompilation. The class is a pytree, which the engine maps over trials.
     """
 
     __slots__ = ()
@@ -83,3 +86,19 @@ class Hyperparameters(_Fields):
     @classmethod
     def tree_unflatten(cls, names, leaves):
         return cls(dict(zip(names, leaves, strict=True)))
+
+
+def traced(columns: Mapping[str, Any]) -> Hyperparameters:
+    """Convert hyperparameters to the dtypes in which they are traced: uint32 for ``seed``, float64 for the others.
+
+    JAX turns float64 into float32 unless 64-bit types are enabled.
+
+    Args:
+        columns: numbers or arrays by name.
+    """
+    return Hyperparameters(
+        {
+            name: np.asarray(values).astype(np.uint32 if name == "seed" else np.float64)
+            for name, values in columns.items()
+        }
+    )

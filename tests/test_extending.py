@@ -1,4 +1,4 @@
-"""What could go wrong when a run goes on: reordered settings, lost files, untimely stops, other files in its place."""
+"""Resuming and extending in spite of reordered settings, lost files, untimely stops, other files in their place."""
 
 import functools
 import json
@@ -12,16 +12,11 @@ from small import grid
 from test_resume import After, assert_same, changed, halving, its
 
 from jaxlab import InputError, RunInterrupted, Study, pruning, read_results
-from jaxlab.engine import Piece
-from jaxlab.store import Log, RunFolder, read_log
+from jaxlab.engine import EpochRecord
+from jaxlab.store import RecordWriter, RunFolder, read_records
 from jaxlab.trial import Trial
 
 REVERSED = grid(seed=[1, 0], learning_rate=[1e30, 1e-2, 1e-3])
-
-
-@pytest.fixture
-def often(monkeypatch):
-    monkeypatch.setattr("jaxlab.store.log._SHARE", np.inf)  # a piece for each epoch
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,7 @@ def whole(tmp_path_factory):
     return folder, its(rules=()).run(folder, width=2)
 
 
-def test_settings_in_another_order_go_on_as_themselves(whole, tmp_path):
+def test_settings_in_another_order_resume_as_themselves(whole, tmp_path):
     with pytest.raises(RunInterrupted):
         its(rules=()).run(tmp_path / "run", width=2, stop=After(8), checkpoint_seconds=0.0)
     assert 0 < read_results(tmp_path / "run").epochs_run.min() < 3
@@ -46,6 +41,8 @@ TWO = grid(activation=["relu", "tanh"]) * grid(seed=[0, 1])
 
 
 def interrupted_in_the_second_group(folder):
+    """A record file for each epoch, since the interval between two checkpoints is 0."""
+
     def watch(progress):
         seen.append(progress)
 
@@ -59,58 +56,60 @@ def interrupted_in_the_second_group(folder):
 
 
 def lose(folder):
-    """A piece from the middle of the first group's training."""
-    for path in sorted((folder / "pieces").iterdir()):
+    """Remove record files from the middle of the first group's training."""
+    for path in sorted((folder / "records").iterdir()):
         (copy := folder / "alone").mkdir()
         shutil.copy(path, copy)
-        parts = read_log(copy).pieces
+        records = read_records(copy).epochs
         shutil.rmtree(copy)
-        if any(group == 0 and not piece.final and 2 in piece.epochs for group, piece in parts):
+        if any(group == 0 and 2 in record.epochs for group, record in records):
             path.unlink()
 
 
-def test_what_is_lost_of_a_finished_group_is_trained_again(tmp_path, often):
-    """As the remedy for a damaged piece says: remove it and the states."""
+def test_what_is_lost_of_a_finished_group_is_trained_again(tmp_path):
+    """As the remedy for a damaged file says: remove it and the checkpoints."""
     interrupted_in_the_second_group(tmp_path / "run")
     lose(tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "states")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
     assert_same(its(3, TWO, ()).run(tmp_path / "run"), its(3, TWO, ()).run(width=1))
 
 
-def test_states_without_what_was_recorded_before_are_refused(tmp_path, often):
+def test_checkpoints_without_what_was_recorded_before_are_refused(tmp_path):
     interrupted_in_the_second_group(tmp_path / "run")
     lose(tmp_path / "run")
-    with pytest.raises(InputError, match=r"pieces = .*what trial 0 recorded at epoch 2 is missing: remove"):
+    with pytest.raises(InputError, match=r"records = .*the record of trial 0 at epoch 2 is missing: remove"):
         its(3, TWO, ()).run(tmp_path / "run")
 
 
-def test_what_is_lost_of_trials_that_stopped_is_missed_too(tmp_path, often):
+def test_what_is_lost_of_trials_that_stopped_is_missed_too(tmp_path):
     with pytest.raises(RunInterrupted):
         its().run(tmp_path / "run", width=2, stop=After(8), checkpoint_seconds=0.0)
     results = read_results(tmp_path / "run")
     assert (results.epochs_run == 1).sum() >= 3
-    log = read_log(tmp_path / "run" / "pieces")
-    shutil.rmtree(tmp_path / "run" / "pieces")
-    (tmp_path / "run" / "pieces").mkdir()
-    writer = Log(tmp_path / "run" / "pieces")
-    for rung in log.rungs:
+    folder = tmp_path / "run" / "records"
+    records = read_records(folder)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    writer = RecordWriter(folder)
+    for rung in records.rungs:
         writer.stop(rung)
     stopped = int(np.flatnonzero(results.epochs_run == 1)[0])
-    for group, piece in log.pieces:
-        kept = piece if piece.final or piece.epochs[0] else piece.of(np.delete(np.arange(6), stopped))
-        writer.add(group, kept)
+    for group, record in records.epochs:
+        writer.add(group, record if record.epochs[0] else record.rows(record.trials != stopped))
+    for group, record in records.ends:
+        writer.add(group, record)
     writer.flush()
-    with pytest.raises(InputError, match=rf"what trial {stopped} recorded at epoch 0 is missing"):
+    with pytest.raises(InputError, match=rf"the record of trial {stopped} at epoch 0 is missing"):
         its().run(tmp_path / "run")
 
 
-def test_a_stop_is_heard_before_anything_is_compiled(tmp_path):
+def test_a_stop_is_asked_for_before_anything_is_compiled(tmp_path):
     with pytest.raises(RunInterrupted):
         its().run(tmp_path / "run", stop=lambda: True)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_stop_is_heard_among_the_last_records(whole, tmp_path):
+def test_a_stop_is_asked_for_among_the_last_records(whole, tmp_path):
     def watch(progress):
         seen.append(progress)
 
@@ -123,10 +122,8 @@ def test_a_stop_is_heard_among_the_last_records(whole, tmp_path):
     with pytest.raises(RunInterrupted):
         its(rules=()).run(tmp_path / "run", width=1, progress=watch, stop=stop)
     assert not RunFolder(tmp_path / "run").complete
-    finals = sum(
-        len(piece.trials) for _, piece in read_log(tmp_path / "run" / "pieces").pieces if piece.final
-    )
-    assert 0 < finals < 6
+    ended = sum(len(record.trials) for _, record in read_records(tmp_path / "run" / "records").ends)
+    assert 0 < ended < 6
     assert_same(its(rules=()).run(tmp_path / "run"), its(rules=()).run(width=1))
 
 
@@ -149,7 +146,7 @@ def test_functions_that_differ_in_what_is_bound_to_them(tmp_path):
     [
         (pruning.Median(metric="validation_acc"), "did you mean 'validation_accuracy'"),
         (pruning.Patience(metric="test_accuracy"), "recorded per epoch are"),
-        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "has an axis of its own"),
+        (pruning.AllOf([pruning.Hyperband(metric="dead_fraction")]), "is not one number per epoch"),
         (pruning.SuccessiveHalving(metric="gradient_norm"), "is better neither high nor low"),
     ],
 )
@@ -206,7 +203,7 @@ def test_other_code_of_a_later_group_is_refused_before_the_first_is_extended(tmp
     with pytest.raises(InputError, match="the code that trains mlp has changed"):
         its(2, TWO, ()).run(tmp_path / "run")
     assert (tmp_path / "run" / "complete").exists()
-    assert RunFolder(tmp_path / "run").describe()["epochs"] == 1
+    assert RunFolder(tmp_path / "run").describe().epochs == 1
 
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(whole, monkeypatch):
@@ -214,9 +211,9 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(whole, monkeypatch)
     assert_same(its(rules=()).run(whole[0]), whole[1])
 
 
-def test_pieces_of_something_unknown_are_left_alone(whole, tmp_path):
-    shutil.copytree(whole[0] / "pieces", tmp_path / "run" / "pieces")
-    with pytest.raises(InputError, match="is not empty and no run of jaxlab"):
+def test_records_of_something_unknown_are_left_alone(whole, tmp_path):
+    shutil.copytree(whole[0] / "records", tmp_path / "run" / "records")
+    with pytest.raises(InputError, match="is neither empty nor a jaxlab run folder"):
         its().run(tmp_path / "run")
 
 
@@ -227,7 +224,7 @@ def test_the_interval_is_a_number(tmp_path, seconds):
 
 
 WRONG = {
-    "name": lambda run: run.pop("name"),
+    "name": lambda run: run["specification"].pop("name"),
     "changes": lambda run: run.update(changes=[1]),
     "no groups": lambda run: run.update(groups={}),
     "groups": lambda run: run.update(groups=[1]),
@@ -237,15 +234,13 @@ WRONG = {
     "width": lambda run: run["groups"][0].update(width=0),
     "fingerprint": lambda run: run["groups"][0].update(fingerprint=3),
     "nondeterministic": lambda run: run["groups"][0].update(nondeterministic=1),
-    "no fingerprint": lambda run: run["groups"][0].pop("fingerprint"),
-    "no guarantee": lambda run: run["groups"][0].pop("nondeterministic"),
     "cohorts": lambda run: run.update(cohorts=[7]),
     "column": lambda run: run["coordinates"].update(seed=[0]),
     "no trials": lambda run: run["coordinates"].pop("trial_id"),
     "devices": lambda run: run["environment"].update(devices="many"),
     "versions": lambda run: run["environment"].pop("versions"),
     "data": lambda run: run["specification"].pop("data"),
-    "epochs": lambda run: run.update(epochs=0),
+    "epochs": lambda run: run["specification"].update(epochs=0),
 }
 
 
@@ -262,25 +257,27 @@ def test_a_description_that_is_none_is_damaged(whole, tmp_path, change):
 
 def foreign(group=0, trials=(0,), epochs=(1,), shape=None):
     shape = (len(trials), len(epochs)) if shape is None else shape
-    return group, Piece(np.array(trials), np.array(epochs), {"train_loss": np.zeros(shape, np.float32)})
+    return group, EpochRecord(
+        np.array(trials, int), np.array(epochs, int), {"train_loss": np.zeros(shape, np.float32)}
+    )
 
 
 @pytest.mark.parametrize(
-    "piece",
+    "record",
     [
         foreign(group=1), foreign(group=-1), foreign(trials=(6,)), foreign(trials=(-1,)), foreign(epochs=(4,)),
         foreign(epochs=()), foreign(shape=(1,)), foreign(shape=(2, 1)),
     ],
 )  # fmt: skip
-def test_a_whole_piece_of_another_run_is_named_and_left_out(whole, tmp_path, piece):
+def test_a_whole_record_file_of_another_run_is_named_and_left_out(whole, tmp_path, record):
     folder = shutil.copytree(whole[0], tmp_path / "run")
     (folder / "complete").unlink()
-    log = Log(folder / "pieces")
-    log.add(*piece)
-    log.flush()
-    with pytest.warns(UserWarning, match=r"piece = .*is no piece of a run"):
+    writer = RecordWriter(folder / "records")
+    writer.add(*record)
+    writer.flush()
+    with pytest.warns(UserWarning, match=r"record file = .*is not a record file of this run"):
         assert_same(read_results(folder), whole[1])
-    with pytest.raises(InputError, match=r"piece = .*is no piece of a run .*remove it"):
+    with pytest.raises(InputError, match=r"record file = .*is not a record file of this run .*remove it"):
         its(rules=()).run(folder)
 
 
@@ -290,34 +287,33 @@ def switched(history):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 9), (9, 2), (2, 3), (3, 2)])
-def test_after_an_accepted_change_nothing_is_left_of_what_was_recorded_beyond_the_states(
+def test_an_accepted_change_discards_the_records_newer_than_the_checkpoint(
     tmp_path, monkeypatch, before, after
 ):
-    """Pieces of five epochs, states of one; then other numbers have the rule decide otherwise."""
-    four, folder = its(5, rules=(switched,)), tmp_path / "run"
+    """Records of five epochs, a checkpoint of one; then other numbers have the rule decide otherwise."""
+    five, folder = its(5, rules=(switched,)), tmp_path / "run"
     monkeypatch.setenv("SWITCHED_AT", str(before))
     with pytest.raises(RunInterrupted):
-        four.run(folder, width=2, stop=After(6), checkpoint_seconds=1e9)
-    states = shutil.copytree(folder / "states", tmp_path / "states")
+        five.run(folder, width=2, stop=After(6), checkpoint_seconds=1e9)
+    checkpoints = shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
     assert read_results(folder).epochs_run.max() == 1
-    four.run(folder, checkpoint_seconds=1e9)
+    five.run(folder, checkpoint_seconds=1e9)
     assert read_results(folder).epochs_run.max() == 5
-    shutil.rmtree(folder / "states")
-    shutil.copytree(states, folder / "states")
+    shutil.rmtree(folder / "checkpoints")
+    shutil.copytree(checkpoints, folder / "checkpoints")
     changed(folder, lambda run: run["environment"]["versions"].update(jax="0.1"))
     monkeypatch.setenv("SWITCHED_AT", str(after))
-    for writer in (Log(folder / "pieces"),):  # as if it had died before the last records
-        writer.forget(np.arange(6), np.full(6, 4))
-    straight = four.run(width=2)
-    found = four.run(folder, accept_changes=True)
+    RecordWriter(folder / "records").discard(dict.fromkeys(range(6), 4))  # as if it had died before the end
+    straight = five.run(width=2)
+    found = five.run(folder, accept_changes=True)
     assert_same(found, straight)
     assert_same(read_results(folder), straight)
     (folder / "complete").unlink()
     assert_same(read_results(folder), straight)
-    assert four.run(folder).attrs["changes"].startswith("jax is ")
+    assert five.run(folder).attrs["changes"].startswith("jax is ")
 
 
-def test_rules_are_asked_again_of_nobody(tmp_path):
+def test_a_trial_that_stopped_is_not_decided_again(tmp_path):
     """A finished run that is extended keeps who stopped."""
     short = its(2).run(tmp_path / "run", width=2)
     longer = its(3).run(tmp_path / "run")

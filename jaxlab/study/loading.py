@@ -1,32 +1,25 @@
-"""A trained model, from the weights that a run kept."""
+"""Load a trained model from the weights in a run folder."""
 
 import functools
 import logging
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from jaxlab.checks import one_of
 from jaxlab.datasets import prepared
-from jaxlab.engine import to_device, unflat
-from jaxlab.errors import InputError
-from jaxlab.store import RunFolder, as_type, read_weights
+from jaxlab.engine import to_device, unflatten
+from jaxlab.errors import InputError, UnknownName
+from jaxlab.settings import Configuration, Hyperparameters, traced
+from jaxlab.store import Data, RunFolder, read_weights
 from jaxlab.study.build import model_of
-from jaxlab.study.checks import one_of
-from jaxlab.study.fields import checked_configuration
-from jaxlab.study.resolve import traced_values
-from jaxlab.trial import Configuration, Hyperparameters, build_model
-
-
-class Shapes(NamedTuple):
-    """What a built-in model needs to know of the data."""
-
-    input_shape: tuple[int, ...]
-    outputs: int
+from jaxlab.study.fields import CONFIGURATION, checked_configuration
+from jaxlab.trial import build_model
 
 
 def load_model(
@@ -37,56 +30,57 @@ def load_model(
     functions: dict[str, Callable] | None = None,
     inputs: str | None = None,
 ) -> nnx.Module:
-    """The model of one trial as it was trained, in evaluation mode.
+    """Load the trained model of one trial, in evaluation mode.
 
     >>> model = jaxlab.load_model("runs/fashion", 12, inputs="raw")
     >>> outputs, activations = model(data.test.inputs)
 
-    The network was trained on stored inputs · scale + shift, and both numbers belong to the data set. A model of
-    "prepared" inputs wants that done first, by `Dataset.prepare`: without it the outputs are plausible and wrong. A
-    model of "raw" inputs does it itself.
+    The network was trained on prepared inputs: stored inputs · scale + shift, where scale and shift belong to the data
+    set. A model loaded with ``inputs="prepared"`` expects inputs that `Dataset.prepare` returns; raw inputs give
+    outputs that are plausible and wrong. A model loaded with ``inputs="raw"`` prepares its inputs itself.
 
-    Nothing in the run folder is executed: functions of your own that the model was built with are given again.
+    Nothing in the run folder is executed. Custom functions that built the model are passed again as ``functions``.
 
     Args:
-        run: the run folder, of a study with ``keep="last"`` or ``keep="best"``.
-        trial: its number along the results' dimension ``trial``, or its ``trial_id``.
-        weights: "best", of the epoch with the best validation metric, or "last"; by default the best that were kept.
-        functions: configuration fields that were functions of your own, such as ``{"model": build}``.
-        inputs: what the module is called with: "prepared" inputs, or "raw" ones as the data set stores them. By
-            default prepared, and the log notes once that they have to be, unless scale is 1 and shift 0.
+        run: run folder of a study with ``keep="last"`` or ``keep="best"``.
+        trial: number of the trial along the results' dimension ``trial``, or its ``trial_id``.
+        weights: "best", the weights of the epoch with the best validation metric, or "last". By default "best" if the
+            run kept them, else "last".
+        functions: custom functions of the run's configuration by field, such as ``{"model": build}``.
+        inputs: inputs that the module takes: "prepared", or "raw" as the data set stores them. The default is
+            prepared, with one log warning that says so unless scale is 1 and shift is 0.
 
     Returns:
         the module; a built-in one returns ``(outputs, activations)``.
 
     Raises:
-        InputError: there is no such run or trial, no weights were kept, or they are of another model.
+        InputError: the run or the trial does not exist, the run kept no weights, or they belong to another model.
     """
     if inputs is not None:
-        one_of(("prepared", "raw"), "kind of input")("inputs", inputs)
+        one_of("inputs", inputs, ("prepared", "raw"))
     folder = RunFolder(run)
     description = folder.describe()
-    number = _number(trial, description["coordinates"]["trial_id"])
-    entry = next(group for group in description["groups"] if number in group["trials"])
+    number = _number(trial, description.trial_ids)
+    entry = next(group for group in description.groups if number in group.trials)
     found = _found(read_weights(folder.weights_path, number), weights, run)
-    configuration = _configuration(entry["configuration"], functions or {})
-    columns = description["coordinates"]
-    names = set(columns) - set(configuration) - {"trial_id"}
-    values = {name: columns[name][number] for name in sorted(names) if columns[name][number] is not None}
-    hyperparameters = traced_values({name: np.asarray(value) for name, value in values.items()})
-    data = description["specification"]["data"]
-    if "input_shape" not in data:
-        raise InputError("run", str(run), "is of a triple of your own: jaxlab knows no model in it")
-    shapes = Shapes(tuple(data["input_shape"]), data["outputs"])
-    model = _model(configuration, hyperparameters, shapes, found)
-    scale, shift = (
-        each if isinstance(each, float) else None for each in (data.get("scale"), data.get("shift"))
+    configuration = _configuration(entry.configuration, functions or {})
+    values = {name: column[number] for name, column in sorted(description.coordinates.items())}
+    hyperparameters = traced(
+        {
+            name: value
+            for name, value in values.items()
+            if value is not None and name not in configuration and name != "trial_id"
+        }
     )
-    return _of_inputs(model, inputs, scale, shift)
+    data = description.specification.data
+    if data.input_shape is None:
+        raise InputError("run", str(run), "is of a custom triple: jaxlab knows no model in it")
+    model = _model(configuration, hyperparameters, data, found)
+    return _of_inputs(model, inputs, data.scale, data.shift)
 
 
 class OfRaw(nnx.Module):
-    """A model called with inputs as a data set stores them."""
+    """A model that takes raw inputs, as the data set stores them, and prepares them itself."""
 
     def __init__(self, model: nnx.Module, scale: float, shift: float):
         self.model, self.scale, self.shift = model, scale, shift
@@ -120,32 +114,26 @@ def _note_preparation(scale: float | None, shift: float | None) -> None:
 def _model(
     configuration: Configuration,
     hyperparameters: Hyperparameters,
-    shapes: Shapes,
+    data: Data,
     found: dict[str, np.ndarray],
 ) -> nnx.Module:
-    build = partial(build_model, model_of(configuration, shapes), configuration, configuration.convolution)
+    build = partial(build_model, model_of(configuration, data), configuration, configuration.convolution)
     graph, parameters, rest = nnx.split(nnx.eval_shape(build, hyperparameters), nnx.Param, ...)
     like = {"parameters": parameters, "rest": rest}
-    kept = unflat({path: leaf[None] for path, leaf in _typed(found, like).items()}, like)
+    kept = unflatten({path: leaf[None] for path, leaf in found.items()}, like)
     kept = to_device(jax.tree.map(lambda leaf: np.asarray(leaf[0]), kept), like)
     model = nnx.merge(graph, kept["parameters"], kept["rest"])
     model.eval()
     return model
 
 
-def _typed(found: dict[str, np.ndarray], like: Any) -> dict[str, np.ndarray]:
-    """The arrays in the model's types; what it has for PRNG keys stays their data."""
-    leaves = jax.tree_util.tree_leaves_with_path(like)
-    dtypes = {jax.tree_util.keystr(path): leaf.dtype for path, leaf in leaves}
-    dtypes = {path: dtype for path, dtype in dtypes.items() if isinstance(dtype, np.dtype)}
-    return {path: as_type(leaf, dtypes.get(path, leaf.dtype), path) for path, leaf in found.items()}
-
-
 def _number(trial: int | str, ids: list[str]) -> int:
     if isinstance(trial, str):
         if trial in ids:
             return ids.index(trial)
-        raise InputError("trial", trial, "is no trial_id of this run; see the results' coordinate trial_id")
+        raise InputError(
+            "trial", trial, "is not a trial_id of this run; see the results' coordinate trial_id"
+        )
     if not isinstance(trial, (int, np.integer)) or not 0 <= trial < len(ids):
         raise InputError("trial", trial, f"give a number from 0 to {len(ids) - 1}, or a trial_id")
     return int(trial)
@@ -165,19 +153,19 @@ def _found(kept: dict[str, dict[str, np.ndarray]], which: str | None, run: Any) 
 
 
 def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> Configuration:
-    """A group's configuration from JSON, with the user's functions put back."""
-    unknown = sorted(set(functions) - set(recorded))
-    if unknown:
-        raise InputError("functions", unknown[0], "is no configuration field of this run")
+    """Restore a group's configuration from JSON, with the custom functions put back."""
+    for name in functions:
+        if name not in recorded:
+            raise UnknownName("functions", name, recorded, "field")
     fields = {}
     for name, value in recorded.items():
         names = [each["function"] for each in _each(value) if isinstance(each, dict)]
         if name in functions:
             fields[name] = functions[name]
-        elif names and name in _OF_THE_MODEL:
+        elif names and _of_model(name):
             remedy = f"was {', '.join(names)} in this run: give it again, functions={{{name!r}: ...}}"
             raise InputError("functions", name, remedy)
-        elif names:  # of the training alone
+        elif names:  # used in training only
             fields[name] = tuple(names)
         else:
             fields[name] = checked_configuration(name, value)
@@ -188,4 +176,6 @@ def _each(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-_OF_THE_MODEL = ("model", "activation", "kernel_init", "bias_init")
+def _of_model(name: str) -> bool:
+    """Whether a configuration field is used to build the model."""
+    return name == "model" or (name in CONFIGURATION and "model" in CONFIGURATION[name].needs)
