@@ -21,6 +21,8 @@ from jaxlab.errors import InputError, did_you_mean
 Check = Callable[[str, Any], Any]
 
 _LARGEST = sys.float_info.max
+# Deeper than any real setting, rule or study file.
+_DEEPEST = 40
 
 
 def python(value: Any) -> Any:
@@ -169,3 +171,17 @@ def several(check: Check, least: int = 0) -> Check:
 def optional(check: Check) -> Check:
     """None, the word "none", or what ``check`` takes."""
     return lambda field, value: None if value is None or value == "none" else check(field, value)
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and tables are nested more deeply than any study file or setting needs."""
+    depth, layer = 0, [value]
+    while layer and depth <= _DEEPEST:
+        layer = [
+            inner
+            for each in layer
+            if isinstance(each, (list, dict))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        depth += 1
+    return depth > _DEEPEST

@@ -11,7 +11,6 @@ from jaxlab.store.description import (
     Source,
     Specification,
     digest_of,
-    too_deep,
 )
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
@@ -46,7 +45,6 @@ __all__ = [
     "read_results",
     "read_weights",
     "texts",
-    "too_deep",
     "validation_metric",
     "write_weights",
 ]

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxlab.checks import too_deep
 from jaxlab.errors import InputError
 from jaxlab.store.files import read_json
 from jaxlab.trial import Variable
 
 FORMAT = 5
-# Deeper than any real setting, rule or study file.
-_DEEPEST = 40
 
 
 @dataclass(frozen=True)
@@ -282,20 +281,6 @@ def _wrong_values(found: Description) -> Iterator[str]:
 def _is_number(value: Any) -> bool:
     """Whether a value is valid for a hyperparameter: a number, or None where a trial does not use it."""
     return value is None or type(value) is float or (type(value) is int and -(2**63) <= value < 2**64)
-
-
-def too_deep(value: Any) -> bool:
-    """Whether lists and tables are nested more deeply than a description may hold."""
-    depth, layer = 0, [value]
-    while layer and depth <= _DEEPEST:
-        layer = [
-            inner
-            for each in layer
-            if isinstance(each, (list, dict))
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-        depth += 1
-    return depth > _DEEPEST
 
 
 def _shown(value: Any) -> str:

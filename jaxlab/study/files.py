@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxlab import pruning
-from jaxlab.checks import text
+from jaxlab.checks import text, too_deep
 from jaxlab.datasets import load
 from jaxlab.errors import InputError, UnknownName
 from jaxlab.space import from_table, grid
-from jaxlab.store import too_deep
 from jaxlab.study.fields import STUDY
 from jaxlab.study.study import Study
 
