@@ -170,7 +170,12 @@ def several(check: Check, least: int = 0) -> Check:
 
 def optional(check: Check) -> Check:
     """None, the word "none", or what ``check`` takes."""
-    return lambda field, value: None if value is None or value == "none" else check(field, value)
+
+    def check_value(field: str, value: Any) -> Any:
+        nothing = value is None or (isinstance(value, str) and value == "none")
+        return None if nothing else check(field, value)
+
+    return check_value
 
 
 def too_deep(value: Any) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from small import digits, grid, plain_model, study
 
-from jaxlab import Study, datasets
+from jaxlab import Study, datasets, read_results
 from jaxlab.errors import InputError
 from jaxlab.models import CNN
 from jaxlab.runs import fingerprint_of
@@ -385,3 +385,13 @@ def test_identity_is_stable_between_processes():
     }
     assert len(outputs) == 1
     assert len(json.loads(outputs.pop())[1]) == 2
+
+
+@pytest.mark.parametrize("strength", [np.array(1e-4), np.float32(1e-4), jnp.float32(1e-4)])
+def test_scalars_of_numpy_and_jax_are_numbers_in_results_and_on_disk(strength, tmp_path):
+    static = {"features": np.array([3]), "batch_size": np.int64(32)}
+    study_ = Study(digits(), grid(seed=[0]), 1, static, {"l2": strength})
+    results = study_.run(tmp_path / "run", width=1)
+    assert results.l2.values.tolist() == [float(strength)]
+    assert json.loads(results.specification)["hyperparameters"] == {"l2": float(strength)}
+    assert read_results(tmp_path / "run").equals(results)

@@ -16,6 +16,7 @@ from jaxlab.store import Checkpoints
 
 #: For each group: the running trials, and those that ended but do not have their `EndRecord` yet.
 Snapshot = Sequence[tuple[Rows, Rows]]
+_PARTS = ("running", "ended")
 # By default, checkpoints are at least this many seconds apart, and take at most this share of the time.
 _INTERVAL = 30.0
 _SHARE = 0.01
@@ -48,7 +49,7 @@ class Checkpointer:
         arrays, note = {}, []
         for index, (numbers, parts) in enumerate(zip(self.stage.numbers, snapshot, strict=True)):
             entry = {}
-            for name, rows in zip(("running", "ended"), parts, strict=True):
+            for name, rows in zip(_PARTS, parts, strict=True):
                 arrays |= {f"{index}/{name}/{path}": leaf for path, leaf in flatten(rows.states).items()}
                 entry[name] = {"trials": numbers[rows.trials].tolist(), "epochs": rows.epochs.tolist()}
             note.append(entry)
@@ -68,17 +69,16 @@ class Checkpointer:
         arrays, note = found
         try:
             return [
-                tuple(self._rows(arrays, entry[name], f"{index}/{name}/", numbers, each) for name in entry)
+                tuple(self._rows(arrays, entry[name], f"{index}/{name}/", numbers, each) for name in _PARTS)
                 for index, (entry, numbers, each) in enumerate(
                     zip(note, self.stage.numbers, programs, strict=True)
                 )
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                "checkpoint", self.stage.name, f"does not belong to this run ({error!r}): remove its folder"
-            ) from error
+            remedy = f"do not belong to this run ({error!r}): remove this folder"
+            raise InputError("checkpoints", str(self.checkpoints.folder), remedy) from error
 
     def _rows(
         self,

@@ -27,7 +27,7 @@ def compile_for(
     devices: Sequence[jax.Device],
     *,
     cache: str | os.PathLike | None = None,
-    tell: Callable[[int], None] = lambda width: None,
+    notify: Callable[[int], None] = lambda width: None,
 ) -> Choice:
     """Compile the programs of one group of a job, whose triple is ``trial``; see `jaxlab.engine.compile_group`."""
     return compile_group(
@@ -40,7 +40,7 @@ def compile_for(
         cache=cache,
         smallest_within=_SLOWER if stop_early(job.rules) else 0.0,
         deterministic=job.deterministic,
-        notify=tell,
+        notify=notify,
     )
 
 

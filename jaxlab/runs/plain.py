@@ -10,15 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlab.checks import python
 from jaxlab.errors import name_of
 
 
 def plain(value: Any, of_callable: Callable[[Callable], Any] = name_of) -> Any:
     """Make a value JSON-serialisable; a callable becomes ``of_callable(callable)``, by default its name."""
+    value = python(value)
     if isinstance(value, (list, tuple)):
         return [plain(each, of_callable) for each in value]
-    if isinstance(value, np.generic):
-        return value.item()
     return of_callable(value) if callable(value) else value
 
 

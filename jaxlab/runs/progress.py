@@ -64,6 +64,14 @@ class Counter:
         self.reached[record.trials] = np.maximum(self.reached[record.trials], record.epochs[-1])
         self.bad[record.trials] |= np.any(record.values["first_bad_step"] >= 0, axis=1)
 
+    def restart(self, records: Iterable[EpochRecord], stopped: Iterable[int]) -> None:
+        """Count anew what earlier processes recorded, and the trials that stopped; the steps stay."""
+        for array in (self.reached, self.bad, self.stopped):
+            array[:] = 0
+        for record in records:
+            self.add_without_steps(record)
+        self.stop(stopped)
+
     def stop(self, numbers: Iterable[int]) -> None:
         """Count trials that stopped."""
         self.stopped[list(numbers)] = True

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -200,14 +201,12 @@ class Run:
         self.nondeterministic = [*(entry.nondeterministic for entry in entries), *new]
         self.times = dict.fromkeys(_TIMES, 0) | ({} if earlier is None else earlier.times)
         self._described = describe(job, numbering, self.trials, options.devices)
-        self._placed: dict[tuple, object] = {}
+        self._placed: dict[tuple[jax.Device, ...], Any] = {}  # the shared arrays by devices
         records = Records() if earlier is None else read_records(folder.records_path, earlier)
         count = len(numbering.trial_ids)
         self.recorder = Recorder(count, job.epochs, records)
         self.counter = Counter(count, job.epochs, len(numbering.groups), options.progress)
-        for _, record in records.epochs:
-            self.counter.add_without_steps(record)
-        self.counter.stop(self.recorder.stopped)
+        self._count()
 
     def description(self) -> Description:
         """The content of ``run.json`` as far as it is known."""
@@ -263,7 +262,7 @@ class Run:
         counter.width = width or 0
         counter.report("compiling", index, times["compile_seconds"])
 
-        def tell(width: int) -> None:
+        def notify(width: int) -> None:
             counter.width = width
             counter.report("probing", index, times["compile_seconds"])
 
@@ -274,7 +273,7 @@ class Run:
             width,
             self.options.devices,
             cache=self.options.width_cache,
-            tell=tell,
+            notify=notify,
         )
         programs = choice.programs
         self.options.accept(fingerprint_changes(self.fingerprints[index], programs.fingerprint, group))
@@ -329,6 +328,7 @@ class Run:
         """
         if self.options.changes:
             self.recorder.discard(_reached(stage, saved))
+            self._count()
         if saved is None:
             return
         for those, group, (running, ended) in zip(stage.numbers, groups, saved, strict=True):
@@ -347,6 +347,10 @@ class Run:
                 f"the record of trial {gap[0]} at epoch {gap[1]} is missing: remove {folder}, and the run "
             )
             raise InputError("records", str(self.folder.records_path), f"{remedy}trains it again")
+
+    def _count(self) -> None:
+        """Count the progress from all records."""
+        self.counter.restart((record for _, record in self.recorder.records.epochs), self.recorder.stopped)
 
     # Train and decide.
 

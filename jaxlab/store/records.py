@@ -76,9 +76,13 @@ class Records:
         def last(trials: np.ndarray) -> np.ndarray:
             return np.array([after.get(trial, np.inf) for trial in trials.tolist()])
 
-        self.ends = [(group, each.rows(each.epochs <= last(each.trials))) for group, each in self.ends]
+        ends = [(group, each.rows(each.epochs <= last(each.trials))) for group, each in self.ends]
+        self.ends = [(group, each) for group, each in ends if len(each.trials)]
         epochs = []
         for group, each in self.epochs:
+            if after.keys().isdisjoint(each.trials.tolist()):
+                epochs.append((group, each))
+                continue
             limits = last(each.trials)
             for limit in np.unique(limits):
                 part = each.rows(limits == limit).at(each.epochs <= limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,15 @@ def supervised_trial(
     return supervised(Supervised(**(as_declared | built)), c, example, data)
 
 
-def model_of(configuration: Configuration, data: Any) -> Callable[..., nnx.Module]:
+@runtime_checkable
+class Shapes(Protocol):
+    """What a built-in model needs to know of the data."""
+
+    input_shape: Sequence[int]
+    outputs: int
+
+
+def model_of(configuration: Configuration, data: Shapes) -> Callable[..., nnx.Module]:
     """The function that builds a group's model; it reads only ``input_shape`` and ``outputs`` of ``data``."""
     model = configuration.model
     return model if callable(model) else partial(_built, data=data)
@@ -97,7 +105,7 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
 
 
 def _built(
-    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Any
+    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Shapes
 ) -> nnx.Module:
     """Build a built-in model: each field or hyperparameter that needs a model is a keyword of the model's class."""
     given = {"configuration": configuration, "hyperparameters": hyperparameters}

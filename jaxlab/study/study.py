@@ -86,6 +86,8 @@ class Study:
                 raise InputError(name, value, remedy)
         for name, each in STUDY.items():
             object.__setattr__(self, name, each.check(name, getattr(self, name)))
+        if self.source is not None and set(self.source) != {"folder", "table"}:
+            raise InputError("source", self.source, "give it as load_study does, with folder and table")
         if (self.data is None) == (self.trial is None):
             raise InputError("data", self.data, "give either data, or trial with what it shares")
         check_rules(self.rules)
