@@ -1,7 +1,7 @@
 """Checks of single values that a person wrote.
 
 Each takes the name of a field and its value, and returns the value in plain Python or raises an `InputError`. Scalars
-and arrays of NumPy and JAX count as the Python numbers and lists that they hold; a bool is no number.
+and arrays of NumPy and JAX count as the Python numbers and lists that they hold; a bool is not a number.
 """
 
 from __future__ import annotations

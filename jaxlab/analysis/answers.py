@@ -69,7 +69,7 @@ def best_setting(results: xr.Dataset) -> Best:
     """Find the setting with the best validation metric at the last epoch, averaged over its seeds.
 
     Settings are compared at the last epoch, not at each trial's best, because the test metric is measured with the
-    weights of the last epoch; the value at the best epoch is returned as well. A setting is no candidate if one of its
+    weights of the last epoch; the value at the best epoch is returned as well. A setting is left out if one of its
     trials diverged or is not finite at the end. If this excludes every setting, they are ranked by the share of trials
     that are not finite, then by the mean over the others. Pruned trials stopped at an earlier epoch and are left out,
     unless all trials were pruned. The metric is the one of `jaxlab.trial.comparison_metric`, and its attribute
