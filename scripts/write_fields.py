@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlab.study import CONFIGURATION, STUDY, TABLES, Field, known_hyperparameters
+from jaxlab.study import CONFIGURATION, HYPERPARAMETERS, STUDY, TABLES, Field
 from jaxlab.study.fields import written
 
 PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
@@ -42,7 +42,7 @@ Static: a new value compiles one more program. A custom function is `"file.py:fu
 
 Traced: any value runs in the same compiled program.
 
-{_table(_COLUMNS, map(_row, known_hyperparameters().values()))}
+{_table(_COLUMNS, map(_row, HYPERPARAMETERS.values()))}
 """
 
 

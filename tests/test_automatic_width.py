@@ -133,10 +133,10 @@ def exhausted(*arguments):
 
 
 def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
-    real = probe.compile_stages
+    real = probe.compile_functions
     monkeypatch.setattr(
         probe,
-        "compile_stages",
+        "compile_functions",
         lambda traced, pack, *more: (real if pack.width < 4 else exhausted)(traced, pack, *more),
     )
     choice = chosen_by(Clock(), quadratic(), rates(np.ones(32)))

@@ -16,7 +16,7 @@ LAYERS = [
     ("checks",),
     ("devices", "settings"),
     ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
-    ("models", "datasets", "pruning"),
+    ("models", "datasets", "pruning", "optimizers"),
     ("trial",),
     ("engine",),
     ("store",),

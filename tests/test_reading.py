@@ -96,8 +96,8 @@ def test_whatever_way_a_name_is_read_it_has_an_effect():
 @pytest.mark.parametrize("model", ["cnn", "mlp"])
 def test_the_built_in_parts_read_what_is_said_of_them(model, optimizer):
     """As if they were a user's own, which are traced."""
+    from jaxlab.optimizers import build_optimizer
     from jaxlab.study.build import model_of
-    from jaxlab.study.optimizers import build_optimizer
 
     (group,) = study(grid(), model=model, optimizer=optimizer, dropout=True, schedule="step").groups
     fields = {name: field.default for name, field in CONFIGURATION.items()} | dict(group.configuration)

@@ -18,7 +18,7 @@ from jaxlab.errors import InputError
 from jaxlab.models import CNN
 from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
-from jaxlab.study import CONFIGURATION, known_hyperparameters
+from jaxlab.study import CONFIGURATION, HYPERPARAMETERS
 from jaxlab.trial import Trial
 
 
@@ -49,7 +49,7 @@ def test_where_a_name_is_declared_decides_what_it_is():
     assert group.hyperparameters["l2"].tolist() == [0.0, 0.0, 1.0, 1.0]
     assert "l2" not in group.configuration
     assert "seed" in group.hyperparameters
-    assert not set(CONFIGURATION) & set(known_hyperparameters())
+    assert not set(CONFIGURATION) & set(HYPERPARAMETERS)
 
 
 def test_settings_that_defaults_make_the_same_are_one_trial():

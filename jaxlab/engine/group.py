@@ -59,6 +59,7 @@ class GroupTraining:
         programs: from `compile_group`.
         hyperparameters: pytree of NumPy arrays ``[trials]``.
         shared: the arrays that all trials share, from `place_shared`.
+        rows: rows of ``hyperparameters`` to train, by default all.
         resident: number of idle packs whose states stay in device memory; the other packs move to host
             memory. By default as many as fit.
         reserve: bytes on each device to leave free for a call of another group.
@@ -69,11 +70,13 @@ class GroupTraining:
         programs: Programs,
         hyperparameters: Any,
         shared: Any,
+        rows: np.ndarray | None = None,
         resident: int | None = None,
         reserve: int = 0,
     ):
-        self.programs, self.hyperparameters, self.shared = programs, hyperparameters, shared
-        self.trials = len(jax.tree.leaves(hyperparameters)[0])
+        self.programs, self.shared = programs, shared
+        self._hyperparameters = hyperparameters if rows is None else take_rows(hyperparameters, rows)
+        self.trials = len(jax.tree.leaves(self._hyperparameters)[0])
         self._resident, self._reserve = resident, reserve
         self._packs: list[_PackState] = []
         self._ended: list[Rows] = []
@@ -197,7 +200,7 @@ class GroupTraining:
                 self._park(pack)
 
     def _place_hyperparameters(self, trials: np.ndarray) -> Any:
-        return jax.device_put(take_rows(self.hyperparameters, trials), self.programs.pack.over_trials)
+        return jax.device_put(take_rows(self._hyperparameters, trials), self.programs.pack.over_trials)
 
     def _place_states(self, states: Any) -> Any:
         return to_device(states, self.programs.lane, self.programs.pack.over_trials)

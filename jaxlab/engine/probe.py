@@ -17,7 +17,7 @@ from jaxlab.engine.group import split_into_packs, take_rows
 from jaxlab.engine.memory import fits, idle_packs, is_out_of_memory
 from jaxlab.engine.pack import Pack, make_pack
 from jaxlab.engine.program_cache import clear_programs
-from jaxlab.engine.programs import Programs, bytes_of, compile_stages, compile_traced
+from jaxlab.engine.programs import Programs, bytes_of, compile_functions, compile_traced
 from jaxlab.engine.traced import Traced, canonical, trace
 from jaxlab.engine.train import place_shared
 from jaxlab.engine.width import candidates, choose, default_width, pack_count, search
@@ -267,7 +267,7 @@ def _time_width(
     """Time one segment at one width; ``inf`` if it does not fit in memory."""
     pack = make_pack(width, workload.devices)
     try:
-        start, segment = compiled or compile_stages(traced, pack, ("start", "segment"), deterministic)[0]
+        start, segment = compiled or compile_functions(traced, pack, ("start", "segment"), deterministic)[0]
         idle = (
             idle_packs(pack_count(width, workload.trials), workload.devices[0]) * width * traced.state_bytes
         )

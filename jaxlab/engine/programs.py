@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,9 +16,9 @@ from jaxlab.engine.determinism import (
     nondeterminism_reason,
     nondeterministic_operation,
 )
-from jaxlab.engine.pack import Pack, over_trials
+from jaxlab.engine.pack import Pack
 from jaxlab.engine.program_cache import Compiled, add_program, find_program, record_cache_hits
-from jaxlab.engine.traced import Stage, Traced, trace
+from jaxlab.engine.traced import Traced, TracedFunction, trace
 from jaxlab.trial import Trial
 
 # The initial draws run once per pack, but LLVM takes as long to optimise them as the training loop.
@@ -131,7 +130,7 @@ def compile_traced(
     names = ("start", "measure", "segment", "finish")
     why = ""
     try:
-        programs, saved = compile_stages(traced, pack, names, bool(deterministic), options)
+        programs, saved = compile_functions(traced, pack, names, bool(deterministic), options)
     except jax.errors.JaxRuntimeError as error:
         operation = nondeterministic_operation(error)
         if operation is None:
@@ -140,7 +139,7 @@ def compile_traced(
             raise determinism_error(operation) from error
         why = nondeterminism_reason(operation)
         warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
-        programs, saved = compile_stages(traced, pack, names, False, options)
+        programs, saved = compile_functions(traced, pack, names, False, options)
     if deterministic is False and deterministic_options(pack.platform):
         why = "as requested"
     return Programs(
@@ -156,7 +155,7 @@ def compile_traced(
     )
 
 
-def compile_stages(
+def compile_functions(
     traced: Traced,
     pack: Pack,
     names: Sequence[str],
@@ -172,12 +171,12 @@ def compile_stages(
     with record_cache_hits(saved) as last, ThreadPoolExecutor() as pool:
         # Compiling releases the GIL; start the longest compilation first.
         for name in sorted(names, key=_LONGEST_FIRST.index):
-            stage, donated = getattr(traced, name), _DONATED.get(name, ())
+            function, donated = getattr(traced, name), _DONATED.get(name, ())
             program_options = common | (_START_OPTIONS.get(backend, {}) if name == "start" else {})
-            key = _key(stage, pack, donated, program_options)
+            key = _key(function, pack, donated, program_options)
             held = None if key is None else find_program(key)
             if held is None:
-                jobs[name] = key, pool.submit(_compile, _lower(stage, pack, donated), program_options, last)
+                jobs[name] = key, pool.submit(_compile, function.lower(pack, donated), program_options, last)
             else:
                 found[name] = held
                 saved.append(held.seconds)
@@ -188,18 +187,20 @@ def compile_stages(
     return [found[name].program for name in names], saved
 
 
-def _key(stage: Stage, pack: Pack, donated: tuple[int, ...], options: Mapping[str, Any]) -> Hashable:
+def _key(
+    function: TracedFunction, pack: Pack, donated: tuple[int, ...], options: Mapping[str, Any]
+) -> Hashable:
     """Cache key of a compiled program; None for a program that must not be cached."""
-    if not stage.identity.complete or stage.identity.constant_bytes > _MAX_CONSTANT_BYTES:
+    if not function.identity.complete or function.identity.constant_bytes > _MAX_CONSTANT_BYTES:
         return None
-    structure = jax.tree.structure((stage.arguments, stage.result))
+    structure = jax.tree.structure((function.arguments, function.result))
     config = tuple(
         repr(getattr(jax.config, name, value)) for name, value in sorted(jax.config.values.items())
     )
     return (
-        stage.identity.digest,
+        function.identity.digest,
         structure,
-        tuple(stage.mapped),
+        tuple(function.mapped),
         pack,
         donated,
         tuple(sorted(options.items())),
@@ -212,19 +213,3 @@ def _compile(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dict
     began = time.perf_counter()
     program = lowered.compile(dict(options) or None)
     return Compiled(program, time.perf_counter() - began + last.pop(threading.get_ident(), 0.0))
-
-
-def _lower(stage: Stage, pack: Pack, donated: tuple[int, ...]) -> jax.stages.Lowered:
-    arguments = tuple(
-        jax.tree.map(partial(_pack_shape, pack, mapped), argument)
-        for mapped, argument in zip(stage.mapped, stage.arguments, strict=True)
-    )
-    function = over_trials(pack, stage.function, stage.mapped, stage.identity.operations)
-    return jax.jit(function, donate_argnums=donated).lower(*arguments)
-
-
-def _pack_shape(pack: Pack, mapped: bool, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Shape and sharding of an argument in a pack, given its shape for one trial."""
-    if mapped:
-        return jax.ShapeDtypeStruct((pack.lanes, *leaf.shape), leaf.dtype, sharding=pack.over_trials)
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=pack.replicated)

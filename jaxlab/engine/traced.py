@@ -13,11 +13,12 @@ from jax.extend.core import jaxpr_as_fun
 from jaxlab.engine import lane
 from jaxlab.engine.identity import Identity, identity
 from jaxlab.engine.memory import total_memory
+from jaxlab.engine.pack import Pack, over_trials
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 
 
-class Stage(NamedTuple):
+class TracedFunction(NamedTuple):
     """One traced function of a trial.
 
     Attributes:
@@ -34,22 +35,31 @@ class Stage(NamedTuple):
     mapped: Sequence[bool]
     identity: Identity
 
+    def lower(self, pack: Pack, donated: tuple[int, ...] = ()) -> jax.stages.Lowered:
+        """Lower the function, mapped over a pack; the arguments at the indices ``donated`` are overwritten."""
+        arguments = tuple(
+            jax.tree.map(partial(_pack_shape, pack, mapped), argument)
+            for mapped, argument in zip(self.mapped, self.arguments, strict=True)
+        )
+        function = over_trials(pack, self.function, self.mapped, self.identity.operations)
+        return jax.jit(function, donate_argnums=donated).lower(*arguments)
+
 
 class Traced(NamedTuple):
     """The four traced functions of a trial, see `jaxlab.engine.lane`."""
 
-    start: Stage
-    measure: Stage
-    segment: Stage
-    finish: Stage
+    start: TracedFunction
+    measure: TracedFunction
+    segment: TracedFunction
+    finish: TracedFunction
     segment_epochs: int
     seconds: float
 
     @property
     def digest(self) -> str:
         """Digest of all four programs and of the names of their results; the same in every process."""
-        stages = (self.start, self.measure, self.segment, self.finish)
-        text = [line for stage in stages for line in (stage.identity.digest, *_paths(stage.result))]
+        functions = (self.start, self.measure, self.segment, self.finish)
+        text = [line for each in functions for line in (each.identity.digest, *_paths(each.result))]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 
     @property
@@ -74,17 +84,17 @@ def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int =
     hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), canonical(leaf).dtype), hyperparameters)
     shared = jax.tree.map(lambda leaf: shape_of(canonical(leaf)), shared)
     epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32)
-    start = _stage(lane.start, trial, (hyper, shared), (True, False))
+    start = _traced(lane.start, trial, (hyper, shared), (True, False))
     state = start.result
     _check_size(state)
-    measure = _stage(lane.measure, trial, (hyper, state, shared), (True, True, False))
-    segment = _stage(lane.segment, trial, (hyper, state, shared, epochs), (True, True, False, False))
-    finish = _stage(lane.finish, trial, (hyper, state, shared), (True, True, False))
+    measure = _traced(lane.measure, trial, (hyper, state, shared), (True, True, False))
+    segment = _traced(lane.segment, trial, (hyper, state, shared, epochs), (True, True, False, False))
+    finish = _traced(lane.finish, trial, (hyper, state, shared), (True, True, False))
     _check_names(segment.result[1], finish.result)
     return Traced(start, measure, segment, finish, segment_epochs, time.perf_counter() - began)
 
 
-def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[bool]) -> Stage:
+def _traced(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[bool]) -> TracedFunction:
     program, result = jax.make_jaxpr(partial(function, trial), return_shape=True)(*arguments)
     result = jax.tree.map(shape_of, result)
     flat, structure = jaxpr_as_fun(program), jax.tree.structure(result)
@@ -93,7 +103,7 @@ def _stage(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[
         return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
 
     replay.__name__ = function.__name__  # the name in profiles and of the compiled program
-    return Stage(replay, arguments, result, mapped, identity(program))
+    return TracedFunction(replay, arguments, result, mapped, identity(program))
 
 
 def _bytes(shapes: Any) -> int:
@@ -128,3 +138,10 @@ def canonical(leaf: Any) -> Any:
 def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _pack_shape(pack: Pack, mapped: bool, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Shape and sharding of an argument in a pack, given its shape for one trial."""
+    if mapped:
+        return jax.ShapeDtypeStruct((pack.lanes, *leaf.shape), leaf.dtype, sharding=pack.over_trials)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=pack.replicated)

@@ -95,7 +95,7 @@ def train(
     programs: Programs, hyperparameters: Any, shared: Any, epochs: int, resident: int | None = None
 ) -> Iterator[EpochRecord | EndRecord]:
     """Train all trials of one group to the end; for the arguments see `GroupTraining` and `Training`."""
-    group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack), resident)
+    group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack), resident=resident)
     training = Training([group], epochs)
     for records in (training.segments(), training.finish()):
         for _, record in records:

@@ -20,7 +20,7 @@ from jaxlab.runs.numbering import Numbering
 from jaxlab.runs.plain import marked, plain
 from jaxlab.space import Group
 from jaxlab.space.values import token
-from jaxlab.store import FORMAT, Description, Environment, GroupEntry, digest_of
+from jaxlab.store import FORMAT, Description, Environment, GroupEntry
 from jaxlab.trial import Trial
 
 _PACKAGES = ("jaxlab", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -42,7 +42,6 @@ def describe(
         trials: the triple of each group.
         devices: devices that train it.
     """
-    columns = coordinates(numbering)
     entries = zip(numbering.groups, numbering.numbers, trials, strict=True)
     return Description(
         format=FORMAT,
@@ -51,8 +50,7 @@ def describe(
         source=job.source,
         environment=environment(devices),
         cohorts=numbering.cohorts,
-        coordinates=columns,
-        coordinates_digest=digest_of(columns),
+        coordinates=coordinates(numbering),
         groups=[_entry(*entry) for entry in entries],
         times={},
         changes=[],

@@ -315,10 +315,8 @@ class Run:
             devices = tuple(each.pack.mesh.devices.flat)
             if devices not in self._placed:  # once for all groups on the same devices
                 self._placed[devices] = place_shared(self.job.arrays, each.pack)
-            values = jax.tree.map(
-                lambda leaf, rows=rows: leaf[rows], self.numbering.groups[index].hyperparameters
-            )
-            groups.append(GroupTraining(each, values, self._placed[devices], reserve=reserve))
+            group, shared = self.numbering.groups[index], self._placed[devices]
+            groups.append(GroupTraining(each, group.hyperparameters, shared, rows, reserve=reserve))
         return groups
 
     def _restore(self, stage: Stage, groups: Sequence[GroupTraining], saved: Snapshot | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxlab.checks import plain
 from jaxlab.errors import InputError
-from jaxlab.space.values import MOST, axis, check_settings, exact, first_repeat, token
+from jaxlab.space.values import MOST, axis, exact, first_repeat, token
 
 
 def setting_key(setting: Mapping[str, Any]) -> Hashable:
@@ -146,6 +146,12 @@ class Space(Sequence):
     def __repr__(self) -> str:
         plural = "" if len(self) == 1 else "s"
         return f"Space({len(self)} setting{plural} of {', '.join(self.names) or 'defaults alone'})"
+
+
+def check_settings(field: str, sizes: Any, count: int) -> None:
+    """Raise where parts of these sizes make more than `MOST` settings."""
+    if count > MOST:
+        raise InputError(field, sizes, f"makes {count:,} settings: give at most {MOST:,}")
 
 
 def grid(**axes: Any) -> Space:

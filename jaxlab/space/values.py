@@ -26,12 +26,6 @@ def check_most(field: str, value: Any, count: Any) -> None:
         raise InputError(field, value, f"give at most {MOST:,} values")
 
 
-def check_settings(field: str, sizes: Any, count: int) -> None:
-    """Raise where parts of these sizes make more than `MOST` settings."""
-    if count > MOST:
-        raise InputError(field, sizes, f"makes {count:,} settings: give at most {MOST:,}")
-
-
 def at_least_one(field: str, value: Whole) -> int:
     """A number of things: an integer from 1 to `MOST`."""
     check_most(field, value, python(value))

@@ -10,7 +10,6 @@ from jaxlab.store.description import (
     GroupEntry,
     Source,
     Specification,
-    digest_of,
 )
 from jaxlab.store.files import disk_errors
 from jaxlab.store.folder import RunFolder, missing_library
@@ -35,7 +34,6 @@ __all__ = [
     "Specification",
     "build_results",
     "check_epochs",
-    "digest_of",
     "disk_errors",
     "mended_results",
     "missing_library",

@@ -17,6 +17,7 @@ from jaxlab.store.files import read_json
 from jaxlab.trial import Variable
 
 FORMAT = 5
+_DIGEST = "coordinates_digest"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,6 @@ class Description:
         cohorts: number of trials in each cohort, in order of their numbers.
         coordinates: one value for each trial of ``trial_id``, every hyperparameter and every configuration field that
             varies; None where a trial does not use it.
-        coordinates_digest: `digest_of` the coordinates.
         groups: the groups.
         times: seconds and counts so far.
         changes: accepted differences between starts, in words.
@@ -134,7 +134,6 @@ class Description:
     environment: Environment
     cohorts: list[int]
     coordinates: dict[str, list[Any]]
-    coordinates_digest: str
     groups: list[GroupEntry]
     times: dict[str, int | float]
     changes: list[str]
@@ -153,12 +152,12 @@ class Description:
         import msgspec  # here, so that training without a folder does without it
 
         # Python's JSON, which has infinite numbers and names of files that are not UTF-8; msgspec's has neither.
-        values = msgspec.to_builtins(self)
+        values = msgspec.to_builtins(self) | {_DIGEST: _digest(self.coordinates)}
         lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in values.items())
         return f"{{\n{lines}\n}}\n".encode()
 
 
-def digest_of(coordinates: Mapping[str, list[Any]]) -> str:
+def _digest(coordinates: Mapping[str, list[Any]]) -> str:
     """SHA-256 of the coordinates, which ties each setting to its ``trial_id``."""
     return hashlib.sha256(json.dumps(coordinates).encode()).hexdigest()
 
@@ -177,7 +176,7 @@ def decoded(content: bytes, file: Path) -> Description:
         its = table.get("format", FORMAT) if isinstance(table, dict) else FORMAT
         if its == FORMAT:
             found = msgspec.convert(table, Description)
-            wrong = next(_contradictions(found), "")
+            wrong = next(_contradictions(found, table.get(_DIGEST)), "")
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         its, wrong = FORMAT, "it is nested too deeply" if isinstance(error, RecursionError) else _words(error)
     if its != FORMAT:
@@ -198,8 +197,8 @@ def _words(error: Exception) -> str:
     return f"{found[2]}: {found[1]}" if found and found[2] else text
 
 
-def _contradictions(found: Description) -> Iterator[str]:
-    """Yield what is impossible or contradictory in a description."""
+def _contradictions(found: Description, digest: Any) -> Iterator[str]:
+    """Yield what is impossible or contradictory in a description, given the digest of its coordinates."""
     yield from _impossible_numbers(found)
     ids = found.coordinates.get("trial_id")
     if not ids or not all(isinstance(each, str) for each in ids) or len(set(ids)) < len(ids):
@@ -208,8 +207,8 @@ def _contradictions(found: Description) -> Iterator[str]:
     for name, column in found.coordinates.items():
         if len(column) != len(ids):
             yield f"coordinates[{name!r}] does not have one value for each trial"
-    if digest_of(found.coordinates) != found.coordinates_digest:
-        yield "the settings do not match the trial_ids: coordinates_digest differs"
+    if _digest(found.coordinates) != digest:
+        yield f"the settings do not match the trial_ids: {_DIGEST} differs"
     if sum(found.cohorts) != len(ids):
         yield f"cohorts, {_shown(found.cohorts)}, do not add up to {len(ids)} trials"
     numbers = [number for group in found.groups for number in group.trials]

@@ -1,7 +1,7 @@
 """A study of many trials: the public entry."""
 
 from jaxlab.runs import GroupPlan, Plan, Progress, Verdict, Verification
-from jaxlab.study.fields import CONFIGURATION, STUDY, Field, known_hyperparameters
+from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS, STUDY, Field
 from jaxlab.study.files import TABLES, load_study
 from jaxlab.study.loading import load_model
 from jaxlab.study.study import Study
@@ -9,6 +9,7 @@ from jaxlab.study.verify import verify
 
 __all__ = [
     "CONFIGURATION",
+    "HYPERPARAMETERS",
     "STUDY",
     "TABLES",
     "Field",
@@ -18,7 +19,6 @@ __all__ = [
     "Study",
     "Verdict",
     "Verification",
-    "known_hyperparameters",
     "load_model",
     "load_study",
     "verify",

@@ -15,9 +15,9 @@ from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError, name_of
 from jaxlab.losses import LOSSES, METRICS, Metric
 from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
+from jaxlab.optimizers import build_optimizer
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS
-from jaxlab.study.optimizers import build_optimizer
 from jaxlab.study.own import guarded
 from jaxlab.trial import Supervised, Trial, supervised
 

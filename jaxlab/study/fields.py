@@ -28,9 +28,9 @@ from jaxlab.engine import check_deterministic
 from jaxlab.losses import LOSSES, METRICS
 from jaxlab.models import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, MODELS
 from jaxlab.models.cnn import POOLINGS
+from jaxlab.optimizers import OPTIMIZERS, optimizer
 from jaxlab.schedules import SCHEDULES
 from jaxlab.settings import Configuration
-from jaxlab.study.optimizers import OPTIMIZERS, optimizer
 from jaxlab.trial import PRECISIONS, Supervised
 
 
@@ -312,9 +312,9 @@ HYPERPARAMETERS = _by_name(
 )
 
 
-def known_hyperparameters() -> dict[str, Field]:
-    """Every hyperparameter that some built-in part reads."""
-    return dict(HYPERPARAMETERS)
+def defaults(fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The default of each field of a table."""
+    return {name: field.default for name, field in fields.items()}
 
 
 def with_effect(fields: Mapping[str, Field], configuration: Configuration) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from jaxlab.checks import plain, seed, traceable
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError, UnknownName
+from jaxlab.optimizers import check_optimizer
 from jaxlab.settings import Configuration, traced
 from jaxlab.space import Group, Space, groups, setting_key
 from jaxlab.study.fields import (
@@ -18,9 +19,9 @@ from jaxlab.study.fields import (
     Field,
     checked_configuration,
     checked_hyperparameter,
+    defaults,
     with_effect,
 )
-from jaxlab.study.optimizers import check_optimizer
 from jaxlab.study.reading import names_read, names_read_by
 from jaxlab.trial import Trial
 
@@ -38,8 +39,8 @@ def resolve_supervised(
         InputError: a name is unknown or has no effect under any configuration, a value is invalid, or a custom function
             fails.
     """
-    own = _functions_of_ones_own(space, configuration)
-    statics = _defaults(data)
+    own = _custom_functions(space, configuration)
+    statics = defaults(CONFIGURATION) | _defaults_for(data)
     for name, value in configuration.items():
         _check_static(name, value, own)
         checked = checked_configuration(name, value)
@@ -54,7 +55,7 @@ def resolve_supervised(
         _check_known("space", name, _first(space, name), HYPERPARAMETERS | given, own=False)
         for value in space.values(name):
             checked_hyperparameter(name, value, "space")
-    numbers = {name: field.default for name, field in HYPERPARAMETERS.items()} | given
+    numbers = defaults(HYPERPARAMETERS) | given
     offered = {name: numbers[name] for name in (*given, *swept)}
     used = _Used(partial(_names, data=data, numbers=numbers, offered=offered))
     found = groups(space, numbers, statics, used)
@@ -144,7 +145,7 @@ def resolve_custom(
     return found
 
 
-def _functions_of_ones_own(space: Space, configuration: Mapping[str, Any]) -> bool:
+def _custom_functions(space: Space, configuration: Mapping[str, Any]) -> bool:
     """Whether a model or an optimizer is custom, and can therefore read custom names."""
     given = [
         value for name in ("model", "optimizer") for value in (configuration.get(name), *space.values(name))
@@ -161,11 +162,11 @@ def _like(name: str, known: Collection[str]) -> bool:
     return bool(difflib.get_close_matches(name, set(known) - {name}, n=1, cutoff=0.85))
 
 
-def _defaults(data: Dataset) -> dict[str, Any]:
-    fields = {name: field.default for name, field in CONFIGURATION.items()}
-    fields["loss"] = "cross_entropy" if data.classes else "mse"
-    fields["metrics"] = ("accuracy",) if data.classes else ("mae", "rmse")
-    return fields
+def _defaults_for(data: Dataset) -> dict[str, Any]:
+    """The defaults that depend on whether the targets are labels or numbers."""
+    if data.classes:
+        return {"loss": "cross_entropy", "metrics": ("accuracy",)}
+    return {"loss": "mse", "metrics": ("mae", "rmse")}
 
 
 def _check_static(name: str, value: Any, own: bool) -> None:

@@ -95,7 +95,7 @@ def _resident(asking: Asking, cell: Cell) -> None:
     programs = compiled(trial_of(problem), problem, width, option_sets()[0])
     shared = place_shared(shared_arrays(problem.data), programs.pack)
     for resident in (packs, packs // 2, 0):
-        group = GroupTraining(programs, problem.hyperparameters, shared, resident)
+        group = GroupTraining(programs, problem.hyperparameters, shared, resident=resident)
         ends: dict[int, float] = {}
         for _, record in Training([group], epochs).segments():
             ends[int(record.epochs[-1])] = time.perf_counter()
