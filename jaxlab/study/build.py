@@ -13,7 +13,8 @@ from flax import nnx
 from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError, name_of
-from jaxlab.losses import LOSSES, METRICS, Metric
+from jaxlab.losses import LOSSES
+from jaxlab.metrics import METRICS, Metric
 from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
 from jaxlab.optimizers import build_optimizer
 from jaxlab.settings import Configuration, Hyperparameters

@@ -25,7 +25,8 @@ from jaxlab.checks import (
 from jaxlab.checks import seed as check_seed
 from jaxlab.datasets import AUGMENTATIONS
 from jaxlab.engine import check_deterministic
-from jaxlab.losses import LOSSES, METRICS
+from jaxlab.losses import LOSSES
+from jaxlab.metrics import METRICS
 from jaxlab.models import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, MODELS
 from jaxlab.models.cnn import POOLINGS
 from jaxlab.optimizers import OPTIMIZERS, optimizer

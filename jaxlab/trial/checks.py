@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
-from jaxlab.losses import LOSSES, METRICS
+from jaxlab.losses import LOSSES
+from jaxlab.metrics import METRICS, Metric
 from jaxlab.trial.task import Supervised
 
 #: Exceptions that JAX and Flax raise for shapes and types that do not fit.

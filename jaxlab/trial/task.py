@@ -7,7 +7,7 @@ import jax
 import optax
 from flax import nnx
 
-from jaxlab.losses import Metric
+from jaxlab.metrics import Metric
 
 #: Precisions of products of float32 arrays, on devices that offer a choice.
 PRECISIONS = ("default", "tensorfloat32", "float32")
