@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxlab.checks import one_of, whole
 from jaxlab.losses import as_float, check_labels, error, mae, mse
+from jaxlab.settings import bound
 
 BETTER = ("higher", "lower")
 _Function = TypeVar("_Function", bound=Callable)
@@ -34,6 +35,10 @@ class Metric(NamedTuple):
     better: str
     units: str = "1"
     finish: Callable[[jax.Array], jax.Array] = jnp.asarray
+
+    def bound(self, settings: Mapping[str, Any]) -> "Metric":
+        """Fix the settings that the metric reads by name, see `jaxlab.settings.named_parameters`."""
+        return self._replace(example=bound(self.example, 2, settings))
 
 
 class SetMetric(NamedTuple):
@@ -63,6 +68,10 @@ class SetMetric(NamedTuple):
     better: str
     units: str = "1"
     coordinates: Mapping[str, Sequence[str]] = {}
+
+    def bound(self, settings: Mapping[str, Any]) -> "SetMetric":
+        """Fix the settings that the metric reads by name, see `jaxlab.settings.named_parameters`."""
+        return self._replace(update=bound(self.update, 4, settings), finish=bound(self.finish, 1, settings))
 
 
 class Targets(NamedTuple):

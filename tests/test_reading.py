@@ -14,6 +14,7 @@ from small import Plain, digits, grid, plain_model, study
 
 from jaxlab import InputError, Study, load_model, read_results
 from jaxlab.analysis import unstack, varied
+from jaxlab.metrics import better
 from jaxlab.runs import coordinates, number_trials
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS, with_effect
@@ -222,10 +223,12 @@ def seen():
     return optax.GradientTransformationExtraArgs(lambda parameters: optax.EmptyState(), update)
 
 
+@better("higher")
 def nothing(*arguments):
     return None
 
 
+@better("higher")
 def broken(*arguments):
     raise ValueError("two\nlines")
 

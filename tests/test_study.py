@@ -15,6 +15,7 @@ from small import digits, grid, plain_model, study
 
 from jaxlab import Study, datasets, read_results
 from jaxlab.errors import InputError
+from jaxlab.metrics import better
 from jaxlab.models import CNN
 from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
@@ -280,6 +281,7 @@ def test_an_optax_schedule_is_a_factor_on_the_learning_rate():
 
 @pytest.mark.parametrize("field", ["loss", "metrics"])
 def test_a_loss_that_is_no_value_per_example_is_refused(field):
+    @better("higher")
     def mean(outputs, targets):
         return jnp.mean(outputs)
 

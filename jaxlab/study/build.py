@@ -10,16 +10,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlab import losses, metrics
 from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
 from jaxlab.errors import InputError, name_of
 from jaxlab.losses import LOSSES
-from jaxlab.metrics import METRICS, Metric
+from jaxlab.metrics import BETTER, METRICS, Metric, SetMetric, Targets
 from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
 from jaxlab.optimizers import build_optimizer
-from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters, named_parameters
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS
-from jaxlab.study.own import guarded
+from jaxlab.study.own import failed, guarded, wrong_result
 from jaxlab.trial import Supervised, Trial, supervised
 
 
@@ -90,18 +91,14 @@ def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) 
 
 
 def _check_targets(configuration: Configuration, data: Dataset) -> None:
-    """Raise InputError unless the losses and metrics suit the targets: class labels or numbers."""
-    of_labels = ("cross_entropy", "accuracy")
-    wanted = "labels" if data.classes else "numbers"
-    for field, names in {"loss": (configuration.loss,), "metrics": configuration.metrics}.items():
+    """Raise InputError unless the built-in losses and metrics suit the targets: class labels or numbers."""
+    kind = "labels" if data.classes else "numbers"
+    fields = {"loss": ((configuration.loss,), losses), "metrics": (configuration.metrics, metrics)}
+    for field, (names, room) in fields.items():
+        suited = room.OF_LABELS if data.classes else room.OF_NUMBERS
         for name in names:
-            if isinstance(name, str) and (name in of_labels) != bool(data.classes):
-                known = [
-                    each
-                    for each in (LOSSES if field == "loss" else METRICS)
-                    if (each in of_labels) == bool(data.classes)
-                ]
-                remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(known)}"
+            if isinstance(name, str) and name not in suited:
+                remedy = f"the targets of {data.name} are {kind}: take {' or '.join(suited)}"
                 raise InputError(f"configuration.{field}", name, remedy)
 
 
@@ -153,10 +150,38 @@ def _flat_zero(configuration: Configuration) -> bool:
     return callable(configuration.model) or has_flat_zero(configuration.activation)
 
 
-def _metrics(given: tuple, data: Dataset) -> dict[str, Metric]:
-    return _by_name(
-        "metrics", {"loss"}, given, lambda each: _metric(each, data) if callable(each) else METRICS[each]
-    )
+def _metrics(given: tuple, data: Dataset) -> dict[str, Metric | SetMetric]:
+    targets = Targets(data.outputs, tuple(map(str, range(data.classes or 0))))
+    return _by_name("metrics", {"loss"}, given, lambda each: _metric(each, targets))
+
+
+def _metric(given: str | Callable, targets: Targets) -> Metric | SetMetric:
+    """A metric by name; or of a custom function, either of ``(outputs, targets)`` or of `Targets`."""
+    field = "configuration.metrics"
+    if isinstance(given, str):
+        known = METRICS[given]
+        return known if isinstance(known, Metric) else known(targets)
+    if len(named_parameters(given, 0)) == 1:
+        return _set_metric(field, given, targets)
+    if getattr(given, "better", None) not in BETTER:
+        remedy = 'does not say which direction is better: decorate it with jaxlab.metrics.better("higher") or ("lower")'
+        raise InputError(field, given, remedy)
+    return Metric(_per_example("metrics", given), given.better, getattr(given, "units", "1"))
+
+
+def _set_metric(field: str, given: Callable, targets: Targets) -> SetMetric:
+    try:
+        metric = given(targets)
+    except Exception as error:  # custom code may raise anything
+        raise failed(field, given, error) from error
+    if not isinstance(metric, SetMetric):
+        raise wrong_result(field, given, metric, "a jaxlab.metrics.SetMetric, or take (outputs, targets)")
+    if metric.better not in (*BETTER, ""):
+        remedy = (
+            f'returns a metric with better = {metric.better!r}: give "higher", "lower", or "" for neither'
+        )
+        raise InputError(field, given, remedy)
+    return metric
 
 
 def _diagnostics(given: list) -> dict[str, Callable]:
@@ -182,15 +207,12 @@ def _by_name(field: str, taken: set[str], given: Sequence[Any], make: Callable[[
     return found
 
 
-def _metric(given: Callable, data: Dataset) -> Metric:
-    better = "higher" if data.classes else "lower"
-    return Metric(_per_example("metrics", given), lambda mean: mean, "1", getattr(given, "better", better))
-
-
 def _per_example(field: str, given: Callable) -> Callable:
-    if any(given is each for each in (*LOSSES.values(), *(metric.example for metric in METRICS.values()))):
+    if any(given is each for each in LOSSES.values()):
         return given
-    return guarded(f"configuration.{field}", given, ("outputs", "targets"), "one value per example [B]")
+    return guarded(
+        f"configuration.{field}", given, ("outputs", "targets"), "one value per example [B]", named=True
+    )
 
 
 def _name(given: str | Callable) -> str:

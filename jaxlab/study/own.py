@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from jaxlab.errors import InputError, shown
-from jaxlab.settings import Configuration
+from jaxlab.settings import Configuration, named_parameters
 from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
 from jaxlab.study.noting import Undeclared
 from jaxlab.trial import Trial
@@ -22,8 +22,14 @@ from jaxlab.trial import Trial
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
-def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
+def check_arguments(field: str, given: Any, arguments: Sequence[str], named: bool = False) -> None:
     """Raise InputError unless ``given`` can be called with the positional arguments named in ``arguments``.
+
+    Args:
+        field: name of the study field that holds it.
+        given: custom function.
+        arguments: names of the positional arguments.
+        named: whether it may have further parameters, which are settings by name.
 
     Raises:
         InputError: ``given`` cannot be called so, is a function of Optax, is a model that is already built, or is a
@@ -45,7 +51,8 @@ def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
     except (TypeError, ValueError):  # no signature, written in C: only a call can fail
         return
     try:
-        signature.bind(*["self"] * built, *arguments)
+        more = named_parameters(given, len(arguments)) if named else {}
+        signature.bind(*["self"] * built, *arguments, **more)
     except TypeError:
         takes = _arguments(list(signature.parameters.values())[built:])
         if built:
@@ -67,6 +74,7 @@ def guarded(
     arguments: Sequence[str],
     returns: str = "an array",
     shape: Callable[..., Sequence[int]] | None = None,
+    named: bool = False,
 ) -> Callable:
     """Wrap a custom function so that it raises only InputError.
 
@@ -76,6 +84,7 @@ def guarded(
         arguments: names of its positional arguments.
         returns: what the function should return, for error messages.
         shape: function of the same arguments that returns the expected shape of the result; None accepts any shape.
+        named: whether it may read settings by further parameters, see `jaxlab.settings.named_parameters`.
 
     Returns:
         the wrapped function, which raises InputError if ``given`` raises, returns anything but a tree of arrays, or
@@ -84,12 +93,12 @@ def guarded(
     Raises:
         InputError: immediately, if `check_arguments` rejects the function.
     """
-    check_arguments(field, given, arguments)
+    check_arguments(field, given, arguments, named)
 
     @wraps(given)
-    def call(*values: Any) -> Any:
+    def call(*values: Any, **settings: Any) -> Any:
         try:
-            result = given(*values)
+            result = given(*values, **settings)
         except InputError:
             raise
         except Exception as error:  # custom code may raise anything
