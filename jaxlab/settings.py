@@ -88,7 +88,7 @@ class Hyperparameters(_Fields):
         return cls(dict(zip(names, leaves, strict=True)))
 
 
-def traced(columns: Mapping[str, Any]) -> Hyperparameters:
+def as_traced(columns: Mapping[str, Any]) -> Hyperparameters:
     """Convert hyperparameters to the dtypes in which they are traced: uint32 for ``seed``, float64 for the others.
 
     JAX turns float64 into float32 unless 64-bit types are enabled.

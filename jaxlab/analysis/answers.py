@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from jaxlab.analysis.averages import by_setting, matching, varied
 from jaxlab.analysis.measures import overfitting
-from jaxlab.analysis.settings import by_setting, matching, varied
 from jaxlab.errors import InputError
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.settings import used_values, values_of, varied
+from jaxlab.analysis.averages import used_values, values_of, varied
 from jaxlab.errors import InputError
 
 

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import (
+from jaxlab.analysis.averages import (
     Line,
     by_setting,
     default_by,
@@ -22,6 +21,7 @@ from jaxlab.analysis.settings import (
     require,
     values_of,
 )
+from jaxlab.analysis.measures import dead_units, divergence
 from jaxlab.analysis.words import aligned, label, number, numbers, percent
 from jaxlab.diagnostics import learning_rate_sensitivity
 from jaxlab.errors import InputError

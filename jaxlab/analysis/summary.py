@@ -8,16 +8,7 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.answers import Best, best_setting, largest_gap
-from jaxlab.analysis.limits import (
-    MOST_NAMED,
-    SHARES,
-    fixed,
-    largest_stable,
-    sensitivity,
-    threshold_crossing,
-)
-from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import (
+from jaxlab.analysis.averages import (
     NotRecorded,
     by_setting,
     default_over,
@@ -27,6 +18,15 @@ from jaxlab.analysis.settings import (
     values_of,
     varied,
 )
+from jaxlab.analysis.limits import (
+    MOST_NAMED,
+    SHARES,
+    fixed,
+    largest_stable,
+    sensitivity,
+    threshold_crossing,
+)
+from jaxlab.analysis.measures import dead_units, divergence
 from jaxlab.analysis.words import (
     amount,
     counted,

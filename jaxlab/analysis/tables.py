@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from jaxlab.analysis.averages import by_setting, values_of, varied
 from jaxlab.analysis.limits import limits_table
 from jaxlab.analysis.measures import dead_units, divergence, overfitting
-from jaxlab.analysis.settings import by_setting, values_of, varied
 from jaxlab.analysis.summary import summary
 from jaxlab.analysis.words import aligned, amount, difference, label, number, numbers, percent
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.files import cache_folder, check_sha256, fetch, find, read
+from jaxlab.datasets.downloads import cache_folder, check_sha256, fetch, find, read
 from jaxlab.errors import InputError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"

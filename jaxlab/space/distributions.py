@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxlab.checks import number, whole
 from jaxlab.errors import InputError
-from jaxlab.space.settings import Space, of_plain, row_tokens
+from jaxlab.space.space import Space, of_plain, row_tokens
 from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between
 
 

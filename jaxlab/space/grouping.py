@@ -12,8 +12,8 @@ from typing import Any
 
 from jaxlab.checks import number, plain, seed
 from jaxlab.errors import InputError, UnknownName
-from jaxlab.settings import Configuration, Hyperparameters, traced
-from jaxlab.space.settings import Space, setting_key
+from jaxlab.settings import Configuration, Hyperparameters, as_traced
+from jaxlab.space.space import Space, setting_key
 from jaxlab.space.values import first_repeat
 
 
@@ -127,7 +127,7 @@ class _Members:
     def finished(self) -> Group:
         columns = dict(zip(self.swept, zip(*self.rows, strict=True), strict=True)) if self.swept else {}
         constant = {name: (value,) * len(self.trials) for name, value in self.numbers.items()}
-        values = traced({name: columns.get(name, each) for name, each in constant.items()})
+        values = as_traced({name: columns.get(name, each) for name, each in constant.items()})
         return Group(Configuration(self.static), tuple(self.trials), values)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from jaxlab.checks import whole
 from jaxlab.errors import InputError
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
-from jaxlab.space.settings import Space, check_settings, grid, zipped
+from jaxlab.space.space import Space, check_settings, grid, zipped
 from jaxlab.space.values import check_most, linear_range, log_range
 
 PARTS = {"grid": grid, "zipped": zipped, "random": random}

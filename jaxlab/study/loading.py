@@ -15,7 +15,7 @@ from jaxlab.checks import one_of
 from jaxlab.datasets import prepared
 from jaxlab.engine import to_device, unflatten
 from jaxlab.errors import InputError, UnknownName
-from jaxlab.settings import Configuration, Hyperparameters, traced
+from jaxlab.settings import Configuration, Hyperparameters, as_traced
 from jaxlab.store import Data, RunFolder, read_weights
 from jaxlab.study.build import model_of
 from jaxlab.study.fields import CONFIGURATION, checked_configuration
@@ -65,13 +65,8 @@ def load_model(
     found = _found(read_weights(folder.weights_path, number), weights, run)
     configuration = _configuration(entry.configuration, functions or {})
     values = {name: column[number] for name, column in sorted(description.coordinates.items())}
-    hyperparameters = traced(
-        {
-            name: value
-            for name, value in values.items()
-            if value is not None and name not in configuration and name != "trial_id"
-        }
-    )
+    others = {"trial_id", *configuration, *(name for name, value in values.items() if value is None)}
+    hyperparameters = as_traced({name: value for name, value in values.items() if name not in others})
     data = description.specification.data
     if data.input_shape is None:
         raise InputError("run", str(run), "is of a custom triple: jaxlab knows no model in it")
@@ -159,10 +154,14 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
             raise UnknownName("functions", name, recorded, "field")
     fields = {}
     for name, value in recorded.items():
-        names = [each["function"] for each in _each(value) if isinstance(each, dict)]
+        names = [
+            each["function"]
+            for each in (value if isinstance(value, list) else [value])
+            if isinstance(each, dict)
+        ]
         if name in functions:
             fields[name] = functions[name]
-        elif names and _of_model(name):
+        elif names and _builds_model(name):
             remedy = f"was {', '.join(names)} in this run: give it again, functions={{{name!r}: ...}}"
             raise InputError("functions", name, remedy)
         elif names:  # used in training only
@@ -172,10 +171,6 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
     return Configuration(fields)
 
 
-def _each(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _of_model(name: str) -> bool:
+def _builds_model(name: str) -> bool:
     """Whether a configuration field is used to build the model."""
     return name == "model" or (name in CONFIGURATION and "model" in CONFIGURATION[name].needs)

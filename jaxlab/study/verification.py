@@ -16,8 +16,8 @@ from jaxlab.checks import whole
 from jaxlab.errors import InputError
 from jaxlab.runs import Options, Progress, Verification
 from jaxlab.store import Description, RunFolder
-from jaxlab.study.files import study_from_table, uses_functions
 from jaxlab.study.study import Study
+from jaxlab.study.study_file import study_from_table, uses_functions
 
 
 def verify(
