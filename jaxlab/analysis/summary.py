@@ -84,41 +84,34 @@ def _answered(answer: Callable[[], str]) -> str:
 def _best(results: xr.Dataset) -> str:
     best = best_setting(results)
     value = amount(best.validation, best.metric, best.units)
-    spread = _spread(best)
     test = "" if np.isnan(best.test) else f", test {amount(best.test, best.metric, best.units)}"
     warning = "; every setting has a trial that diverged or is not finite" if best.diverged else ""
-    return f"{_where(best.setting)}validation {label(best.metric)} {value}{spread}{test}{warning}"
+    return f"{_where(best.setting)}validation {label(best.metric)} {value}{_spread(best)}{test}{warning}"
 
 
 def _spread(best: Best) -> str:
     """The number of seeds and their range, in brackets."""
-    parts = []
-    left_out = {"pruned": best.pruned, "not finite": best.not_finite}
+    left_out = best.pruned + best.not_finite
+    if best.trials == 1 and not left_out:
+        return ""
+    words = counted(best.trials + left_out, "seed")
+    if left_out:
+        words = f"{best.trials} of {words}"
     if best.trials > 1:
         low, high = (amount(each, best.metric, best.units) for each in best.validation_range)
-        parts.append(f"mean of {_seeds(best.trials, left_out)}, {low} to {high}")
-    elif any(left_out.values()):
-        parts.append(_seeds(best.trials, left_out))
-    return _bracketed(parts, left_out)
-
-
-def _bracketed(parts: list[str], left_out: dict[str, int]) -> str:
-    reasons = [reason for reason, count in left_out.items() if count]
-    parts = [*parts, *([f"the others {' or '.join(reasons)}"] if reasons else [])]
-    return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _seeds(used: int, left_out: dict[str, int]) -> str:
-    every = counted(used + sum(left_out.values()), "seed")
-    return f"{used} of {every}" if any(left_out.values()) else every
+        words = f"mean of {words}, {low} to {high}"
+    if left_out:
+        reasons = [*["pruned"] * (best.pruned > 0), *["not finite"] * (best.not_finite > 0)]
+        words += f"; the others {' or '.join(reasons)}"
+    return f" ({words})"
 
 
 def _gap(results: xr.Dataset) -> str:
     gap = largest_gap(results)
     train, validation = (amount(value, gap.metric, gap.units) for value in (gap.train, gap.validation))
     size = difference(gap.gap, gap.metric, gap.units)
-    left_out = {"not finite": gap.not_finite}
-    seeds = f"; {_seeds(gap.trials, left_out)}, the others not finite" if gap.not_finite else ""
+    every = counted(gap.trials + gap.not_finite, "seed")
+    seeds = f"; {gap.trials} of {every}, the others not finite" if gap.not_finite else ""
     return (
         f"{_where(gap.setting)}{size} of {label(gap.metric)} (training {train}, validation {validation}{seeds}); "
         f"validation loss ends at {number(gap.rise)} x its minimum"
@@ -132,7 +125,7 @@ def _where(values: dict) -> str:
 def _diverged(results: xr.Dataset) -> str:
     if "first_bad_step" not in results:
         return "not recorded"
-    bad = results.isel(trial=np.flatnonzero(results.first_bad_step.values >= 0))
+    bad = results.isel(trial=results.first_bad_step.values >= 0)
     of = f"{bad.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
     if not bad.sizes["trial"]:
         return of
@@ -149,7 +142,7 @@ def _idle(results: xr.Dataset) -> dict[str, Callable[[], str]]:
 
     def words() -> str:
         trained = judged(results)
-        idle = trained.isel(trial=np.flatnonzero(trained.did_not_learn))
+        idle = trained.isel(trial=trained.did_not_learn.values)
         over, where = default_over(results), ""
         if over:
             values = sorted(set(values_of(idle[over].dropna("trial"))))

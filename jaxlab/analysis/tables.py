@@ -120,6 +120,6 @@ def _table(results: xr.Dataset, figures: xr.Dataset, columns: Columns, notes: tu
     rows = []
     for index in range(means.sizes["setting"]):
         row = means.isel(setting=index)
-        own = [column[index] for column in settings]
-        rows.append([*own, str(int(row.trials)), *(text(row) for text in columns.values())])
+        values = [column[index] for column in settings]
+        rows.append([*values, str(int(row.trials)), *(text(row) for text in columns.values())])
     return "\n".join([*aligned([*map(label, names), "trials", *columns], rows), "", *notes])

@@ -42,7 +42,7 @@ def groups(
     space: Space,
     hyperparameters: Mapping[str, Any],
     configuration: Mapping[str, Any],
-    used: Callable[[Mapping[str, Any]], Collection[str]] | None = None,
+    used: Callable[[Configuration], Collection[str]] | None = None,
 ) -> tuple[Group, ...]:
     """Split a space into groups that share a configuration, in order of first appearance.
 
@@ -120,7 +120,7 @@ class _Members:
     @classmethod
     def of(cls, static: dict, numbers: dict, swept: Collection[str], used: Callable | None) -> _Members:
         if used is not None:
-            names = used(static)
+            names = used(Configuration(static))
             static, numbers = ({n: f[n] for n in f if n in names} for f in (static, numbers))
         return cls(static, numbers, [name for name in swept if name in numbers], {}, [])
 
