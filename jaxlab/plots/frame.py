@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import ColorType
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
+from matplotlib.typing import ColorType
 
 from jaxlab.analysis import by_setting, largest_stable, lines, matching, stopped_early, values_of
 from jaxlab.analysis.words import counted, joined, numbers, setting, settings
@@ -74,8 +74,11 @@ def draw_lines(
 ) -> list[Line2D]:
     """Draw a line of means for each combination of ``view.by`` and a dot for each trial.
 
-    Returns the legend entries, none where there is one line only. An unstable trial is a cross instead of a dot, one that did not learn a square. The means of ``compared`` are
+    An unstable trial is a cross instead of a dot, one that did not learn a square. The means of ``compared`` are
     dotted, and the area between both lines is filled.
+
+    Returns:
+        the legend entries, none where no name distinguishes lines.
     """
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     colours = line_colours(results, view, len(followed))
@@ -97,7 +100,7 @@ def draw_lines(
         trials = figures.isel(trial=matching(figures, line.values))
         _draw_trials(ax, trials, name, view, colour)
         if view.by and ("can_die" not in trials or trials.can_die.any()):  # else nothing was drawn
-            entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text}
+            entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text or "mean"}
             handles.append(Line2D([], [], color=colour, **entry))
     return handles
 
