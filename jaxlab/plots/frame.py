@@ -275,7 +275,7 @@ def averaged(view: View) -> str:
 def with_verdicts(figures: xr.Dataset, results: xr.Dataset) -> xr.Dataset:
     """The figures with the flags of failed trials, where they are recorded."""
     flags = [flag for flag in ("unstable", "did_not_learn") if flag in results]
-    return figures.merge(results[flags].sel(trial=figures.trial))
+    return figures.assign({flag: results[flag].sel(trial=figures.trial) for flag in flags})
 
 
 def marks(figures: xr.Dataset) -> str:
