@@ -57,11 +57,11 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     """
     over = default_over(results) or ("learning_rate" if "learning_rate" in results.coords else None)
     rate = label(over) if over else "learning rate"
-    questions: dict[str, Callable[[], str]] = {
+    questions: dict[str, Callable[[], str | None]] = {
         "best setting": lambda: _best(results),
         "diverged": lambda: _diverged(results),
-        **_idle(results),
-        **_stopped(results),
+        "did not learn": lambda: _idle(results),
+        "stopped by rules": lambda: _stopped(results),
         f"largest stable {rate}": lambda: _stable(results, over),
         f"sensitivity to {rate}": lambda: _sensitivity(results, over),
         "largest generalisation gap": lambda: _gap(results),
@@ -69,10 +69,11 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     }
     for share in SHARES:
         questions[f"{percent(share)} of units dead"] = lambda share=share: _crossing(results, share, over)
-    return tuple(Row(question, _answered(answer)) for question, answer in questions.items())
+    rows = (Row(question, _answered(answer)) for question, answer in questions.items())
+    return tuple(row for row in rows if row.answer is not None)
 
 
-def _answered(answer: Callable[[], str]) -> str:
+def _answered(answer: Callable[[], str | None]) -> str | None:
     try:
         return answer()
     except NotRecorded:
@@ -135,41 +136,36 @@ def _diverged(results: xr.Dataset) -> str:
     return f"{of}{lowest}; first bad step {int(bad.first_bad_step.min())} at the earliest"
 
 
-def _idle(results: xr.Dataset) -> dict[str, Callable[[], str]]:
-    """A row about the trials that did not learn, where there are any."""
+def _idle(results: xr.Dataset) -> str | None:
+    """Words about the trials that did not learn; None where there are none."""
     if "did_not_learn" not in results or not bool(results.did_not_learn.any()):
-        return {}
-
-    def words() -> str:
-        trained = judged(results)
-        idle = trained.isel(trial=trained.did_not_learn.values)
-        over, where = default_over(results), ""
-        if over:
-            values = sorted(set(values_of(idle[over].dropna("trial"))))
-            few = len(values) < 4
-            shown = (" and " if few else " to ").join(numbers(values if few else [values[0], values[-1]]))
-            where = f", {label(over)} {shown}" if values else ""
-        of = f"{idle.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
-        return f"{of}{where}: stable, but no better than before training or than a constant answer"
-
-    return {"did not learn": words}
+        return None
+    trained = judged(results)
+    idle = trained.isel(trial=trained.did_not_learn.values)
+    over, where = default_over(results), ""
+    if over:
+        values = sorted(set(values_of(idle[over].dropna("trial"))))
+        few = len(values) < 4
+        shown = (" and " if few else " to ").join(numbers(values if few else [values[0], values[-1]]))
+        where = f", {label(over)} {shown}" if values else ""
+    of = f"{idle.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
+    return f"{of}{where}: stable, but no better than before training or than a constant answer"
 
 
-def _stopped(results: xr.Dataset) -> dict[str, Callable[[], str]]:
-    """A row about the trials that a rule stopped, diverged ones excluded; empty where there are none."""
+def _stopped(results: xr.Dataset) -> str | None:
+    """Words about the trials that a rule stopped, diverged ones excluded; None where there are none."""
     stopped = stopped_early(results)
     if not stopped.sizes["trial"]:
-        return {}
+        return None
     rules = ", ".join(
         f"{label(rule)} {count}" for rule, count in Counter(stopped.stopped_by.values).most_common()
     )
     low, high = int(stopped.epochs_run.min()), int(stopped.epochs_run.max())
     planned = results.sizes["trial"] * (results.sizes["epoch"] - 1)
-    words = (
+    return (
         f"{stopped.sizes['trial']} of {counted(results.sizes['trial'], 'trial')} ({rules}), after {low} to {high} "
         f"epochs; {percent(float(results.epochs_run.sum()) / planned)} of all epochs trained"
     )
-    return {"stopped by rules": lambda: words}
 
 
 def _stable(results: xr.Dataset, over: str | None) -> str:

@@ -111,8 +111,8 @@ class _Members:
         trials: the trials' numbers.
     """
 
-    static: dict[str, Any]
-    numbers: dict[str, Any]
+    static: dict[str, Hashable]
+    numbers: dict[str, float]
     swept: list[str]
     rows: dict[tuple, int]
     trials: list[int]
@@ -201,7 +201,7 @@ def _number(field: str, name: str, value: Any) -> float | int:
     return float(number(field, value, remedy="give a finite number, or declare it under configuration"))
 
 
-def _check_functions(configurations: list[dict[str, Any]]) -> None:
+def _check_functions(configurations: list[dict[str, Hashable]]) -> None:
     """Raise where different functions share a name, since their trials would share an id."""
     texts = [_text({f"configuration.{n}": value for n, value in c.items()}) for c in configurations]
     repeat = first_repeat(texts)

@@ -134,7 +134,9 @@ def _number(trial: int | str, ids: list[str]) -> int:
     return int(trial)
 
 
-def _found(kept: dict[str, dict[str, np.ndarray]], which: str | None, run: Any) -> dict[str, np.ndarray]:
+def _found(
+    kept: dict[str, dict[str, np.ndarray]], which: str | None, run: str | os.PathLike
+) -> dict[str, np.ndarray]:
     if not kept:
         remedy = (
             'has no weights of this trial: train with keep = "best" or keep = "last", to the trial\'s end'

@@ -77,7 +77,7 @@ def resolve_supervised(
 
 
 def _names(
-    configuration: Configuration, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]
+    configuration: Configuration, data: Dataset, numbers: Mapping[str, float], offered: Mapping[str, float]
 ) -> frozenset[str]:
     """Names that have an effect in supervised training under one configuration.
 
