@@ -126,9 +126,8 @@ def _number(trial: int | str, ids: list[str]) -> int:
     if isinstance(trial, str):
         if trial in ids:
             return ids.index(trial)
-        raise InputError(
-            "trial", trial, "is not a trial_id of this run; see the results' coordinate trial_id"
-        )
+        remedy = "is not a trial_id of this run; see the results' coordinate trial_id"
+        raise InputError("trial", trial, remedy)
     if not isinstance(trial, (int, np.integer)) or not 0 <= trial < len(ids):
         raise InputError("trial", trial, f"give a number from 0 to {len(ids) - 1}, or a trial_id")
     return int(trial)

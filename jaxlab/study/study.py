@@ -93,9 +93,8 @@ class Study:
         check_rules(self.rules)
         most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
         if self.epochs > most:
-            raise InputError(
-                "epochs", self.epochs, f"give at most {most:,}: a trial has at most 2**31 - 1 steps"
-            )
+            remedy = f"give at most {most:,}: a trial has at most 2**31 - 1 steps"
+            raise InputError("epochs", self.epochs, remedy)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -157,9 +156,8 @@ class Study:
         if self.keep == "none":
             return trial._replace(weights=None)
         if trial.weights is None or (self.keep == "best" and trial.weights.score is None):
-            raise InputError(
-                "keep", self.keep, "the trial does not say what is worth keeping: see Trial.weights"
-            )
+            remedy = "the trial does not say what is worth keeping: see Trial.weights"
+            raise InputError("keep", self.keep, remedy)
         return trial if self.keep == "best" else trial._replace(weights=trial.weights._replace(score=None))
 
     def plan(
