@@ -59,12 +59,10 @@ def largest_stable(
     followed = _followed(results, figures[["unstable"]].assign(did_not_learn=idle), over, by)
     limits = []
     for line in followed:
-        values, bad = line.points[over].values, line.points.unstable.values > 0
+        bad = line.points.unstable.values > 0
         count = int(bad.argmax()) if bad.any() else len(bad)
-        stable, share = (
-            _value_or_nan(each, count - 1) for each in (values, line.points.did_not_learn.values)
-        )
-        limits.append([stable, _value_or_nan(values, count), share])
+        places = ((over, count - 1), (over, count), ("did_not_learn", count - 1))
+        limits.append([_value_or_nan(line.points[name].values, place) for name, place in places])
     words = {
         "largest_stable": "largest {} up to which every trial is stable",
         "smallest_unstable": "smallest {} beyond it, with an unstable trial",
@@ -202,9 +200,9 @@ def limits_table(results: xr.Dataset) -> str:
         questions.append((partial(threshold_crossing, share=share), headings))
     columns: dict[str, Sequence[str]] = {}
     limits = None
-    for answer, headings in questions:
+    for find, headings in questions:
         with contextlib.suppress(InputError):  # not recorded
-            limits = answer(results, over=over)
+            limits = find(results, over=over)
             rows = zip(*(limits[name].values.tolist() for name in headings), strict=True)
             columns |= zip(headings.values(), zip(*map(numbers, rows), strict=True), strict=True)
     count = 0 if limits is None else limits.sizes["setting"]
