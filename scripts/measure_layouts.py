@@ -26,7 +26,7 @@ from benchmark.machine import one_device_per_core
 from benchmark.problem import disagreement, make_problem
 from benchmark.timing import interleaved, plan, seconds_of, spread
 from jaxlab.engine import compile_programs, make_pack
-from jaxlab.engine.group import rows
+from jaxlab.engine.group import take_rows
 from jaxlab.trial import shared_arrays
 
 TRIALS, WIDTH, STEPS, SECONDS = 16, 2, 8, 0.3
@@ -40,7 +40,7 @@ def studied(problem, convolution, evaluation):
     if not evaluation:
         trial = without_evaluation(trial)
     shared = shared_arrays(problem.data)
-    programs = compile_programs(trial, rows(problem.hyperparameters, 0), shared, make_pack(WIDTH))
+    programs = compile_programs(trial, take_rows(problem.hyperparameters, 0), shared, make_pack(WIDTH))
     return Running(programs, problem.hyperparameters, shared).train
 
 
