@@ -31,6 +31,13 @@ class Answer(NamedTuple):
     tables: Sequence[Table]
 
 
+class Step(NamedTuple):
+    """One measurement, and its name in the note if there is no time for it."""
+
+    words: str
+    ask: Callable[[], None]
+
+
 class Asking:
     """A question in progress. It appends lines of JSON to a file, which the driver reads.
 

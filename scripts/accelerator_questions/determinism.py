@@ -8,16 +8,16 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from accelerator_questions.asking import Answer, Asking, Row, Table, elsewhere
+from accelerator_questions.asking import Answer, Asking, Row, Step, Table, elsewhere
 from accelerator_questions.measuring import (
     FAILURES,
     IN_ORDER,
@@ -47,25 +47,18 @@ _ANEW = "second process, tuned anew"
 _FOLDER = "second process, results from the folder"
 
 
-class _Step(NamedTuple):
-    """One measurement, and its name in the note if there is no time for it."""
-
-    words: str
-    ask: Callable[[], None]
-
-
 def ask(asking: Asking) -> None:
     """Measure the smallest cell, a model without a deterministic form, reused tuning results; then the other cells."""
     cells, numbers = ((TINY,), (2,)) if asking.small else (IN_ORDER, (64, 1024, 1))
     rates = [
-        _Step(f"{cell.name} with {trials} trials", partial(_rates, asking, cell, trials))
+        Step(f"{cell.name} with {trials} trials", partial(_rates, asking, cell, trials))
         for cell in cells
         for trials in numbers
     ]
     with tempfile.TemporaryDirectory() as folder:
         plan = [
             *rates[:2],
-            _Step("a model with nnx.max_pool", partial(_without_form, asking)),
+            Step("a model with nnx.max_pool", partial(_without_form, asking)),
             *_tuning(asking, Path(folder)),
             *rates[2:],
         ]
@@ -156,7 +149,7 @@ def _without_form(asking: Asking) -> None:
         asking.row(**row, result=result, nondeterministic=programs.nondeterministic)
 
 
-def _tuning(asking: Asking, folder: Path) -> list[_Step]:
+def _tuning(asking: Asking, folder: Path) -> list[Step]:
     """Four processes: the first stores its tuning results; the others load them or tune anew."""
     file, kept = folder / "results.pb", folder / "per-fusion"
     kept.mkdir()
@@ -181,7 +174,7 @@ def _tuning(asking: Asking, folder: Path) -> list[_Step]:
         asking.row(**row, **found)
 
     names = list(jobs)[:2] if asking.small else jobs
-    return [_Step(name, partial(one, name)) for name in names]
+    return [Step(name, partial(one, name)) for name in names]
 
 
 def _said_of_rates(rows: Sequence[Row]) -> str:

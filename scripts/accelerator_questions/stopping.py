@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from accelerator_questions.asking import Answer, Asking, Row, Table
+from accelerator_questions.asking import Answer, Asking, Row, Step, Table
 from accelerator_questions.measuring import FAILURES, IN_ORDER, TINY, by, compiled, option_sets, reason
 from benchmark.cells import Cell
 from benchmark.contenders import trial_of
@@ -23,22 +22,15 @@ from jaxlab.store import missing_library
 from jaxlab.trial import shared_arrays
 
 
-class _Step(NamedTuple):
-    """One measurement, and its name in the note if there is no time for it."""
-
-    words: str
-    ask: Callable[[], None]
-
-
 def ask(asking: Asking) -> None:
     """Measure stopping early, states in host memory, and a run folder."""
     cell = TINY if asking.small else IN_ORDER[0]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "widths.json"
         plan = (
-            _Step("stopping early", partial(_stopping, asking, cell, cache)),
-            _Step("states in host memory", partial(_resident, asking, cell)),
-            _Step("a run folder", partial(_folder, asking, cell, cache)),
+            Step("stopping early", partial(_stopping, asking, cell, cache)),
+            Step("states in host memory", partial(_resident, asking, cell)),
+            Step("a run folder", partial(_folder, asking, cell, cache)),
         )
         for step in asking.in_time(plan, lambda step: step.words):
             try:
