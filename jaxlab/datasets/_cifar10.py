@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.files import cache_folder, fetch, find, read
+from jaxlab.datasets.downloads import cache_folder, fetch, find, read
 from jaxlab.errors import InputError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from jaxlab import checks
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.files import cache_folder, check_sha256, fetch, find, read
+from jaxlab.datasets.downloads import cache_folder, fetch, find, read
 from jaxlab.errors import InputError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -75,18 +76,15 @@ def _load(name: str, folder: Path | None, download: bool, url: str) -> np.ndarra
     cache = cache_folder()
     folders = [folder] if folder is not None else [DEBIAN, *([cache] if cache else [])]
     path = find(folders, [name, f"{name}.gz"])
-    if path is None and folder is not None:
-        raise InputError(
-            "folder", str(folder), f"contains neither {name} nor {name}.gz; put it there, or omit folder"
-        )
-    if path is None and not download:
-        remedy = (
-            f"{name}.gz was not found; give folder, set download=True, or apt install dataset-fashion-mnist"
-        )
-        raise InputError("folder", None, remedy)
-    if path is None:
-        path = fetch(f"{url.rstrip('/')}/{name}.gz", lambda path: _read_idx(path, name))
-    return _read_idx(path, name)
+    if path is not None:
+        return _read_idx(path, name)
+    if folder is not None:
+        remedy = f"contains neither {name} nor {name}.gz; put it there, or omit folder"
+        raise InputError("folder", str(folder), remedy)
+    if not download:
+        remedy = "give folder, set download=True, or apt install dataset-fashion-mnist"
+        raise InputError("folder", None, f"{name}.gz was not found; {remedy}")
+    return _read_idx(fetch(f"{url.rstrip('/')}/{name}.gz", lambda path: _read_idx(path, name)), name)
 
 
 def _read_idx(path: Path, name: str) -> np.ndarray:
@@ -99,5 +97,6 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     expected = len(header) + int(np.prod(shape))
     if len(content) != expected:
         raise InputError("file", str(path), f"holds {len(content)} bytes instead of {expected}; {REMEDY}")
-    check_sha256(path, content, sha256, REMEDY)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError("file", str(path), f"not the published file (SHA-256 differs); {REMEDY}")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
