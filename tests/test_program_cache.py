@@ -16,7 +16,7 @@ from small import Plain, digits, grid, study
 from jaxlab import Study
 from jaxlab.convolution import materialize
 from jaxlab.engine import clear_programs, compile_programs, fingerprint, make_pack, program_cache
-from jaxlab.engine.identity import identity
+from jaxlab.engine.program_identity import identity
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import Trial
 

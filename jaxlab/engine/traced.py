@@ -11,9 +11,9 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxlab.engine import lane
-from jaxlab.engine.identity import Identity, identity
 from jaxlab.engine.memory import total_memory
 from jaxlab.engine.pack import Pack, over_trials
+from jaxlab.engine.program_identity import Identity, identity
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial
 

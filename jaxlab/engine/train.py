@@ -7,10 +7,9 @@ import jax
 import numpy as np
 
 from jaxlab.engine.group import Call, GroupTraining
-from jaxlab.engine.host import Rows
+from jaxlab.engine.host import EndRecord, EpochRecord, Rows
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.programs import Programs
-from jaxlab.engine.records import EndRecord, EpochRecord
 from jaxlab.engine.traced import canonical
 from jaxlab.errors import InputError
 

@@ -10,8 +10,8 @@ import jax
 from jaxlab.engine import split_into_packs, train
 from jaxlab.runs.compiling import compile_for, out_of_memory_names_width
 from jaxlab.runs.describe import varied
+from jaxlab.runs.digests import serialisable
 from jaxlab.runs.job import Job
-from jaxlab.runs.plain import plain
 from jaxlab.space import Group
 
 
@@ -86,7 +86,7 @@ def _group_plan(
     for _ in train(programs, few, job.arrays, 2 * programs.segment_epochs):
         times.append(time.perf_counter())
     return GroupPlan(
-        {name: plain(group.configuration[name]) for name in names if name in group.configuration},
+        {name: serialisable(group.configuration[name]) for name in names if name in group.configuration},
         len(group.trials),
         pack.width,
         packs,

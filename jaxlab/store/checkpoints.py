@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.arrays import Arrays, read_arrays, stem_of, write_arrays
-from jaxlab.store.files import check_no_link, remove, sweep
+from jaxlab.store.arrays import Arrays, Note, read_arrays, stem_of, write_arrays
+from jaxlab.store.disk import check_no_link, remove, sweep
 
 _NUMBER = re.compile(r"\d{8}")
 _KEPT = 2
@@ -75,17 +75,17 @@ class Checkpoints:
         except OSError as error:
             raise InputError("out", str(self.folder), _remedy(error)) from error
 
-    def newest(self) -> tuple[Arrays, Any] | None:
+    def newest(self, note: type[Note] = Any) -> tuple[Arrays, Note] | None:
         """Read the arrays and the note of the newest complete checkpoint; None if there is none.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or its note is not of the given type.
         """
         if self._saving is not None:
             concurrent.futures.wait([self._saving])
         complete = self._complete()
         remedy = "remove it to resume from the previous checkpoint, if there is one"
-        return read_arrays(complete[-1], remedy, "checkpoint") if complete else None
+        return read_arrays(complete[-1], remedy, "checkpoint", note) if complete else None
 
     def _write(self, arrays: Arrays, note: Any) -> None:
         check_no_link(self.folder)

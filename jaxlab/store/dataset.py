@@ -11,7 +11,7 @@ import xarray as xr
 from jaxlab.engine import EndRecord, EpochRecord
 from jaxlab.errors import InputError
 from jaxlab.store.description import GroupEntry
-from jaxlab.store.files import check_fits
+from jaxlab.store.disk import check_fits
 from jaxlab.store.records import Records
 from jaxlab.trial import Variable
 

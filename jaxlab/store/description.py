@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxlab.checks import too_deep
 from jaxlab.errors import InputError
-from jaxlab.store.files import read_json
+from jaxlab.store.disk import read_json
 from jaxlab.trial import Variable
 
 FORMAT = 5
@@ -64,7 +64,20 @@ class Data:
 
 @dataclass(frozen=True)
 class Specification:
-    """The declaration of a study without its settings, which are `Description.coordinates`; functions by name."""
+    """The declaration of a study without its settings, which are `Description.coordinates`; functions by name.
+
+    Attributes:
+        name: name of the study.
+        data: data set.
+        epochs: planned number of epochs.
+        data_seed: seed of the minibatch order.
+        trial: custom triple, or None.
+        rules: stopping rules, see `jaxlab.pruning.plain_rule`.
+        keep: weights to keep: "none", "last" or "best".
+        deterministic: True, False or "auto".
+        configuration: configuration that is common to all trials, by field.
+        hyperparameters: hyperparameters that are common to all trials, by name.
+    """
 
     name: str
     data: Data

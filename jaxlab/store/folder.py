@@ -15,7 +15,7 @@ from jaxlab.errors import InputError, how_to_install
 from jaxlab.files import write_whole
 from jaxlab.store.checkpoints import Checkpoints
 from jaxlab.store.description import Description, decoded
-from jaxlab.store.files import (
+from jaxlab.store.disk import (
     check_no_link,
     disk_errors,
     make_folder,

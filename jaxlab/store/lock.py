@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxlab.errors import InputError
-from jaxlab.store.files import check_no_link, disk_errors, read_regular
+from jaxlab.store.disk import check_no_link, disk_errors, read_regular
 
 _HOLDER = re.compile(r"pid (\d+) on host (\S{1,255})")
 

@@ -17,7 +17,7 @@ import xarray as xr
 from jaxlab.errors import InputError
 from jaxlab.store.dataset import assemble
 from jaxlab.store.description import Description, GroupEntry
-from jaxlab.store.files import check_fits, read_json
+from jaxlab.store.disk import check_fits, read_json
 from jaxlab.store.folder import RunFolder
 from jaxlab.store.lock import only_writer
 from jaxlab.store.records import Records, read_records

@@ -20,7 +20,7 @@ from jaxlab.study.concrete import traced
 from jaxlab.study.noting import NotingConfiguration, NotingHyperparameters
 from jaxlab.study.own import built_trial, check_arguments, check_arrays, failed, wrong_result
 from jaxlab.trial import Trial, build_model, update_with
-from jaxlab.trial.checks import check_batch, outputs_and_activations
+from jaxlab.trial.fit import check_batch, outputs_and_activations
 
 _ARGUMENTS = {
     "model": ("configuration", "hyperparameters", "rngs"),

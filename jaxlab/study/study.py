@@ -16,7 +16,7 @@ from jaxlab.datasets import Dataset
 from jaxlab.devices import warn_if_cores_idle
 from jaxlab.errors import InputError
 from jaxlab.pruning import check_rules
-from jaxlab.runs import Job, Options, Plan, Progress, make_plan, plain, run
+from jaxlab.runs import Job, Options, Plan, Progress, make_plan, run, serialisable
 from jaxlab.settings import Configuration
 from jaxlab.space import Group, Space, grid
 from jaxlab.store import Source, Specification
@@ -119,12 +119,12 @@ class Study:
             data=described_data(self.data, self.shared),
             epochs=self.epochs,
             data_seed=self.data_seed,
-            trial=plain(self.trial),
+            trial=serialisable(self.trial),
             rules=described_rules(self.rules),
             keep=self.keep,
             deterministic=self.deterministic,
-            configuration={name: plain(value) for name, value in self.configuration.items()},
-            hyperparameters={name: plain(value) for name, value in self.hyperparameters.items()},
+            configuration={name: serialisable(value) for name, value in self.configuration.items()},
+            hyperparameters={name: serialisable(value) for name, value in self.hyperparameters.items()},
         )
         return Job(
             groups=self.groups,
