@@ -129,13 +129,13 @@ class GroupTraining:
     def advance(self, epoch: int) -> Iterator[Call]:
         """Train the packs that are at ``epoch`` for one segment."""
         programs = self.programs
-        now = np.arange(epoch + 1, epoch + 1 + programs.segment_epochs, dtype=np.int32)
-        epochs = jax.device_put(now, programs.pack.replicated)
+        now = np.array([epoch + 1], np.int32)
+        placed = jax.device_put(now[0], programs.pack.replicated)
         for pack in self._packs:
             if pack.epoch == epoch:
                 states = self._place_states(pack.states) if pack.on_host else pack.states
-                pack.states, record = programs.segment(pack.values, states, self.shared, epochs)
-                pack.epoch = int(now[-1])
+                pack.states, record = programs.segment(pack.values, states, self.shared, placed)
+                pack.epoch = epoch + 1
                 self._park(pack)
                 yield Call(pack.trials.copy(), now, record)
 

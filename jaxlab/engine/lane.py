@@ -66,17 +66,13 @@ def _update_best(
     return select(better, Best(score, epoch, trial.weights.kept(state)), best)
 
 
-def segment(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epochs: jax.Array):
-    """Train and evaluate ``len(epochs)`` epochs: the lane, and a record with a leading axis of epochs."""
+def segment(
+    trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch: jax.Array
+) -> tuple[Lane, Record]:
+    """Train and evaluate one epoch: the lane and its record.
 
-    def epoch_of(lane: Lane, epoch: jax.Array):
-        return _one_epoch(trial, hyperparameters, lane, shared, epoch)
-
-    return jax.lax.scan(epoch_of, lane, epochs)
-
-
-def _one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch: jax.Array):
-    """Train and evaluate one epoch; a lane with an earlier bad step does not change and records only `missing`."""
+    A lane with an earlier bad step does not change and records only `missing`.
+    """
     alive = lane.first_bad_step < 0
     state, trained = trial.train_segment(hyperparameters, lane.state, shared, epoch)
     trained, bad = _pop_bad_step(trained)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,7 +69,6 @@ def compile_group(
     width: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     *,
-    segment_epochs: int = 1,
     cache: str | os.PathLike | None = None,
     smallest_within: float = 0.0,
     deterministic: bool | str = "auto",
@@ -89,7 +88,6 @@ def compile_group(
         epochs: total number of epochs.
         width: trials per device; None chooses.
         devices: all by default; at most as many as there are trials are used.
-        segment_epochs: epochs per call.
         cache: file of widths chosen earlier for the same program, devices, versions and number of trials. A cached
             width is used without timing; a new choice is added.
         smallest_within: choose the smallest width that is at most this fraction slower than the fastest.
@@ -106,7 +104,7 @@ def compile_group(
     # A device without a trial would train copies, and slow down host devices that share its cores.
     devices = (list(devices) if devices is not None else jax.devices())[: pack_count(width or 1, all_trials)]
     trials = pack_count(len(devices), all_trials)
-    traced = trace(trial, take_rows(hyperparameters, 0), shared, segment_epochs)
+    traced = trace(trial, take_rows(hyperparameters, 0), shared)
     if width is not None:
         return Choice(compile_traced(traced, make_pack(width, devices), deterministic), {}, 0.0)
     workload = _Workload(
@@ -134,9 +132,9 @@ def compile_group(
     return Choice(programs, found, clock() - began - programs.compile_seconds)
 
 
-def fingerprint(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> str:
+def fingerprint(trial: Trial, hyperparameters: Any, shared: Any) -> str:
     """`Programs.fingerprint` of the programs that `compile_group` would compile, by tracing alone."""
-    return trace(trial, take_rows(hyperparameters, 0), shared, segment_epochs).digest
+    return trace(trial, take_rows(hyperparameters, 0), shared).digest
 
 
 def _unprobed_key(key: str, epochs: int) -> str:
@@ -191,27 +189,18 @@ def _estimate_training(workload: _Workload, programs: Programs) -> float:
     0 if even that costs too much because training is only a few times longer.
     """
     pack, sampled = programs.pack, workload.trial.sample is not None
-    segments = pack_count(pack.width, workload.trials) * workload.epochs / programs.segment_epochs
-    cost = 1 / (_SEGMENT_TO_EVALUATION * programs.segment_epochs) if sampled else 1.0  # in segments
+    segments = pack_count(pack.width, workload.trials) * workload.epochs
+    cost = 1 / _SEGMENT_TO_EVALUATION if sampled else 1.0  # in segments
     if segments <= 2 * _TRAINING_TO_PROBE * cost:
         return 0.0
-    shared, values, now = (
-        place_shared(workload.shared, pack),
-        _first_pack(workload, pack),
-        _epochs(workload, pack),
+    shared, values, epoch = _placed(workload, workload.shared, pack)
+    program, more = (programs.measure, ()) if sampled else (programs.segment, (epoch,))
+    once = _fastest(
+        lambda lanes: program(values, lanes, shared, *more),
+        programs.start(values, shared),
+        _TIMING_SECONDS / 5,
+        workload.clock,
     )
-    lanes = programs.start(values, shared)
-    if sampled:
-        once = _fastest(
-            lambda lanes: programs.measure(values, lanes, shared), lanes, _TIMING_SECONDS / 5, workload.clock
-        )
-    else:
-        once = _fastest(
-            lambda lanes: programs.segment(values, lanes, shared, now),
-            lanes,
-            _TIMING_SECONDS / 5,
-            workload.clock,
-        )
     return once / cost * segments
 
 
@@ -234,10 +223,14 @@ def _search_width(
         notify: called with each width.
     """
     began, first = workload.clock(), programs.pack.width
-    shared, traced, ready = workload.shared, workload.traced, [programs.start, programs.segment]
+    shared, traced, ready = (
+        workload.shared,
+        workload.traced,
+        {"start": programs.start, "segment": programs.segment},
+    )
     if workload.trial.sample is not None:
         shared, ready = workload.trial.sample(shared), None
-        traced = trace(workload.trial, take_rows(workload.hyperparameters, 0), shared, traced.segment_epochs)
+        traced = trace(workload.trial, take_rows(workload.hyperparameters, 0), shared)
     once: dict[int, float] = {}
 
     def seconds_of(width: int) -> float:
@@ -261,23 +254,27 @@ def _time_width(
     traced: Traced,
     shared: Any,
     width: int,
-    compiled: list[jax.stages.Compiled] | None,
+    compiled: Mapping[str, jax.stages.Compiled] | None,
     deterministic: bool,
 ) -> float:
     """Time one segment at one width; ``inf`` if it does not fit in memory."""
     pack = make_pack(width, workload.devices)
     try:
-        start, segment = compiled or compile_functions(traced, pack, ("start", "segment"), deterministic)[0]
+        if compiled is None:
+            compiled, _ = compile_functions(traced, pack, deterministic, names=("start", "segment"))
+        start, segment = compiled["start"], compiled["segment"]
         idle = (
             idle_packs(pack_count(width, workload.trials), workload.devices[0]) * width * traced.state_bytes
         )
         unsampled = _size(workload.shared) - _size(shared)
         if not fits(max(bytes_of(start), bytes_of(segment)) + idle + unsampled, workload.devices):
             return math.inf
-        shared, values, now = place_shared(shared, pack), _first_pack(workload, pack), _epochs(workload, pack)
-        lanes = start(values, shared)
+        shared, values, epoch = _placed(workload, shared, pack)
         return _fastest(
-            lambda lanes: segment(values, lanes, shared, now), lanes, _TIMING_SECONDS, workload.clock
+            lambda lanes: segment(values, lanes, shared, epoch),
+            start(values, shared),
+            _TIMING_SECONDS,
+            workload.clock,
         )
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
@@ -296,13 +293,11 @@ def _fastest(call: Callable[[Any], tuple], lanes: Any, duration: float, clock: C
     return min(times)
 
 
-def _first_pack(workload: _Workload, pack: Pack) -> Any:
+def _placed(workload: _Workload, shared: Any, pack: Pack) -> tuple[Any, Any, jax.Array]:
+    """Arguments of the programs on the devices: shared arrays, hyperparameters of the first pack, and epoch 1."""
     lanes = split_into_packs(len(jax.tree.leaves(workload.hyperparameters)[0]), pack.lanes)[0]
-    return jax.device_put(take_rows(workload.hyperparameters, lanes), pack.over_trials)
-
-
-def _epochs(workload: _Workload, pack: Pack) -> jax.Array:
-    return jax.device_put(np.arange(1, workload.traced.segment_epochs + 1, dtype=np.int32), pack.replicated)
+    values = jax.device_put(take_rows(workload.hyperparameters, lanes), pack.over_trials)
+    return place_shared(shared, pack), values, jax.device_put(np.int32(1), pack.replicated)
 
 
 def _size(tree: Any) -> int:

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlab.checks import whole
 from jaxlab.engine.group import Call, GroupTraining
 from jaxlab.engine.host import EndRecord, EpochRecord, Rows
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.programs import Programs
 from jaxlab.engine.traced import canonical
-from jaxlab.errors import InputError
 
 Decide = Callable[[int], Sequence[np.ndarray]]
 #: Index of a group, and the record of one call.
@@ -26,15 +26,11 @@ class Training:
 
     Args:
         groups: the groups, new or restored.
-        epochs: number of epochs to train; a multiple of each group's ``segment_epochs``.
+        epochs: number of epochs to train.
     """
 
     def __init__(self, groups: Sequence[GroupTraining], epochs: int):
-        for group in groups:
-            length = group.programs.segment_epochs
-            if epochs < 1 or epochs % length:
-                raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
-        self.groups, self.epochs = list(groups), epochs
+        self.groups, self.epochs = list(groups), whole("epochs", epochs, 1)
         self._pending: list[tuple[int, Call]] = []
 
     @property
@@ -106,9 +102,9 @@ def _fetch(call: Call) -> EpochRecord | EndRecord:
     values = {name: value[originals] for name, value in jax.device_get(call.record).items()}
     if call.ended is not None:
         return EndRecord(call.trials[originals], call.epochs[originals], values, call.ended)
-    if call.epochs[0] == 0:  # its record has no epoch axis
-        values = {name: value[:, None] for name, value in values.items()}
-    return EpochRecord(call.trials[originals], call.epochs, values)
+    return EpochRecord(
+        call.trials[originals], call.epochs, {name: value[:, None] for name, value in values.items()}
+    )
 
 
 def place_shared(shared: Any, pack: Pack) -> Any:

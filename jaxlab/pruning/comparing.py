@@ -6,16 +6,14 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from jaxlab.checks import whole
-from jaxlab.pruning.history import History, Outcome, metric_name
+from jaxlab.pruning.history import BuiltIn, History, Outcome, metric_name
 
 
-class _Comparing:
+class _Comparing(BuiltIn):
     """The attributes that these rules share."""
 
     outcome: ClassVar[str] = Outcome.PRUNED
     compares: ClassVar[bool] = True
-    draws: ClassVar[bool] = False
-    depends_on_epochs: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

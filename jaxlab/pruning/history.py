@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,26 @@ class Outcome(StrEnum):
     STOPPED_EARLY = "stopped early"
     PRUNED = "pruned"
     UNFINISHED = "unfinished"
+
+
+class BuiltIn:
+    """The attributes of a built-in rule; a custom rule without them is taken to compare trials and to draw.
+
+    Attributes:
+        name: name of the rule, in study files and results.
+        outcome: outcome of the trials that it stops.
+        compares: whether it compares trials with each other.
+        draws: whether it draws from NumPy's random generator.
+        depends_on_epochs: whether it depends on the planned number of epochs.
+        curves: names of the curves that it reads, besides ``metric``.
+    """
+
+    name: ClassVar[str]
+    outcome: ClassVar[str] = Outcome.STOPPED_EARLY
+    compares: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    depends_on_epochs: ClassVar[bool] = False
+    curves: ClassVar[tuple[str, ...]] = ()
 
 
 class Stop(NamedTuple):

@@ -10,20 +10,11 @@ import numpy as np
 
 from jaxlab.checks import flag, number, whole
 from jaxlab.diagnostics import generalization_loss, or_worst, productivity_quotient, up
-from jaxlab.pruning.history import History, Outcome, metric_name
-
-
-class _SingleTrial:
-    """The attributes that these rules share: no comparison, no dependence on the planned number of epochs."""
-
-    outcome: ClassVar[str] = Outcome.STOPPED_EARLY
-    compares: ClassVar[bool] = False
-    depends_on_epochs: ClassVar[bool] = False
-    draws: ClassVar[bool] = False
+from jaxlab.pruning.history import BuiltIn, History, Outcome, metric_name
 
 
 @dataclass(frozen=True)
-class Divergence(_SingleTrial):
+class Divergence(BuiltIn):
     """Stop trials with a bad step: loss, gradient, parameters, optimizer or model state not finite.
 
     The training and validation losses after an epoch count as losses of its last step. A loss that rises and falls
@@ -46,7 +37,7 @@ class Divergence(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class Patience(_SingleTrial):
+class Patience(BuiltIn):
     """Stop a trial whose metric has not improved for ``epochs`` epochs in a row, as Keras' EarlyStopping does.
 
     An epoch is an improvement if its value is better than the best so far by more than ``min_delta``. Only then does it
@@ -88,7 +79,7 @@ class Patience(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class GeneralizationLoss(_SingleTrial):
+class GeneralizationLoss(BuiltIn):
     """Stop when the validation loss is more than ``alpha`` percent above its minimum so far: Prechelt's GL_α.
 
     GL(t) = 100·(E_va(t) / min E_va − 1), see `jaxlab.diagnostics.generalization_loss`. A loss that is not finite
@@ -107,7 +98,7 @@ class GeneralizationLoss(_SingleTrial):
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        lost = _over_trials("generalization_loss")(_loss(history, "validation", self))[:, history.epoch]
+        lost = _over_trials(generalization_loss)(_loss(history, "validation", self))[:, history.epoch]
         words = "validation loss is {:.3g} % above its minimum (GL > {:g})"
         return {
             row: words.format(lost[row], self.alpha) for row in _rows((lost > self.alpha) & history.running)
@@ -115,7 +106,7 @@ class GeneralizationLoss(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class ProductivityQuotient(_SingleTrial):
+class ProductivityQuotient(BuiltIn):
     """Stop when generalisation loss over training progress in ``k`` epochs exceeds ``alpha``: Prechelt's PQ_α.
 
     PQ(t) = GL(t) / P_k(t), see `jaxlab.diagnostics.productivity_quotient`; evaluated at the end of each strip of
@@ -137,7 +128,7 @@ class ProductivityQuotient(_SingleTrial):
         if history.epoch < max(self.k, self.warmup_epochs) or history.epoch % self.k:
             return {}
         both = _loss(history, "validation", self), _loss(history, "train", self)
-        quotient = _over_trials("productivity_quotient", k=int(self.k))(*both)[:, history.epoch]
+        quotient = _over_trials(productivity_quotient, k=int(self.k))(*both)[:, history.epoch]
         quotient = np.where(np.isnan(quotient), np.inf, quotient)  # both infinite
         words = "generalisation loss over training progress is {:.3g} (PQ > {:g})"
         rows = _rows((quotient > self.alpha) & history.running)
@@ -145,7 +136,7 @@ class ProductivityQuotient(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class Up(_SingleTrial):
+class Up(BuiltIn):
     """Stop when the validation loss rose in ``s`` successive strips of ``k`` epochs: Prechelt's UP_s.
 
     See `jaxlab.diagnostics.up`. Source: Prechelt 1998.
@@ -165,7 +156,7 @@ class Up(_SingleTrial):
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        rose = _over_trials("up", s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[
+        rose = _over_trials(up, s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[
             :, history.epoch
         ]
         reason = f"validation loss rose over {self.s} successive strips of {self.k} epochs"
@@ -176,24 +167,17 @@ def _rows(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask).tolist()
 
 
-def _loss(history: History, split: str, rule: _SingleTrial) -> np.ndarray:
+def _loss(history: History, split: str, rule: BuiltIn) -> np.ndarray:
     """The losses so far, infinite where they are not finite; NaN at later epochs."""
     values = history.curve(f"{split}_loss", f"pruning.{rule.name}")
     reached = np.arange(values.shape[1]) <= history.epoch
     return np.where(reached, or_worst(values, "lower"), values)
 
 
-_MEASURES = {
-    "generalization_loss": generalization_loss,
-    "productivity_quotient": productivity_quotient,
-    "up": up,
-}
-
-
 @cache
-def _over_trials(measure: str, **options: int) -> Callable[..., np.ndarray]:
+def _over_trials(measure: Callable[..., jax.Array], **options: int) -> Callable[..., np.ndarray]:
     """A measure mapped over trials. Curves keep their length, so it compiles once for each cohort."""
-    compiled = jax.jit(jax.vmap(partial(_MEASURES[measure], **options)))
+    compiled = jax.jit(jax.vmap(partial(measure, **options)))
 
     def of_all(*curves: np.ndarray) -> np.ndarray:
         with jax.default_device(_cpu()):

@@ -50,7 +50,7 @@ class Curves:
                 self.arrays[name][np.ix_(rows, record.epochs)] = values
 
     def allocate_all(self, records: Sequence[Mapping[str, jax.ShapeDtypeStruct]]) -> None:
-        """Allocate the curves of the groups' records, ``[lanes, epochs, ...]`` by name, if the results fit."""
+        """Allocate the curves of the groups' records, ``[lanes, ...]`` by name, if the results fit."""
         sizes: dict[str, int] = {}
         for name, values in (item for record in records for item in record.items()):
             each = math.prod(values.shape[2:]) * values.dtype.itemsize
@@ -58,7 +58,7 @@ class Curves:
         trials = len(self.numbers)
         check_epochs(trials, self.epochs, trials * (self.epochs + 1) * sum(sizes.values()))
         for name, values in (item for record in records for item in record.items()):
-            self.allocate(name, values.shape[2:], values.dtype)
+            self.allocate(name, values.shape[1:], values.dtype)
 
     def allocate(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Allocate one curve with further axes of a shape; if groups disagree about the shape, it is not a curve."""

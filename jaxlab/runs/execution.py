@@ -45,6 +45,7 @@ from jaxlab.runs.recorder import Recorder
 from jaxlab.store import (
     Description,
     Records,
+    RecordWriter,
     RunFolder,
     Rung,
     build_results,
@@ -304,10 +305,10 @@ class Run:
 
     def _open_folder(self) -> None:
         """Write to the run folder from now on."""
-        if self.folder is not None and not self.recorder.opened:
+        if self.folder is not None and self.recorder.writer is None:
             self.begin()
             self.folder.sweep()
-            self.recorder.open(self.folder.records_path)
+            self.recorder.writer = RecordWriter(self.folder.records_path)
 
     def _group_trainings(self, stage: Stage, programs: Sequence[Programs]) -> list[GroupTraining]:
         reserve = max(each.memory_bytes() for each in programs)

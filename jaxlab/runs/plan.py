@@ -83,7 +83,7 @@ def _group_plan(
     packs = len(split_into_packs(len(group.trials), pack.lanes))
     few = jax.tree.map(lambda values: values[: pack.lanes], group.hyperparameters)
     times = []
-    for _ in train(programs, few, job.arrays, 2 * programs.segment_epochs):
+    for _ in train(programs, few, job.arrays, 2):
         times.append(time.perf_counter())
     return GroupPlan(
         {name: serialisable(group.configuration[name]) for name in names if name in group.configuration},
@@ -92,5 +92,5 @@ def _group_plan(
         packs,
         seconds,
         programs.memory_bytes(packs),
-        (times[2] - times[1]) * packs * job.epochs / programs.segment_epochs,
+        (times[2] - times[1]) * packs * job.epochs,
     )

@@ -28,14 +28,8 @@ from jaxlab.store.disk import (
 )
 
 _LIBRARIES = ("zarr", "filelock", "msgspec", "safetensors")
-_RUN, _RECORDS, _CHECKPOINTS, _WEIGHTS, _RESULTS, _DONE = (
-    "run.json",
-    "records",
-    "checkpoints",
-    "weights",
-    "results.zarr",
-    "complete",
-)
+_RUN, _RESULTS, _DONE = "run.json", "results.zarr", "complete"
+_RECORDS, _CHECKPOINTS, _WEIGHTS = "records", "checkpoints", "weights"
 # Names that a run may leave behind if it is killed before ``run.json`` is written.
 _BEGINNING = re.compile(r"records|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
 

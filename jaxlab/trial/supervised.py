@@ -44,7 +44,8 @@ def supervised(
     Raises:
         InputError: the outputs of the model do not fit the data, or loss and metrics do not fit them.
     """
-    network = _network(task, configuration, example, data)
+    network = network_of(task.model, configuration, example, data, task.convolution)
+    check_fit(task, network.outputs, data)
     backend = jax.default_backend()
     evaluation_batch = evaluation_size(task.evaluation_batch_size, network.layers, backend)
     evaluation = Evaluation(task, network, data.prepare, evaluation_batch)
@@ -115,15 +116,6 @@ def _finite_since(before: State) -> Callable[[State], jax.Array]:
         )
 
     return finite
-
-
-def _network(
-    task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
-) -> Network:
-    """Trace the model and check that it fits the data."""
-    network = network_of(task.model, configuration, example, data, task.convolution)
-    check_fit(task, network.outputs, data)
-    return network
 
 
 def _at_precision(precision: str, function: Callable) -> Callable:
