@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from jaxlab.engine.host import Rows, concatenate, to_device, to_host
 from jaxlab.engine.memory import free_on_device
 from jaxlab.engine.programs import Programs
 from jaxlab.engine.traced import canonical
+from jaxlab.trial import PyTree
 
 
 class Call(NamedTuple):
@@ -32,11 +33,11 @@ class Call(NamedTuple):
 class _PackState:
     """A pack of trials: ``trials`` by lane (−1: none), the epoch that it reached, hyperparameters and states."""
 
-    def __init__(self, trials: np.ndarray, epoch: int, values: Any, states: Any):
+    def __init__(self, trials: np.ndarray, epoch: int, values: PyTree, states: PyTree):
         self.trials, self.epoch, self.values, self.states = trials, epoch, values, states
         self.on_host = False
 
-    def rows(self, states: Any, lanes: np.ndarray) -> Rows:
+    def rows(self, states: PyTree, lanes: np.ndarray) -> Rows:
         """Copy the lanes that a mask selects from the pack's ``states`` on the host."""
         trials = self.trials[lanes]
         return Rows(trials, np.full(len(trials), self.epoch), jax.tree.map(lambda leaf: leaf[lanes], states))
@@ -47,7 +48,7 @@ def split_into_packs(trials: int, lanes: int) -> list[np.ndarray]:
     return [np.minimum(np.arange(first, first + lanes), trials - 1) for first in range(0, trials, lanes)]
 
 
-def take_rows(tree: Any, index: np.ndarray | int) -> Any:
+def take_rows(tree: PyTree, index: np.ndarray | int) -> PyTree:
     """Select rows of a tree of NumPy arrays, in the dtypes that the device uses."""
     return jax.tree.map(lambda leaf: canonical(np.asarray(leaf)[index]), tree)
 
@@ -68,8 +69,8 @@ class GroupTraining:
     def __init__(
         self,
         programs: Programs,
-        hyperparameters: Any,
-        shared: Any,
+        hyperparameters: PyTree,
+        shared: PyTree,
         rows: np.ndarray | None = None,
         resident: int | None = None,
         reserve: int = 0,
@@ -199,10 +200,10 @@ class GroupTraining:
                 self._packs.append(pack)
                 self._park(pack)
 
-    def _place_hyperparameters(self, trials: np.ndarray) -> Any:
+    def _place_hyperparameters(self, trials: np.ndarray) -> PyTree:
         return jax.device_put(take_rows(self._hyperparameters, trials), self.programs.pack.over_trials)
 
-    def _place_states(self, states: Any) -> Any:
+    def _place_states(self, states: PyTree) -> PyTree:
         return to_device(states, self.programs.lane, self.programs.pack.over_trials)
 
     def _set_resident(self, packs: int) -> None:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxlab.errors import InputError
+from jaxlab.trial import PyTree
 
 
 class Rows(NamedTuple):
@@ -24,7 +25,7 @@ class Rows(NamedTuple):
 
     trials: np.ndarray
     epochs: np.ndarray
-    states: Any
+    states: PyTree
 
     def take(self, index: np.ndarray) -> "Rows":
         """Copy some of the rows."""
@@ -97,14 +98,14 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: PyTree) -> PyTree:
     """Convert a tree to NumPy arrays, which may share memory with a CPU device."""
     return jax.device_get(
         jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
     )
 
 
-def to_device(tree: Any, like: Any, where: jax.sharding.Sharding | jax.Device | None = None) -> Any:
+def to_device(tree: PyTree, like: PyTree, where: jax.sharding.Sharding | jax.Device | None = None) -> PyTree:
     """Put a host tree on devices; ``like`` shows which leaves are PRNG keys."""
 
     def place(leaf: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
@@ -118,12 +119,12 @@ def to_device(tree: Any, like: Any, where: jax.sharding.Sharding | jax.Device | 
     return jax.tree.map(place, tree, like)
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray]:
+def flatten(tree: PyTree) -> dict[str, np.ndarray]:
     """Map the paths of a host tree to its leaves."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def unflatten(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
+def unflatten(arrays: Mapping[str, np.ndarray], like: PyTree) -> PyTree:
     """Rebuild a tree from its leaves by path, the inverse of `flatten`.
 
     Args:

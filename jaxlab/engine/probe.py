@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jaxlib
@@ -23,7 +23,7 @@ from jaxlab.engine.train import place_shared
 from jaxlab.engine.width import candidates, choose, default_width, pack_count, search
 from jaxlab.engine.width_cache import load_width, save_width
 from jaxlab.errors import InputError
-from jaxlab.trial import Trial
+from jaxlab.trial import PyTree, Trial
 
 _TIMING_SECONDS = 0.5  # time to spend on timing one width
 _TRAINING_TO_PROBE = 8  # training must take at least this many times longer than all probing
@@ -51,8 +51,8 @@ class _Workload(NamedTuple):
     """Everything to train, and the devices to train on."""
 
     trial: Trial
-    hyperparameters: Any
-    shared: Any
+    hyperparameters: PyTree
+    shared: PyTree
     devices: list[jax.Device]
     epochs: int
     trials: int  # per device
@@ -63,8 +63,8 @@ class _Workload(NamedTuple):
 
 def compile_group(
     trial: Trial,
-    hyperparameters: Any,
-    shared: Any,
+    hyperparameters: PyTree,
+    shared: PyTree,
     epochs: int,
     width: int | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -132,7 +132,7 @@ def compile_group(
     return Choice(programs, found, clock() - began - programs.compile_seconds)
 
 
-def fingerprint(trial: Trial, hyperparameters: Any, shared: Any) -> str:
+def fingerprint(trial: Trial, hyperparameters: PyTree, shared: PyTree) -> str:
     """`Programs.fingerprint` of the programs that `compile_group` would compile, by tracing alone."""
     return trace(trial, take_rows(hyperparameters, 0), shared).digest
 
@@ -193,15 +193,12 @@ def _estimate_training(workload: _Workload, programs: Programs) -> float:
     cost = 1 / _SEGMENT_TO_EVALUATION if sampled else 1.0  # in segments
     if segments <= 2 * _TRAINING_TO_PROBE * cost:
         return 0.0
-    shared, values, epoch = _placed(workload, workload.shared, pack)
-    program, more = (programs.measure, ()) if sampled else (programs.segment, (epoch,))
-    once = _fastest(
-        lambda lanes: program(values, lanes, shared, *more),
-        programs.start(values, shared),
-        _TIMING_SECONDS / 5,
-        workload.clock,
-    )
-    return once / cost * segments
+
+    def measure(values: PyTree, lanes: PyTree, shared: PyTree, epoch: jax.Array) -> tuple:
+        return programs.measure(values, lanes, shared)
+
+    call = measure if sampled else programs.segment
+    return _fastest(workload, pack, programs.start, call, _TIMING_SECONDS / 5) / cost * segments
 
 
 def _search_width(
@@ -223,20 +220,18 @@ def _search_width(
         notify: called with each width.
     """
     began, first = workload.clock(), programs.pack.width
-    shared, traced, ready = (
-        workload.shared,
-        workload.traced,
-        {"start": programs.start, "segment": programs.segment},
-    )
+    sampled, ready = workload, {"start": programs.start, "segment": programs.segment}
     if workload.trial.sample is not None:
-        shared, ready = workload.trial.sample(shared), None
+        shared = workload.trial.sample(workload.shared)
         traced = trace(workload.trial, take_rows(workload.hyperparameters, 0), shared)
+        sampled, ready = workload._replace(shared=shared, traced=traced), None
+    unsampled = _size(workload.shared) - _size(sampled.shared)
     once: dict[int, float] = {}
 
     def seconds_of(width: int) -> float:
         notify(width)
         compiled = ready if width == first else None
-        once[width] = _time_width(workload, traced, shared, width, compiled, not programs.nondeterministic)
+        once[width] = _time_width(sampled, width, compiled, unsampled, not programs.nondeterministic)
         return once[width]
 
     def worth(best: float) -> bool:
@@ -251,54 +246,45 @@ def _search_width(
 
 def _time_width(
     workload: _Workload,
-    traced: Traced,
-    shared: Any,
     width: int,
     compiled: Mapping[str, jax.stages.Compiled] | None,
+    unsampled: int,
     deterministic: bool,
 ) -> float:
-    """Time one segment at one width; ``inf`` if it does not fit in memory."""
-    pack = make_pack(width, workload.devices)
+    """Time one segment at one width; ``inf`` if it does not fit in memory together with ``unsampled`` bytes."""
+    pack, traced = make_pack(width, workload.devices), workload.traced
     try:
         if compiled is None:
-            compiled, _ = compile_functions(traced, pack, deterministic, names=("start", "segment"))
-        start, segment = compiled["start"], compiled["segment"]
-        idle = (
-            idle_packs(pack_count(width, workload.trials), workload.devices[0]) * width * traced.state_bytes
-        )
-        unsampled = _size(workload.shared) - _size(shared)
-        if not fits(max(bytes_of(start), bytes_of(segment)) + idle + unsampled, workload.devices):
+            compiled, _ = compile_functions(traced, pack, ("start", "segment"), deterministic)
+        needed = unsampled + max(map(bytes_of, compiled.values()))
+        packs = idle_packs(pack_count(width, workload.trials), workload.devices[0])
+        if not fits(needed + packs * width * traced.state_bytes, workload.devices):
             return math.inf
-        shared, values, epoch = _placed(workload, shared, pack)
-        return _fastest(
-            lambda lanes: segment(values, lanes, shared, epoch),
-            start(values, shared),
-            _TIMING_SECONDS,
-            workload.clock,
-        )
+        return _fastest(workload, pack, compiled["start"], compiled["segment"], _TIMING_SECONDS)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return math.inf
 
 
-def _fastest(call: Callable[[Any], tuple], lanes: Any, duration: float, clock: Callable[[], float]) -> float:
-    """Seconds of the fastest call ``lanes -> (lanes, record)``, repeated for a given time."""
-    times: list[float] = []
+def _fastest(
+    workload: _Workload, pack: Pack, start: Callable, call: Callable[..., tuple], duration: float
+) -> float:
+    """Seconds of the fastest call ``(hyperparameters, lanes, shared, epoch) -> (lanes, record)`` on the first pack.
+
+    It is repeated for ``duration`` seconds, with the lanes that the previous call returned.
+    """
+    first = split_into_packs(len(jax.tree.leaves(workload.hyperparameters)[0]), pack.lanes)[0]
+    values = jax.device_put(take_rows(workload.hyperparameters, first), pack.over_trials)
+    shared, epoch = place_shared(workload.shared, pack), jax.device_put(np.int32(1), pack.replicated)
+    lanes, times = start(values, shared), []
     while not times or sum(times) < duration:
-        began = clock()
-        lanes, record = call(lanes)
+        began = workload.clock()
+        lanes, record = call(values, lanes, shared, epoch)
         jax.block_until_ready((lanes, record))
-        times.append(clock() - began)
+        times.append(workload.clock() - began)
     return min(times)
 
 
-def _placed(workload: _Workload, shared: Any, pack: Pack) -> tuple[Any, Any, jax.Array]:
-    """Arguments of the programs on the devices: shared arrays, hyperparameters of the first pack, and epoch 1."""
-    lanes = split_into_packs(len(jax.tree.leaves(workload.hyperparameters)[0]), pack.lanes)[0]
-    values = jax.device_put(take_rows(workload.hyperparameters, lanes), pack.over_trials)
-    return place_shared(shared, pack), values, jax.device_put(np.int32(1), pack.replicated)
-
-
-def _size(tree: Any) -> int:
+def _size(tree: PyTree) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(jax.tree.map(canonical, tree)))

@@ -18,7 +18,7 @@ from jaxlab.engine.determinism import (
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.program_cache import Compiled, add_program, find_program, record_cache_hits
 from jaxlab.engine.traced import Traced, TracedFunction, trace
-from jaxlab.trial import Trial
+from jaxlab.trial import PyTree, Trial
 
 # The initial draws run once per pack, but LLVM takes as long to optimise them as the training loop.
 _START_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
@@ -55,7 +55,7 @@ class Programs(NamedTuple):
     compile_seconds: float
     saved_seconds: list[float]
     state_bytes: int
-    lane: Any
+    lane: PyTree
     fingerprint: str
     nondeterministic: str = ""
 
@@ -87,8 +87,8 @@ def bytes_of(program: jax.stages.Compiled) -> int:
 
 def compile_programs(
     trial: Trial,
-    hyperparameters: Any,
-    shared: Any,
+    hyperparameters: PyTree,
+    shared: PyTree,
     pack: Pack,
     *,
     deterministic: bool | str = "auto",
@@ -126,7 +126,7 @@ def compile_traced(
     began = time.perf_counter()
     why = ""
     try:
-        programs, saved = compile_functions(traced, pack, bool(deterministic), options)
+        programs, saved = compile_functions(traced, pack, _LONGEST_FIRST, bool(deterministic), options)
     except jax.errors.JaxRuntimeError as error:
         operation = nondeterministic_operation(error)
         if operation is None:
@@ -135,7 +135,7 @@ def compile_traced(
             raise determinism_error(operation) from error
         why = f"{operation} has no deterministic form on this device"
         warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
-        programs, saved = compile_functions(traced, pack, False, options)
+        programs, saved = compile_functions(traced, pack, _LONGEST_FIRST, False, options)
     if deterministic is False and deterministic_options(pack.platform):
         why = "as requested"
     return Programs(
@@ -153,11 +153,11 @@ def compile_traced(
 def compile_functions(
     traced: Traced,
     pack: Pack,
+    names: Collection[str],
     deterministic: bool = True,
     options: Mapping[str, Any] | None = None,
-    names: Collection[str] = _LONGEST_FIRST,
 ) -> tuple[dict[str, jax.stages.Compiled], list[float]]:
-    """Compile the functions, or some of them: programs by name, and the seconds saved by each cached one."""
+    """Compile some of the functions: programs by name, and the seconds saved by each cached one."""
     backend = pack.platform
     common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
     found: dict[str, Compiled] = {}

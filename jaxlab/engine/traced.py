@@ -15,7 +15,7 @@ from jaxlab.engine.memory import total_memory
 from jaxlab.engine.pack import Pack, over_trials
 from jaxlab.engine.program_identity import Identity, identity
 from jaxlab.errors import InputError
-from jaxlab.trial import Trial
+from jaxlab.trial import PyTree, Trial
 
 
 class TracedFunction(NamedTuple):
@@ -67,7 +67,7 @@ class Traced(NamedTuple):
         return _bytes(self.start.result)
 
 
-def trace(trial: Trial, hyperparameters: Any, shared: Any) -> Traced:
+def trace(trial: Trial, hyperparameters: PyTree, shared: PyTree) -> Traced:
     """Trace each function of a trial once, for any width.
 
     Args:
@@ -97,7 +97,7 @@ def _traced(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence
     result = jax.tree.map(shape_of, result)
     flat, structure = jaxpr_as_fun(program), jax.tree.structure(result)
 
-    def replay(*values: Any) -> Any:
+    def replay(*values: PyTree) -> Any:
         return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
 
     replay.__name__ = function.__name__  # the name in profiles and of the compiled program
@@ -108,14 +108,14 @@ def _bytes(shapes: Any) -> int:
     return sum(leaf.size * getattr(leaf.dtype, "itemsize", 8) for leaf in jax.tree.leaves(shapes))
 
 
-def _check_size(state: Any) -> None:
+def _check_size(state: PyTree) -> None:
     """Raise InputError for a state that no device can hold, before a compilation that is slow or fails."""
     if _bytes(state) > total_memory(jax.devices()[0]):
         remedy = "the state of one trial exceeds the total memory; make the model smaller"
         raise InputError("configuration", f"{_bytes(state):,} bytes", remedy)
 
 
-def _paths(tree: Any) -> list[str]:
+def _paths(tree: PyTree) -> list[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 

@@ -12,6 +12,7 @@ from jaxlab.engine.host import EndRecord, EpochRecord, Rows
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.programs import Programs
 from jaxlab.engine.traced import canonical
+from jaxlab.trial import PyTree
 
 Decide = Callable[[int], Sequence[np.ndarray]]
 #: Index of a group, and the record of one call.
@@ -87,7 +88,7 @@ class Training:
 
 
 def train(
-    programs: Programs, hyperparameters: Any, shared: Any, epochs: int, resident: int | None = None
+    programs: Programs, hyperparameters: PyTree, shared: PyTree, epochs: int, resident: int | None = None
 ) -> Iterator[EpochRecord | EndRecord]:
     """Train all trials of one group to the end; for the arguments see `GroupTraining` and `Training`."""
     group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack), resident=resident)
@@ -107,7 +108,7 @@ def _fetch(call: Call) -> EpochRecord | EndRecord:
     )
 
 
-def place_shared(shared: Any, pack: Pack) -> Any:
+def place_shared(shared: PyTree, pack: Pack) -> PyTree:
     """Put the shared arrays on each device of a pack, in their stored dtypes: uint8 stays uint8.
 
     The host devices of a CPU share one copy.
