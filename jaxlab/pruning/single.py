@@ -1,6 +1,6 @@
 """Stopping rules that read the curves of a single trial."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import ClassVar
@@ -8,9 +8,8 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from jaxlab.checks import flag, number, whole
 from jaxlab.diagnostics import generalization_loss, or_worst, productivity_quotient, up
-from jaxlab.pruning.history import BuiltIn, History, Outcome, metric_name
+from jaxlab.pruning.history import BuiltIn, History, Outcome
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,6 @@ class Divergence(BuiltIn):
     stop: bool = True
     name: ClassVar[str] = "divergence"
     outcome: ClassVar[str] = Outcome.DIVERGED
-
-    def __post_init__(self) -> None:
-        flag("pruning.divergence.stop", self.stop)
 
     def __call__(self, history: History) -> dict[int, str]:
         if not self.stop:
@@ -56,12 +52,7 @@ class Patience(BuiltIn):
     metric: str | None = None
     warmup_epochs: int = 0
     name: ClassVar[str] = "patience"
-
-    def __post_init__(self) -> None:
-        whole("pruning.patience.epochs", self.epochs, 1)
-        number("pruning.patience.min_delta", self.min_delta, 0)
-        metric_name("pruning.patience.metric", self.metric)
-        whole("pruning.patience.warmup_epochs", self.warmup_epochs, 0)
+    least: ClassVar[Mapping[str, int]] = {"epochs": 1}
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.patience.metric")
@@ -91,10 +82,6 @@ class GeneralizationLoss(BuiltIn):
     name: ClassVar[str] = "generalization_loss"
     curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
 
-    def __post_init__(self) -> None:
-        number("pruning.generalization_loss.alpha", self.alpha, 0)
-        whole("pruning.generalization_loss.warmup_epochs", self.warmup_epochs, 0)
-
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
@@ -117,12 +104,8 @@ class ProductivityQuotient(BuiltIn):
     k: int = 5
     warmup_epochs: int = 0
     name: ClassVar[str] = "productivity_quotient"
+    least: ClassVar[Mapping[str, int]] = {"k": 1}
     curves: ClassVar[tuple[str, ...]] = ("validation_loss", "train_loss")
-
-    def __post_init__(self) -> None:
-        number("pruning.productivity_quotient.alpha", self.alpha, 0)
-        whole("pruning.productivity_quotient.k", self.k, 1)
-        whole("pruning.productivity_quotient.warmup_epochs", self.warmup_epochs, 0)
 
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < max(self.k, self.warmup_epochs) or history.epoch % self.k:
@@ -146,12 +129,8 @@ class Up(BuiltIn):
     k: int = 5
     warmup_epochs: int = 0
     name: ClassVar[str] = "up"
+    least: ClassVar[Mapping[str, int]] = {"s": 1, "k": 1}
     curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
-
-    def __post_init__(self) -> None:
-        whole("pruning.up.s", self.s, 1)
-        whole("pruning.up.k", self.k, 1)
-        whole("pruning.up.warmup_epochs", self.warmup_epochs, 0)
 
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:

@@ -56,14 +56,8 @@ from jaxlab.store import (
     write_weights,
 )
 
-_TIMES = (
-    "compile_seconds",
-    "probe_seconds",
-    "train_seconds",
-    "memory_bytes",
-    "programs",
-    "programs_from_cache",
-)
+_SECONDS = ("compile_seconds", "probe_seconds", "train_seconds")
+_COUNTS = ("memory_bytes", "programs", "programs_from_cache")
 
 
 @dataclasses.dataclass
@@ -198,7 +192,7 @@ class Run:
             check_names(job.rules, self.trials)
         self._described = describe(job, numbering, self.trials, options.devices, earlier)
         self.entries = list(self._described.groups)
-        self.times = dict.fromkeys(_TIMES, 0) | self._described.times
+        self.times = dict.fromkeys(_SECONDS + _COUNTS, 0) | self._described.times
         self._placed: dict[tuple[jax.Device, ...], Any] = {}  # the shared arrays by devices
         records = Records() if earlier is None else read_records(folder.records_path, earlier)
         count = len(numbering.trial_ids)

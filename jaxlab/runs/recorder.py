@@ -40,28 +40,36 @@ class Recorder:
         self._stopped_at = np.full(self.trials, _NEVER)
         self._rungs: dict[tuple[str, int], Rung] = {}
         for group, record in (*earlier.epochs, *earlier.ends):
-            self._add(group, record)
+            self.add(group, record)
         for rung in earlier.rungs:
-            self._stop(rung)
+            self.stop(rung)
 
     def add(self, group: int, record: EpochRecord | EndRecord) -> None:
         """Add what one call recorded."""
-        self._add(group, record)
+        self.records.add(group, record)
+        if isinstance(record, EndRecord):
+            self._ended[record.trials] = np.maximum(self._ended[record.trials], record.epochs)
+        else:
+            self._recorded[np.ix_(record.trials, record.epochs)] = True
         if self.writer is not None:
             self.writer.add(group, record)
 
     def stop(self, rung: Rung) -> None:
         """Add the trials that stopped at a rung."""
-        self._stop(rung)
+        self.records.rungs.append(rung)
+        self._rungs[rung.stage, rung.epoch] = rung
+        self._stopped_at[list(rung.stops)] = rung.epoch
         if self.writer is not None:
             self.writer.stop(rung)
 
     def discard(self, after: Mapping[int, int]) -> None:
         """`Records.discard`, in memory and on disk."""
         self.records.discard(after)
+        writer, self.writer = self.writer, None  # the records that remain are written already
         self._begin(self.records)
-        if self.writer is not None:
-            self.writer.discard(after)
+        self.writer = writer
+        if writer is not None:
+            writer.discard(after)
 
     @property
     def stopped(self) -> list[int]:
@@ -112,15 +120,3 @@ class Recorder:
         """Write pending records, unless that takes too much of the time."""
         if self.writer is not None:
             self.writer.flush_if_cheap()
-
-    def _add(self, group: int, record: EpochRecord | EndRecord) -> None:
-        self.records.add(group, record)
-        if isinstance(record, EndRecord):
-            self._ended[record.trials] = np.maximum(self._ended[record.trials], record.epochs)
-        else:
-            self._recorded[np.ix_(record.trials, record.epochs)] = True
-
-    def _stop(self, rung: Rung) -> None:
-        self.records.rungs.append(rung)
-        self._rungs[rung.stage, rung.epoch] = rung
-        self._stopped_at[list(rung.stops)] = rung.epoch

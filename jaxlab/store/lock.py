@@ -39,12 +39,9 @@ def only_writer(folder: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:  # an OSError too
             raise InputError("out", str(folder), in_use.format(_holder_in_words(holder))) from None
-    try:
-        if _holds_a_removed_lock(folder):
-            raise InputError("out", str(folder), in_use.format(_holder_in_words(holder)))
-    except InputError:
+    if _holds_a_removed_lock(folder):
         lock.release()
-        raise
+        raise InputError("out", str(folder), in_use.format(_holder_in_words(holder)))
     try:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)  # left by a killed process, or a link

@@ -90,9 +90,8 @@ def _built(
 
 def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
     """Open a zarr store from the contents of its files."""
-    from zarr.core.buffer import (
-        default_buffer_prototype,
-    )  # imported here: training without a run folder does not need it
+    # Imported here: training without a run folder does not need it.
+    from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
     _check_arrays(read_json(content[".zmetadata"])["metadata"])
