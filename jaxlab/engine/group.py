@@ -10,7 +10,7 @@ import numpy as np
 from jaxlab.engine.host import Rows, concatenate, to_device, to_host
 from jaxlab.engine.memory import free_on_device
 from jaxlab.engine.programs import Programs
-from jaxlab.engine.traced import canonical
+from jaxlab.engine.tracing import canonical
 from jaxlab.trial import PyTree
 
 

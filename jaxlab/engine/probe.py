@@ -18,7 +18,7 @@ from jaxlab.engine.memory import fits, idle_packs, is_out_of_memory
 from jaxlab.engine.pack import Pack, make_pack
 from jaxlab.engine.program_cache import clear_programs
 from jaxlab.engine.programs import Programs, bytes_of, compile_functions, compile_traced
-from jaxlab.engine.traced import Traced, canonical, trace
+from jaxlab.engine.tracing import Traced, canonical, trace
 from jaxlab.engine.train import place_shared
 from jaxlab.engine.width import candidates, choose, default_width, pack_count, search
 from jaxlab.engine.width_cache import load_width, save_width

@@ -17,7 +17,7 @@ from jaxlab.engine.determinism import (
 )
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.program_cache import Compiled, add_program, find_program, record_cache_hits
-from jaxlab.engine.traced import Traced, TracedFunction, trace
+from jaxlab.engine.tracing import Traced, TracedFunction, trace
 from jaxlab.trial import PyTree, Trial
 
 # The initial draws run once per pack, but LLVM takes as long to optimise them as the training loop.
@@ -43,7 +43,7 @@ class Programs(NamedTuple):
             compilation cache: compile time minus load time.
         state_bytes: size of a pack's states on one device.
         lane: shapes and dtypes of one lane.
-        fingerprint: digest of the four functions, see `jaxlab.engine.traced.Traced.digest`.
+        fingerprint: digest of the four functions, see `jaxlab.engine.tracing.Traced.digest`.
         nondeterministic: reason why numbers may change from call to call; empty if they do not.
     """
 

@@ -11,7 +11,7 @@ from jaxlab.engine.group import Call, GroupTraining
 from jaxlab.engine.host import EndRecord, EpochRecord, Rows
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.programs import Programs
-from jaxlab.engine.traced import canonical
+from jaxlab.engine.tracing import canonical
 from jaxlab.trial import PyTree
 
 Decide = Callable[[int], Sequence[np.ndarray]]

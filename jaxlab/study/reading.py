@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from jaxlab.datasets import Dataset
-from jaxlab.engine.traced import shape_of
+from jaxlab.engine.tracing import shape_of
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.build import model_of
