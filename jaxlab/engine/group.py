@@ -105,9 +105,8 @@ class GroupTraining:
         self._set_resident(len(packs))
         for lanes in packs:
             values = self._place_hyperparameters(lanes)
-            states, record = self.programs.measure(
-                values, self.programs.start(values, self.shared), self.shared
-            )
+            new = self.programs.start(values, self.shared)
+            states, record = self.programs.measure(values, new, self.shared)
             pack = _PackState(np.where(_is_original(lanes), lanes, -1), 0, values, states)
             self._packs.append(pack)
             self._park(pack)
@@ -164,12 +163,10 @@ class GroupTraining:
             now = self._take_ended(lanes)
             (filled,) = split_into_packs(len(now.trials), lanes)
             states = self._place_states(now.take(filled).states)
-            record = self.programs.finish(
-                self._place_hyperparameters(now.trials[filled]), states, self.shared
-            )
-            yield Call(
-                np.where(_is_original(filled), now.trials[filled], -1), now.epochs[filled], record, now
-            )
+            values = self._place_hyperparameters(now.trials[filled])
+            record = self.programs.finish(values, states, self.shared)
+            trials = np.where(_is_original(filled), now.trials[filled], -1)
+            yield Call(trials, now.epochs[filled], record, now)
 
     def _take_ended(self, lanes: int) -> Rows:
         """Remove and return up to ``lanes`` ended trials."""
@@ -191,12 +188,8 @@ class GroupTraining:
             for filled in split_into_packs(len(order), self.programs.pack.lanes):
                 part = these.take(order[filled])
                 trials = np.where(_is_original(filled), part.trials, -1)
-                pack = _PackState(
-                    trials,
-                    int(epoch),
-                    self._place_hyperparameters(part.trials),
-                    self._place_states(part.states),
-                )
+                values = self._place_hyperparameters(part.trials)
+                pack = _PackState(trials, int(epoch), values, self._place_states(part.states))
                 self._packs.append(pack)
                 self._park(pack)
 

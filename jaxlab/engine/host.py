@@ -29,9 +29,7 @@ class Rows(NamedTuple):
 
     def take(self, index: np.ndarray) -> "Rows":
         """Copy some of the rows."""
-        return Rows(
-            self.trials[index], self.epochs[index], jax.tree.map(lambda leaf: leaf[index], self.states)
-        )
+        return jax.tree.map(lambda leaf: leaf[index], self)
 
 
 NO_ROWS = Rows(np.zeros(0, int), np.zeros(0, int), None)
@@ -88,14 +86,7 @@ class EndRecord(NamedTuple):
 def concatenate(parts: Sequence[Rows]) -> Rows:
     """Concatenate the rows of several parts."""
     parts = [part for part in parts if len(part.trials)]
-    if not parts:
-        return NO_ROWS
-    states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(part.states for part in parts))
-    return Rows(
-        np.concatenate([part.trials for part in parts]),
-        np.concatenate([part.epochs for part in parts]),
-        states,
-    )
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else NO_ROWS
 
 
 def to_host(tree: PyTree) -> PyTree:
@@ -110,11 +101,9 @@ def to_device(tree: PyTree, like: PyTree, where: jax.sharding.Sharding | jax.Dev
 
     def place(leaf: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
         placed = jax.device_put(leaf, where)
-        return (
-            jax.random.wrap_key_data(placed, impl=_implementations()[shape.dtype])
-            if _is_key(shape)
-            else placed
-        )
+        if not _is_key(shape):
+            return placed
+        return jax.random.wrap_key_data(placed, impl=_implementations()[shape.dtype])
 
     return jax.tree.map(place, tree, like)
 

@@ -66,10 +66,8 @@ class Programs(NamedTuple):
 
     def memory_bytes(self, packs: int = 1) -> int:
         """Bytes needed on one device by the largest program and the states of the idle packs."""
-        return (
-            max(map(bytes_of, (self.start, self.measure, self.segment, self.finish)))
-            + (packs - 1) * self.state_bytes
-        )
+        largest = max(map(bytes_of, (self.start, self.measure, self.segment, self.finish)))
+        return largest + (packs - 1) * self.state_bytes
 
 
 def bytes_of(program: jax.stages.Compiled) -> int:
@@ -77,12 +75,8 @@ def bytes_of(program: jax.stages.Compiled) -> int:
     memory = program.memory_analysis()
     if memory is None:
         return 0
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
+    separate = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return separate - memory.alias_size_in_bytes
 
 
 def compile_programs(
@@ -189,18 +183,10 @@ def _key(
     if not function.identity.complete or function.identity.constant_bytes > _MAX_CONSTANT_BYTES:
         return None
     structure = jax.tree.structure((function.arguments, function.result))
-    config = tuple(
-        repr(getattr(jax.config, name, value)) for name, value in sorted(jax.config.values.items())
-    )
-    return (
-        function.identity.digest,
-        structure,
-        tuple(function.mapped),
-        pack,
-        donated,
-        tuple(sorted(options.items())),
-        config,
-    )
+    values = sorted(jax.config.values.items())
+    config = tuple(repr(getattr(jax.config, name, value)) for name, value in values)
+    compilation = (pack, donated, tuple(sorted(options.items())), config)
+    return (function.identity.digest, structure, tuple(function.mapped), compilation)
 
 
 def _compile(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dict[int, float]) -> Compiled:

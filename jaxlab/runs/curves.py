@@ -84,9 +84,8 @@ class Curves:
 def check_names(rules: Sequence[Rule], trials: Sequence[Trial]) -> None:
     """Raise InputError where a built-in rule reads a variable that no trial labels, before anything is compiled."""
     variables = {name: label for trial in trials for name, label in trial.variables.items()}
-    curves = Curves(
-        np.zeros(1, int), 0, variables, {dim for label in variables.values() for dim in label.dims}
-    )
+    dims = {dim for label in variables.values() for dim in label.dims}
+    curves = Curves(np.zeros(1, int), 0, variables, dims)
     for name, label in variables.items():
         curves.allocate(name, (1,) * len(label.dims), np.dtype(np.float32))
     check_curves(rules, curves.history(0, np.ones(1, bool)))

@@ -115,13 +115,11 @@ class RunFolder:
     def describe(self) -> Description:
         """Read and validate ``run.json``."""
         file = self.path / _RUN
+        if not self.begun:
+            raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
         try:
-            if not os.path.lexists(file):
-                raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
             content = read_regular(file)
         except (OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
             remedy = f"is damaged ({error}); train the study again in another folder"
             raise InputError("run", str(file), remedy) from error
         return decoded(content, file)
