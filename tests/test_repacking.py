@@ -40,7 +40,7 @@ def programs():
 
 
 def group_of(programs, resident=None, rates=RATES):
-    return GroupTraining(programs, settings(rates), place_shared(ONE, programs.pack), resident)
+    return GroupTraining(programs, settings(rates), place_shared(ONE, programs.pack), resident=resident)
 
 
 def bits_of(records):
@@ -202,7 +202,7 @@ def test_typed_keys_survive_the_host(implementation):
     programs = compile_programs(trial, one, ONE, make_pack(2))
     found = []
     for resident in (None, 0):
-        group = GroupTraining(programs, hyper, place_shared(ONE, programs.pack), resident)
+        group = GroupTraining(programs, hyper, place_shared(ONE, programs.pack), resident=resident)
         found.append(trained(group, [5, 1, 5, 2, 5, 1, 3]))
     assert found[0] == found[1]
     assert len({bits for (_, epoch, name), bits in found[0].items() if (epoch, name) == (1, "x")}) == 7

@@ -324,7 +324,7 @@ def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
     for features in ([10**10], [10**12], [10**20]):
         with pytest.raises(InputError, match="the state of one trial exceeds the total memory"):
             study(grid(), model="mlp", features=features).run()
-    monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**6)
+    monkeypatch.setattr("jaxlab.store.disk.free_on_host", lambda: 10**6)
     for epochs in (10**6, 10**8):  # more than is free for the results; for whatever is kept of each epoch
         with pytest.raises(InputError, match=f"epochs = {epochs}: is too many for the results of 1 trials"):
             study(grid(), epochs).run()

@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 
 from jaxlab.datasets import Dataset
-from jaxlab.engine.traced import shape_of
+from jaxlab.engine.tracing import shape_of
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.build import model_of
@@ -27,7 +27,7 @@ from jaxlab.study.custom import (
 )
 from jaxlab.study.noting import NotingConfiguration, NotingHyperparameters
 from jaxlab.trial import Trial, build_model, update_with
-from jaxlab.trial.checks import check_batch, outputs_and_activations
+from jaxlab.trial.fit import check_batch, outputs_and_activations
 
 _ARGUMENTS = {
     "model": ("configuration", "hyperparameters", "rngs"),

@@ -17,7 +17,7 @@ from jaxlab.devices import warn_if_cores_idle
 from jaxlab.engine import code_digest
 from jaxlab.errors import InputError, name_of
 from jaxlab.pruning import Rule, check_rules, plain_rule
-from jaxlab.runs import Job, Options, Plan, Progress, arrays_digest, digest, make_plan, plain, run
+from jaxlab.runs import Job, Options, Plan, Progress, arrays_digest, digest, make_plan, run, serialisable
 from jaxlab.settings import Configuration
 from jaxlab.space import Group, Space, grid
 from jaxlab.store import Data, Source, Specification
@@ -118,12 +118,12 @@ class Study:
             data=_described(self.data, self.shared),
             epochs=self.epochs,
             data_seed=self.data_seed,
-            trial=plain(self.trial),
+            trial=serialisable(self.trial),
             rules=[plain_rule(rule, _described_function) for rule in self.rules],
             keep=self.keep,
             deterministic=self.deterministic,
-            configuration={name: plain(value) for name, value in self.configuration.items()},
-            hyperparameters={name: plain(value) for name, value in self.hyperparameters.items()},
+            configuration={name: serialisable(value) for name, value in self.configuration.items()},
+            hyperparameters={name: serialisable(value) for name, value in self.hyperparameters.items()},
         )
         # All that decides the numbers, except settings, epochs and programs, which are compared by their fingerprints.
         # A custom rule is never traced, so its code is hashed.
