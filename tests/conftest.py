@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import types
 from importlib.metadata import version
 
 # Compiled programs are shared between the tests, workers and subprocesses of one run. Set before JAX is imported.
@@ -48,6 +49,16 @@ def x64():
     """Run one test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def free_memory(monkeypatch):
+    """``free_memory(bytes)`` sets the free memory that psutil reports of the host."""
+
+    def report(available):
+        monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=available))
+
+    return report
 
 
 @pytest.fixture

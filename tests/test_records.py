@@ -12,13 +12,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxlab.engine import EndRecord, EpochRecord, Rows
 from jaxlab.errors import InputError
 from jaxlab.pruning import Stop
-from jaxlab.store import Records, RecordWriter, Rung, disk_errors, read_records, records
+from jaxlab.store import Records, RecordWriter, Rung, disk_errors, read_records
 from jaxlab.store.arrays import write_arrays
 
 # What each group records, per epoch and at the end: names, dtypes and the shape behind the leading axes.
@@ -195,14 +196,15 @@ def test_nothing_added_writes_nothing_and_a_missing_folder_holds_nothing(tmp_pat
 
 
 def test_flush_if_cheap_takes_at_most_a_hundredth_of_the_time_and_flush_always(tmp_path, monkeypatch):
-    clock = SimpleNamespace(now=5.0, cost=0.05, perf_counter=lambda: clock.now)
+    clock = SimpleNamespace(now=5.0, cost=0.05)
+    save = safetensors.numpy.save
 
     def slow(*arguments):
         clock.now += clock.cost
-        return write_arrays(*arguments)
+        return save(*arguments)
 
-    monkeypatch.setattr(records, "time", clock)
-    monkeypatch.setattr(records, "write_arrays", slow)
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("safetensors.numpy.save", slow)
     writer, written = RecordWriter(tmp_path), []
     for trial, wait in enumerate([0, 0.05, 4.9, 0.1, 4.8, 0.05]):
         clock.now += wait

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -229,19 +230,22 @@ def test_the_best_epoch_is_kept_and_measured_at_the_end():
     assert found == {0: 3.0, 1: 0.0, 2: 5.0}  # without any score it is the start
 
 
-def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs, monkeypatch):
+def test_states_wait_on_the_host_only_where_an_accelerator_is_full(programs):
     assert resident_packs(programs, 9) == 9  # host memory is the CPU's own
 
-    accelerator = type("Device", (), {"platform": "gpu"})()
-    pack = programs.pack._replace(mesh=type("Mesh", (), {"devices": np.array([accelerator], object)})())
+    def on_accelerator(usable):
+        """The programs on a device with so many bytes of free memory, a tenth of which is a margin."""
+        memory = {} if usable == np.inf else {"bytes_limit": 1000 + usable / 0.9, "bytes_in_use": 1000}
+        device = Mock(spec=jax.Device, platform="gpu", **{"memory_stats.return_value": memory})
+        mesh = type("Mesh", (), {"devices": np.array([device], object)})()
+        return programs._replace(pack=programs.pack._replace(mesh=mesh))
+
+    largest, state = programs.memory_bytes(), programs.state_bytes
     for states, fitting in ((5.5, 5), (-1, 0), (100, 9), (np.inf, 9)):
-        free = programs.memory_bytes() + states * programs.state_bytes
-        monkeypatch.setattr("jaxlab.engine.group.free_on_device", lambda device, free=free: free)
-        assert resident_packs(programs._replace(pack=pack), 9) == fitting
-    free = programs.memory_bytes() + 8 * programs.state_bytes
-    monkeypatch.setattr("jaxlab.engine.group.free_on_device", lambda device: free)
-    for reserve, fitting in ((0, 8), (programs.memory_bytes() + 3 * programs.state_bytes, 5), (2 * free, 0)):
-        assert resident_packs(programs._replace(pack=pack), 9, reserve) == fitting
+        assert resident_packs(on_accelerator(largest + states * state), 9) == fitting
+    accelerator = on_accelerator(largest + 8.5 * state)
+    for reserve, fitting in ((0, 8), (largest + 3 * state, 5), (2 * largest + 20 * state, 0)):
+        assert resident_packs(accelerator, 9, reserve) == fitting
     assert idle_packs(9, jax.devices()[0]) == 8
 
 
