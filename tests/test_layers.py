@@ -104,7 +104,8 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in missing else found(name, package)
 from jaxlab import Study, datasets, pruning, space
 data = datasets.load("digits", subset=64)
-study = Study(data, space.grid(seed=[0, 1]), 1, {"features": [2]}, rules=[pruning.Median()])
+configuration = {"model": "mlp", "features": [2]}
+study = Study(data, space.grid(seed=[0, 1]), 1, configuration, rules=[pruning.Median()])
 print(study.run().sizes["trial"])
 try:
     study.run("/tmp/never")
