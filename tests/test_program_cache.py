@@ -229,18 +229,19 @@ def test_functions_of_the_same_name_that_differ_in_a_number(compiled):
     assert len(compiled) == 5  # only the one that trains differs
 
 
-def test_the_programs_used_last_are_held(monkeypatch):
+def test_the_programs_used_last_are_held():
     clear_programs()
-    monkeypatch.setattr(program_cache, "MAX_PROGRAMS", 2)
     one = program_cache.Compiled(jax.jit(jnp.sin).lower(X).compile(), 1.0)
-    for key in ("a", "b"):
+    keys = range(program_cache.MAX_PROGRAMS)
+    for key in keys:
         program_cache.add_program(key, one)
-    assert program_cache.find_program("a") is one
-    program_cache.add_program("c", one)
-    assert program_cache.find_program("b") is None
-    assert program_cache.find_program("a") is one
+    assert program_cache.find_program(0) is one
+    program_cache.add_program("another", one)
+    assert program_cache.find_program(1) is None
+    for key in ("another", 0, *keys[2:]):
+        assert program_cache.find_program(key) is one
     clear_programs()
-    assert program_cache.find_program("a") is None
+    assert program_cache.find_program(0) is None
 
 
 def count_down_programs(trial=None, pack=None, **given):
