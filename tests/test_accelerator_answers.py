@@ -58,7 +58,7 @@ def test_what_the_machine_says():
     says, (products, device) = machine.answer(MACHINE)
     assert says[0] == "float32 at JAX's default precision has a relative error of 2.7e-04: TF32 (10 bits)."
     assert "400 TFLOP/s (float32, default)" in says[1]
-    assert says[2] == "Copying reads and writes 2,000 GB/s."
+    assert says[2] == "Copying reads and writes at 2,000 GB/s."
     assert products.rows[1][-1] == "absent: out of memory"
     assert ["memory that JAX may use", "1,024.0 MiB"] in [list(row) for row in device.rows]
     assert machine.ceilings({"machine": MACHINE}) == (4e14, 2e12)
@@ -131,7 +131,7 @@ def test_what_is_said_of_neighbours():
     assert says == [
         "Bitwise equal in all 14 comparisons under (a), in **6 of 7** comparisons under (c).",
         "(a) so: equal.",
-        "(c) so: **NOT equal**, first again at width 8, where 1 arrays differ, state.w before the others.",
+        "(c) so: **NOT equal**. The first failed comparison is again at width 8: 1 array differs, first state.w.",
     ]
     assert table.rows[2][2:4] == ["differs: state.w", "equal"]
     assert {len(row) for row in table.rows} == {len(table.columns)}
@@ -139,7 +139,7 @@ def test_what_is_said_of_neighbours():
 
 def test_a_comparison_that_says_nothing_is_told():
     says, _ = neighbours.answer([neighbour_row(diverged=0)])
-    assert says[2] == "At width 8 no neighbour diverged: that comparison says nothing."
+    assert says[2] == "At width 8, no neighbour diverged, so the comparison with diverging ones is void."
     here = {name: bits() for name in neighbours.RUNS}
     row = {"options": "a", "words": "so", "width": 8, "diverged": 7} | neighbours.comparisons(
         here, "it crashed"
@@ -184,13 +184,13 @@ def test_what_is_said_of_tuning_results():
     rows += [tuning_row("second process, tuned anew", equal=False)]
     says, (table,) = determinism.answer(rows)
     assert says == [
-        "Tuning results are written: a file of 1,234 bytes, and 3 files in the folder.",
+        "Tuning results are stored: a file of 1,234 bytes, and 3 files in the folder.",
         "Second process, results loaded from the file: the same bits, compiled in 1.0 s instead of 4.0 s.",
-        "Second process, tuned anew: **other bits**, compiled in 4.0 s instead of 4.0 s.",
+        "Second process, tuned anew: **different bits**, compiled in 4.0 s instead of 4.0 s.",
     ]
     assert [row[2] for row in table.rows] == ["yes", "yes", "no"]
     says, _ = determinism.answer([tuning_row("tuned, results kept", options={})])
-    assert says[0].startswith("Tuning results cannot be kept here")
+    assert says[0].startswith("Tuning results cannot be stored here")
 
 
 LAYERS = [
@@ -263,13 +263,13 @@ def test_what_is_said_of_lowerings():
         "(by 4.00 ×)."
     )
     assert says[1] == (
-        "At T = 256 the product moves bytes at 50 % of the rate of copying and computes at 12 % of the rate of a large "
-        "product (medians over layers): memory is the nearer limit."
+        "At T = 256, the product moves bytes at 50 % of the rate of copying and computes at 12 % of the rate of a "
+        "large product (medians over layers): memory is the nearer limit."
     )
     assert tables[0].rows[1] == ["one", "native", "2,000", "0.50 ×", "500", "12 %", "1,000", "50 %"]
     assert tables[0].rows[3][-1] == "absent: out of memory"
     says, _ = lowerings.answer([lowering_row("product", 1e-3, share_of_product=None, share_of_copy=None)])
-    assert says[1] == "How close that is to the device's limits is unknown: ask `machine` too."
+    assert says[1] == "The device's limits are unknown: ask `machine`, too."
 
 
 def width_row(width, rate):
@@ -321,8 +321,8 @@ def test_what_is_said_of_alternatives():
     )
     says, (table,) = alternatives.answer(rows)
     assert says == [
-        "8x8 at p: against the fastest other, jaxlab trains at 3.00 × vmap (N = 16), 3.00 × vmap (N = 64).",
-        "Refused for other losses: scan.",
+        "8x8 at p: jaxlab's speedup over the fastest other contender is 3.00 × (vmap, N = 16), 3.00 × (vmap, N = 64).",
+        "Refused because of wrong losses: scan.",
     ]
     assert len(table.rows) == len(rows)
 
@@ -431,8 +431,8 @@ def test_what_is_said_of_kernels():
     ]
     says, (table,) = kernels.answer(rows)
     assert says == [
-        "4 trials of a: kernels run for 10 ms of a segment's 20 ms; 25 % of that are products and convolutions; "
-        "the most expensive kernel takes 40 %, these 2 of 7 80 %."
+        "4 trials of a: kernels run for 10 ms of a segment's 20 ms. Products and convolutions take 25 % of the time of "
+        "kernels, the most expensive kernel 40 %, and the 2 of 7 kernels shown 80 %."
     ]
     assert table.rows[0] == ["x", "o", "1", "4 ms", "40.0 %"]
 
@@ -454,8 +454,8 @@ def test_what_is_said_of_stopping():
         in says[0]
     )
     assert says[1] == (
-        "With the states of 2 of 2 packs in host memory an epoch takes 3.00 × its time (1,024.0 MiB a pack, 2.1 GB/s "
-        "there and back)."
+        "With the states of 2 of 2 packs in host memory, an epoch takes 3.00 × as long (1,024.0 MiB per pack, 2.1 GB/s "
+        "in both directions)."
     )
     assert says[2].startswith("A run folder costs 5.0 % (64 trials, 40 epochs: 4.20 s with, 4.00 s without)")
-    assert says[3] == "A run folder: absent, zarr is not installed."
+    assert says[3] == "The cost of a run folder was not measured: zarr is not installed."

@@ -192,9 +192,9 @@ def test_without_time_for_anything_everything_is_named_and_no_file_replaced(
     assert found["rows"] == found["summary"] == []
     assert not list(tmp_path.iterdir())
     text = report.markdown(found)
-    said = "jaxlab, loop of 8x8 with 16 trials; processes, diagnostics, stopping, saving of 8x8"
-    assert f"**Not measured, for want of time** (2 s): {said}." in text
-    assert f"Not measured, for want of time: {said}" in capsys.readouterr().err
+    said = "8x8 with 16 trials: jaxlab, loop; 8x8: processes, diagnostics, stopping, saving"
+    assert f"**Not measured for lack of time** (2 s): {said}." in text
+    assert f"Not measured for lack of time: {said}" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"--budget = 2\.0: nothing can be measured in that time"):
         run.exit_status(options)
 

@@ -133,7 +133,7 @@ def test_without_a_reference_no_contender_is_timed():
     found = contest.contested(SIGNALS, 2, contenders, matmul, timing.Plan(1, 1e-3))
     assert [row.get("absent") for row in found[1:]] == [
         "out of memory",
-        "jaxlab has no losses to check it against",
+        "jaxlab has no losses to compare with",
     ]
 
 
