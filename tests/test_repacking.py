@@ -259,7 +259,7 @@ def early(history):
 def results(rules, devices):
     cnn = study(space, 4, features=[3], batch_norm=True, dropout=True)
     return dataclasses.replace(cnn, rules=rules).run(width=2, devices=jax.devices()[:devices])
-for devices in (1, 4):
+for devices in (1, 2, 4):
     repacked, whole = results([early], devices), results([], devices)
     for name in whole.data_vars:
         values = whole[name].values
@@ -276,16 +276,17 @@ for devices in (1, 4):
 """
 
 
-def test_repacked_or_not_on_one_and_four_devices(tmp_path):
+def test_repacked_or_not_on_one_two_and_four_devices(tmp_path):
     """A CNN with dropout and batch normalisation, a diverging setting, two rungs."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     subprocess.run([sys.executable, "-c", _ON_DEVICES, str(tmp_path)], check=True, env=environment)
     # XLA adds up the norms that are recorded, and used for nothing, in another order for one device than for several.
     norms = ("gradient_norm", "gradient_norm_max", "update_ratio")
-    with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "4.npz") as four:
-        assert set(one) == set(four)
-        for name in one:
-            if name in norms:
-                np.testing.assert_allclose(one[name], four[name], rtol=1e-6, err_msg=name)
-            else:
-                np.testing.assert_array_equal(one[name], four[name], err_msg=name)
+    one, two, four = (dict(np.load(tmp_path / f"{devices}.npz")) for devices in (1, 2, 4))
+    assert set(one) == set(two) == set(four)
+    for name in one:
+        np.testing.assert_array_equal(two[name], four[name], err_msg=name)
+        if name in norms:
+            np.testing.assert_allclose(one[name], four[name], rtol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(one[name], four[name], err_msg=name)
