@@ -69,8 +69,8 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     }
     for share in SHARES:
         questions[f"{percent(share)} of units dead"] = lambda share=share: _crossing(results, share, over)
-    rows = (Row(question, _answered(answer)) for question, answer in questions.items())
-    return tuple(row for row in rows if row.answer is not None)
+    answers = {question: _answered(answer) for question, answer in questions.items()}
+    return tuple(Row(question, answer) for question, answer in answers.items() if answer is not None)
 
 
 def _answered(answer: Callable[[], str | None]) -> str | None:
