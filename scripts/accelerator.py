@@ -4,14 +4,16 @@
     python scripts/accelerator.py --only neighbours,lowerings --budget 300
     python scripts/accelerator.py --small --out /tmp/accelerator
 
-Run it where JAX sees an NVIDIA GPU or a TPU. It needs jax, flax, optax, numpy and xarray; PyTorch and zarr add rows
-where they are installed. Each question is asked in a separate process with a time limit, so that a crash or a hang
-costs one answer. After every row it writes DEVICE-accelerator.json and DEVICE-accelerator.md into docs/benchmarks, so
-that an interruption keeps what was measured. Time that a question does not use is passed on to the next. Questions that
-are not asked (`--only`) keep the answers of earlier runs in these files.
+Run it where JAX sees an NVIDIA GPU or a TPU. It uses the first device. It needs jax, flax, optax, numpy and xarray; if
+PyTorch and zarr are installed, it measures them, too.
 
-Numbers to expect: none yet, this has never run on an accelerator. It uses one device, the first. With --small it goes
-through every question with tiny sizes on a CPU, in three minutes on two cores; the figures mean nothing then.
+Each question runs in a separate process with a time limit, so that a crash or a hang loses only one answer. The script
+writes DEVICE-accelerator.json and DEVICE-accelerator.md into docs/benchmarks after every measurement, so that an
+interruption loses nothing. Time that a question does not use is passed on to the next. Questions that ``--only`` leaves
+out keep the answers of earlier runs in these files.
+
+Numbers to expect: none yet, since it has never run on an accelerator. With --small it runs every question with tiny
+sizes on a CPU, in three minutes on two cores; the figures then mean nothing.
 """
 
 import argparse
@@ -30,28 +32,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(_ROOT / "scripts"), str(_ROOT)]  # it runs from a clone where jaxlab is not installed
+sys.path[:0] = [str(_ROOT / "scripts"), str(_ROOT)]  # runs from a clone in which jaxlab is not installed
 
 from accelerator_questions import BUDGET, QUESTIONS, Question  # noqa: E402
 from accelerator_questions.report import Report, check_folder  # noqa: E402
 from jaxlab.errors import InputError, did_you_mean  # noqa: E402
 
 OUT = _ROOT / "docs" / "benchmarks"
-#: With fewer seconds than this no question is asked: JAX alone takes as many to start.
+#: Fewest seconds for a question; JAX alone takes that long to start.
 LEAST_SECONDS = 5.0
 _LOG_LINES = 40
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Options(NamedTuple):
-    """What to ask.
+    """The options of the script.
 
     Attributes:
-        questions: in order.
+        questions: the questions to ask, in order.
         budget: seconds for all of them.
         out: folder of the report.
-        small: tiny sizes.
-        command: how it was called, for the record.
+        small: whether to use tiny sizes.
+        command: the command line, for the record.
     """
 
     questions: Sequence[Question]
@@ -62,21 +64,26 @@ class Options(NamedTuple):
 
 
 class Interrupted(Exception):
-    """Ctrl-C, or a signal that asks the process to end; its argument is the signal's number."""
+    """A SIGINT (Ctrl-C) or SIGTERM was received; the argument is its number."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask and write. Exit status 0; 1 if a question has no complete answer; 2 for bad input; 128 + N after signal N."""
+    """Ask the questions and write the report; returns the exit status.
+
+    It is 0 if every question is answered, 1 if not, 2 for bad input, and 128 + N after signal N.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ", ".join(f"{number} {each.name}" for number, each in enumerate(QUESTIONS, 1))
     parser.add_argument(
-        "--only", action="append", metavar="QUESTION", help=f"names or numbers, with commas, of {names}"
+        "--only", action="append", metavar="QUESTIONS", help=f"comma-separated names or numbers, from {names}"
     )
-    parser.add_argument("--budget", metavar="SECONDS", help=f"for all questions (default: {BUDGET:.0f})")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the report (default: docs/benchmarks)")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, on any device")
+    parser.add_argument("--budget", metavar="SECONDS", help=f"time for all questions (default: {BUDGET:.0f})")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the report (default: docs/benchmarks)"
+    )
+    parser.add_argument("--small", action="store_true", help="use tiny sizes, on any device")
     given = parser.parse_args(arguments)
     try:
         options = Options(
@@ -95,10 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chosen(only: Sequence[str] | None) -> list[Question]:
-    """The questions named by name or number, in their order; all by default.
+    """Select questions by name or number, in the order of `QUESTIONS`; all of them by default.
 
     Raises:
-        InputError: there is no such question.
+        InputError: a name or number is unknown.
     """
     if only is None:
         return list(QUESTIONS)
@@ -112,7 +119,7 @@ def chosen(only: Sequence[str] | None) -> list[Question]:
 
 
 def seconds(field: str, text: str) -> float:
-    """A positive number of seconds."""
+    """Parse a positive number of seconds."""
     try:
         found = float(text)
     except ValueError:
@@ -123,7 +130,7 @@ def seconds(field: str, text: str) -> float:
 
 
 def ask_all(options: Options, known: Sequence[Question] = QUESTIONS) -> int:
-    """Ask the questions one after the other, within the budget, and write the report; the exit status of `main`.
+    """Ask the questions one after the other within the budget and write the report; returns the exit status of `main`.
 
     Raises:
         InputError: there is no accelerator, and the sizes are not small.
@@ -147,7 +154,7 @@ def ask_all(options: Options, known: Sequence[Question] = QUESTIONS) -> int:
         say(
             "interrupted"
             if report.environment is None
-            else f"interrupted; {report.paths[1]} holds what was found"
+            else f"interrupted; {report.paths[1]} holds the answers so far"
         )
         return 128 + interruption.args[0]
     finally:
@@ -159,7 +166,7 @@ def ask_all(options: Options, known: Sequence[Question] = QUESTIONS) -> int:
 
 
 def ask(question: Question, limit: float, report: Report, folder: Path) -> str:
-    """Ask one question in a process of its own, killed at its limit; the outcome, "answered" if all went well."""
+    """Ask one question in a separate process, killed at its limit; returns the outcome, "answered" if all is well."""
     rows, log, earlier = (folder / f"{question.name}.{ending}" for ending in ("rows", "log", "earlier"))
     earlier.write_text(json.dumps(report.rows()))
     began = time.monotonic()
@@ -169,7 +176,7 @@ def ask(question: Question, limit: float, report: Report, folder: Path) -> str:
     report.begin(question, limit)
     outcome, written = "", _Written(rows)
     with open(log, "wb") as output:
-        # A session of its own: what the child starts dies with it, and Ctrl-C reaches this process alone.
+        # In a new session, the child's own children can be killed with it, and Ctrl-C reaches this process only.
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -185,7 +192,7 @@ def ask(question: Question, limit: float, report: Report, folder: Path) -> str:
         raise
     finally:
         _kill(child)
-        # Without an accelerator, or interrupted before one was found, there is nothing to write.
+        # Nothing is written without an accelerator, or after an interruption before one was found.
         if outcome and (report.environment is not None or outcome != "interrupted"):
             report.take(question, written.lines())
             kept = "" if outcome == "answered" else _end_of(log)
@@ -197,18 +204,18 @@ def ask(question: Question, limit: float, report: Report, folder: Path) -> str:
 
 
 def say(line: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 class _Written:
-    """The lines that a process appends to a file, each once it is complete."""
+    """Reads the complete lines that a process appends to a file."""
 
     def __init__(self, path: Path):
         self._path, self._read = path, 0
 
     def lines(self) -> list[dict[str, Any]]:
-        """Those that are new."""
+        """The lines since the last call."""
         if not self._path.exists():
             return []
         with open(self._path, "rb") as file:
@@ -223,15 +230,13 @@ class _Written:
 def _followed(
     child: subprocess.Popen, question: Question, report: Report, written: _Written, log: Path, limit: float
 ) -> str:
-    """Pass on what a process writes until it ends or its time is over; the outcome."""
+    """Add what a process writes to the report until it ends or its time is up; returns the outcome."""
     end = time.monotonic() + limit
     while True:
         status = child.poll()
         lines = written.lines()
         if any(line.get("environment", {}).get("platform") == "cpu" for line in lines) and not report.small:
-            remedy = (
-                "JAX sees no accelerator: install its plugin for yours, or give --small to try this on a CPU"
-            )
+            remedy = "JAX sees no accelerator: install JAX's plugin for yours, or try the script on a CPU with --small"
             raise InputError("device", "cpu", remedy)
         report.take(question, lines)
         if status is not None:
@@ -242,9 +247,9 @@ def _followed(
 
 
 def _environment(folder: Path, small: bool) -> dict[str, str]:
-    """Variables of every child: this clone first on the path, one device, and how JAX compiles.
+    """Environment of every child: this clone first on the path, one device, and JAX's compilation cache.
 
-    Where the figures mean nothing, programs are compiled once for all children.
+    With tiny sizes, whose figures mean nothing, all children share a compilation cache.
     """
     path = [str(_ROOT / "scripts"), str(_ROOT), os.environ.get("PYTHONPATH", "")]
     found = {
@@ -258,7 +263,7 @@ def _environment(folder: Path, small: bool) -> dict[str, str]:
 
 
 def _ended(status: int, log: Path) -> str:
-    """How a process ended, in words."""
+    """The outcome of a process, in words."""
     if status == 0:
         return "answered"
     how = f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
@@ -272,14 +277,14 @@ def _end_of(log: Path) -> str:
 
 
 def _kill(child: subprocess.Popen) -> None:
-    """End the process and all that it started."""
+    """Kill the process and everything that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    for each in _SIGNALS:  # a second one would interrupt the writing
+    for each in _SIGNALS:  # a second signal would interrupt the writing of the report
         signal.signal(each, signal.SIG_IGN)
     raise Interrupted(number)
 

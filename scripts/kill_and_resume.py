@@ -3,9 +3,9 @@
     python scripts/kill_and_resume.py scripts/studies/learning_rate.toml --kills 300
     python scripts/kill_and_resume.py STUDY.toml --signal TERM
 
-Half of the kills come at a random time during training, half within milliseconds after a new file in the run folder.
-A checkpoint is saved after every call. The exit status is 1 if a run differs from the uninterrupted one, or leaves a
-folder that cannot be read.
+Half of the kills come at a random time during training, the other half within milliseconds of a new file in the run
+folder. A checkpoint is saved after every call. The exit status is 1 if a run differs from the uninterrupted one or
+leaves an unreadable folder.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import xarray as xr
 
-import jaxlab.cli.app  # noqa: F401  before the children: it is what takes longest to import
+import jaxlab.cli.app  # noqa: F401  slow to import, so it is imported before the children are forked
 from jaxlab import cli
 from jaxlab.engine import EndRecord
 from jaxlab.store import read_records
 
 WHERE = ("records", "checkpoints/*", "weights", ".")
-# This process must start no device of JAX, or it could not fork. So it compares record files, and results by xarray.
+# This process must start no JAX device, or it could not fork. So it compares record files, and results by xarray.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,9 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("study", help="the study file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for jaxlab run")
-    parser.add_argument("--kills", type=int, default=100, help="how many (default: 100)")
-    parser.add_argument("--signal", choices=("KILL", "TERM", "USR1"), default="KILL")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=100, help="number of kills (default: 100)")
+    parser.add_argument(
+        "--signal", choices=("KILL", "TERM", "USR1"), default="KILL", help="signal to send (default: KILL)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default: 0)")
     given = parser.parse_args(arguments)
     changes = [word for change in given.set for word in ("--set", change)]
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def kill_often(command: list[str], folder: Path, kills: int, number: signal.Signals, seed: int) -> int:
-    """Kill the run this many times; 0 if every run that finishes equals the uninterrupted one."""
+    """Kill runs ``kills`` times; returns 0 if none differs from the uninterrupted run, else 1."""
     reference = folder / "reference"
     child = start([*command, str(reference)], folder / "log")
     moment(child, reference, 1)
@@ -76,13 +78,13 @@ def kill_often(command: list[str], folder: Path, kills: int, number: signal.Sign
             finished += 1
             shutil.rmtree(run)
     print(
-        f"{done} times {number.name}, {finished} runs finished, every array bitwise that of the uninterrupted run"
+        f"{done} times {number.name}, {finished} runs finished; every array is bitwise equal to the uninterrupted run's"
     )
     return 0
 
 
 def start(command: list[str], log: Path) -> int:
-    """The command line in a child process that has everything imported."""
+    """Run the command line in a forked child process, which has everything imported."""
     child = os.fork()
     if child:
         return child
@@ -101,7 +103,7 @@ def start(command: list[str], log: Path) -> int:
 
 
 def kill(child: int, run: Path, rng: random.Random, span: float, number: signal.Signals) -> bool:
-    """Send the signal at a random moment of the ``span`` that training takes; False if the child was faster."""
+    """Send the signal at a random moment within ``span`` seconds; returns False if the child ends first."""
     if rng.random() < 0.5:
         late = rng.uniform(0, 0.7 * span)
         came = moment(child, run, 1)
@@ -116,7 +118,7 @@ def kill(child: int, run: Path, rng: random.Random, span: float, number: signal.
 
 
 def moment(child: int, run: Path, changes: int) -> bool:
-    """Wait until the names in a run folder have changed this many times; False if the process ends first."""
+    """Wait until the file names in a run folder have changed this many times; returns False if the child ends first."""
     seen = contents(run)
     while not ended(child):
         now = contents(run)
@@ -129,12 +131,12 @@ def moment(child: int, run: Path, changes: int) -> bool:
 
 
 def ended(child: int) -> bool:
-    """Whether the process has ended; `wait` still collects its status."""
+    """Whether the process has ended; `wait` can still collect its status."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def contents(run: Path) -> set[str]:
-    """Names of the files in the folders of a run."""
+    """Names of the files in a run folder and its subfolders."""
     found = set()
     for folder in WHERE:
         for path in run.glob(f"{folder}/*"):
@@ -143,12 +145,12 @@ def contents(run: Path) -> set[str]:
 
 
 def wait(child: int) -> int:
-    """The exit status; minus the signal's number if one ended it."""
+    """Wait for the process; returns its exit status, or minus the number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def differences(reference: Path, run: Path) -> str:
-    """The first value in the record files of a run that differs from the uninterrupted one; empty if none does."""
+    """Description of the first recorded value or stop that differs from the uninterrupted run; empty if none does."""
     expected, stops = recorded(reference)
     found, stopped = recorded(run)
     for key, value in found.items():
@@ -159,7 +161,7 @@ def differences(reference: Path, run: Path) -> str:
 
 
 def recorded(run: Path) -> tuple[dict, dict]:
-    """The bits of every recorded value by trial, epoch and name; and when and why each trial stopped."""
+    """The bits of every recorded value by trial, epoch and name; and when and why each trial was stopped."""
     values, found = {}, read_records(run / "records")
     for _, record in (*found.epochs, *found.ends):
         for name, array in record.values.items():
@@ -173,14 +175,14 @@ def recorded(run: Path) -> tuple[dict, dict]:
 
 
 def results_differ(reference: Path, run: Path) -> str:
-    """The first variable of a finished run that is not that of the uninterrupted one."""
+    """Name of the first variable of a finished run that differs from the uninterrupted one; empty if none does."""
     expected, found = (xr.open_zarr(each / "results.zarr").load() for each in (reference, run))
     names = sorted(set(expected.variables) | set(found.variables))
     return next((f"{name} differs" for name in names if not same(expected, found, name)), "")
 
 
 def same(one: xr.Dataset, other: xr.Dataset, name: str) -> bool:
-    """Whether a variable is bitwise the same in both."""
+    """Whether a variable is bitwise equal in both data sets."""
     if name not in one.variables or name not in other.variables or one[name].dtype != other[name].dtype:
         return False
     here, there = one[name].values, other[name].values

@@ -1,14 +1,18 @@
-"""How much faster is training with the examples of a batch along the last axis of every array?
+"""How much faster is training if the examples of a batch are the last axis of every array?
 
     python scripts/measure_layouts.py
     python scripts/measure_layouts.py --shapes 5 --seed 7 --rounds 3
 
-Draws networks of random sizes (one and two spatial axes, odd sizes, 5 to 40 channels) by a seed, and trains
-16 trials of each in four ways that take turns: as a study does by default on a CPU; with channels last (the field
-``convolution`` set to ``product``); as by default, but with all numbers of channels rounded up to multiples of 8, which
-is more work; and by a loop of a jitted step that measures nothing, one trial after the other. Prints a Markdown table
-of trial-steps per second, medians over the rounds, and of medians of ratios within a round. 20 shapes take five minutes
-on two CPU cores.
+Draws networks of random sizes by a seed (one or two spatial axes, odd sizes, 5 to 40 channels) and trains 16 trials of
+each in four ways, which take turns:
+
+- with examples last, the default of a study on a CPU;
+- with channels last (the field ``convolution`` set to ``product``);
+- with examples last and all numbers of channels rounded up to multiples of 8, which is more work;
+- in a loop of a jitted step that measures nothing, one trial after the other.
+
+Prints a Markdown table of trial-steps per second and of speedups over the other ways: medians over rounds, and of
+ratios within a round. 20 shapes take five minutes on two CPU cores.
 """
 
 import argparse
@@ -22,7 +26,7 @@ from benchmark.machine import one_device_per_core
 from benchmark.problem import disagreement, make_problem
 from benchmark.timing import interleaved, plan, seconds_of, spread
 from jaxlab.engine import compile_programs, make_pack
-from jaxlab.engine.group import rows
+from jaxlab.engine.group import take_rows
 from jaxlab.trial import shared_arrays
 
 TRIALS, WIDTH, STEPS, SECONDS = 16, 2, 8, 0.3
@@ -31,17 +35,17 @@ OTHERS = ("channels last", "rounded up", "loop")
 
 
 def studied(problem, convolution, evaluation):
-    """``calls -> losses`` of whole epochs of all trials, as a study trains them."""
+    """``calls -> losses``: trains all trials for whole epochs, as a study does."""
     trial = trial_of(problem, convolution=convolution)
     if not evaluation:
         trial = without_evaluation(trial)
     shared = shared_arrays(problem.data)
-    programs = compile_programs(trial, rows(problem.hyperparameters, 0), shared, make_pack(WIDTH))
+    programs = compile_programs(trial, take_rows(problem.hyperparameters, 0), shared, make_pack(WIDTH))
     return Running(programs, problem.hyperparameters, shared).train
 
 
 def runs_of(cell, evaluation):
-    """What takes turns, by name: ``calls -> losses`` and the number of trials that one call trains."""
+    """The four ways by name: ``calls -> losses``, and the number of trials that one call trains."""
     problem = make_problem(cell, TRIALS, STEPS)
     rounded = cell._replace(features=tuple(-(-each // 8) * 8 for each in cell.features))
     few = CONTENDERS["loop"].prepare(problem.first(4), STEPS)
@@ -54,7 +58,7 @@ def runs_of(cell, evaluation):
 
 
 def measure(cell, rounds, evaluation):
-    """Median rates by name, and the medians over rounds of our rate over each other's."""
+    """Median rates by name, and the median speedups of examples last over the other ways."""
     runs = runs_of(cell, evaluation)
     losses = {name: run(1) for name, (run, _) in runs.items()}
     for name in ("channels last", "loop"):
@@ -71,7 +75,7 @@ def measure(cell, rounds, evaluation):
 
 
 def words(cell):
-    """The sizes of a network."""
+    """The sizes of a network, as cells of the table."""
     size = "×".join(map(str, cell.input_shape))
     features, kernels = ("-".join(map(str, each)) for each in (cell.features, cell.kernel_sizes))
     return f"{size} | {cell.batch_size} | {features} | {kernels} | {cell.stride} | {cell.pool}"
@@ -81,14 +85,14 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shapes", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--evaluation", action="store_true", help="with evaluation and diagnostics")
+    parser.add_argument("--shapes", type=int, default=20, help="number of networks (default: 20)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of their sizes (default: 1)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed rounds (default: 5)")
+    parser.add_argument("--evaluation", action="store_true", help="include evaluation and diagnostics")
     given = parser.parse_args()
     one_device_per_core()
     columns = ("input", "batch", "channels", "kernels", "stride", "pool", "MFLOP", OURS)
-    columns += tuple(f"against {name}" for name in OTHERS)
+    columns += tuple(f"speedup over {name}" for name in OTHERS)
     print("| " + " | ".join(columns) + " |")
     print("| --- |" + " --: |" * (len(columns) - 1))
     found = []
@@ -103,7 +107,7 @@ def main():
     for name in OTHERS:
         values = [ratios[name] for ratios in found]
         mean = np.exp(np.mean(np.log(values)))
-        print(f"against {name}: {min(values):.2f} to {max(values):.2f}, geometric mean {mean:.2f}")
+        print(f"speedup over {name}: {min(values):.2f} to {max(values):.2f}, geometric mean {mean:.2f}")
 
 
 if __name__ == "__main__":

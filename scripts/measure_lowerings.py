@@ -1,11 +1,11 @@
-"""Which way to compute a convolution is fastest, by shape and number of trials?
+"""Which lowering of a convolution is fastest, by shape and number of trials?
 
     python scripts/measure_lowerings.py
 
-For each shape: one layer between two ReLUs, forward and both gradients (a first layer needs none for its input), in a
-loop, mapped over the kernels of T trials with shared inputs, on one device. Prints a Markdown table of microseconds
-per step: medians over interleaved rounds. docs/convolution.md holds the table of one CPU core (taskset -c 0) and the
-rules drawn from it. Takes three minutes there.
+For each shape, times one layer between two ReLUs on one device: the forward pass and both gradients (a first layer
+needs none for its inputs), in a loop, mapped over the kernels of T trials with shared inputs. Prints a Markdown table
+of microseconds per step, medians over interleaved rounds. It takes three minutes on one CPU core (taskset -c 0).
+docs/convolution.md holds the table of such a core and the rules drawn from it.
 """
 
 import sys
@@ -41,7 +41,7 @@ ROUNDS, SECONDS = 5, 0.1
 
 
 def program(shape, lowering):
-    """A compiled scan of steps that each change the kernel, and its arguments."""
+    """A compiled loop of steps, each of which changes the kernels, and these kernels."""
     batch, spatial, channels, features, kernel, stride, dilation, groups, trials = shape
     axes = len(spatial)
     numbers = (("NWC", "WIO", "NWC"), ("NHWC", "HWIO", "NHWC"))[axes - 1]
@@ -78,13 +78,14 @@ def program(shape, lowering):
 
 
 def seconds(run, kernels, steps):
+    """Seconds of one step, in a call of ``steps`` steps."""
     began = time.perf_counter()
     jax.block_until_ready(run(kernels, steps))
     return (time.perf_counter() - began) / steps
 
 
 def measure(shape):
-    """Median seconds of a step by lowering, those that the shape allows."""
+    """Median seconds of a step, by lowering that the shape allows."""
     depthwise = shape[2] == shape[3] == shape[7] > 1
     programs = {
         name: program(shape, name) for name in ("product", "sum", "native") if name != "sum" or depthwise

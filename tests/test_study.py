@@ -292,7 +292,7 @@ def test_out_of_memory_names_the_width(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr("jaxlab.engine.Training.segments", exhausted)
+    monkeypatch.setattr(jax.stages.Compiled, "__call__", exhausted)
     with pytest.raises(InputError, match=r"width = 3: out of memory: give a smaller --width"):
         study(grid()).run(width=3)
 
@@ -318,7 +318,7 @@ def test_width_must_be_a_whole_number():
         study(grid()).run(width=0)
 
 
-def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
+def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(free_memory):
     with pytest.raises(
         InputError, match=r"epochs = 1000000000: give at most 536,870,911: a trial has at most"
     ):
@@ -326,7 +326,7 @@ def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
     for features in ([10**10], [10**12], [10**20]):
         with pytest.raises(InputError, match="the state of one trial exceeds the total memory"):
             study(grid(), model="mlp", features=features).run()
-    monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**6)
+    free_memory(10**6)
     for epochs in (10**6, 10**8):  # more than is free for the results; for whatever is kept of each epoch
         with pytest.raises(InputError, match=f"epochs = {epochs}: is too many for the results of 1 trials"):
             study(grid(), epochs).run()

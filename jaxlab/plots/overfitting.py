@@ -25,9 +25,9 @@ from jaxlab.plots.frame import (
     opacity,
     panels,
     percent_axis,
-    shade_unstable,
     shared_legend,
     visible_widths,
+    with_verdicts,
     without_mathtext,
     x_axis,
 )
@@ -49,9 +49,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     """
     study = results
     results, view = view_of(results)
-    figures = overfitting(results)
-    for flag in {"unstable", "did_not_learn"} & set(results):
-        figures[flag] = results[flag].sel(trial=figures.trial)
+    figures = with_verdicts(overfitting(results), results)
     metric, units = figures.attrs["metric"], figures.attrs["units"]
     name = label(metric)
     titles = (f"{name} at the last epoch", f"generalisation gap in {name}", "loss during training")
@@ -65,8 +63,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     gaps.axhline(0, color=FAINT, linewidth=1, linestyle="--", zorder=1)
     for ax in (values, gaps):
         x_axis(ax, results, view)
-        shade_unstable(ax, results, view)
-    shared_legend(figure, [*_sets(view.joined), *(handles if view.by else [])])
+    shared_legend(figure, [*_sets(view.joined), *handles])
     _two_curves(curves, study, figures)
     _metric_axes(values, gaps, metric, units, figures.attrs["better"])
     _draw_chance(values, figures)
@@ -133,7 +130,10 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
         # Training below validation; its dots stay visible where both coincide.
         ax.plot(one.epoch, one.train_loss, color=colour, linewidth=width + 0.9, linestyle=":")
         ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width, alpha=opacity(width))
-        _mark_lowest(ax, one, colour)
+        loss = one.validation_loss.values
+        if np.isfinite(loss).any():
+            at = int(np.argmin(or_worst(loss, "lower")))
+            ax.plot(one.epoch[at], loss[at], color=colour, **_RING)
     if len(shown) > len(chosen):
         entries.append(Line2D([], [], linestyle="", label="one pair of curves for each seed"))
     log_y(ax)
@@ -141,13 +141,6 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
     loss_units = figures.validation_loss.attrs.get("units", "1")
     ax.set_ylabel("loss" if loss_units == "1" else f"loss ({loss_units})")
     legend(ax, entries)
-
-
-def _mark_lowest(ax: Axes, own: xr.Dataset, colour: str) -> None:
-    loss = own.validation_loss.values
-    if np.isfinite(loss).any():
-        at = int(np.argmin(or_worst(loss, "lower")))
-        ax.plot(own.epoch[at], loss[at], color=colour, **_RING)
 
 
 def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str, better: str) -> None:

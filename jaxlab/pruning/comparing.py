@@ -1,21 +1,19 @@
 """Stopping rules that compare the trials of a cohort."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from jaxlab.checks import whole
-from jaxlab.pruning.history import History, Outcome, metric_name
+from jaxlab.pruning.history import BuiltIn, History, Outcome
 
 
-class _Comparing:
+class _Comparing(BuiltIn):
     """The attributes that these rules share."""
 
     outcome: ClassVar[str] = Outcome.PRUNED
     compares: ClassVar[bool] = True
-    draws: ClassVar[bool] = False
-    depends_on_epochs: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,7 @@ class Median(_Comparing):
     min_trials: int = 5
     metric: str | None = None
     name: ClassVar[str] = "median"
-
-    def __post_init__(self) -> None:
-        whole("pruning.median.warmup_epochs", self.warmup_epochs, 0)
-        whole("pruning.median.every", self.every, 1)
-        whole("pruning.median.min_trials", self.min_trials, 1)
-        metric_name("pruning.median.metric", self.metric)
+    least: ClassVar[Mapping[str, int]] = {"every": 1, "min_trials": 1}
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.median.metric")
@@ -80,11 +73,7 @@ class SuccessiveHalving(_Comparing):
     eta: int = 3
     metric: str | None = None
     name: ClassVar[str] = "successive_halving"
-
-    def __post_init__(self) -> None:
-        whole("pruning.successive_halving.min_epochs", self.min_epochs, 1)
-        whole("pruning.successive_halving.eta", self.eta, 2)
-        metric_name("pruning.successive_halving.metric", self.metric)
+    least: ClassVar[Mapping[str, int]] = {"min_epochs": 1, "eta": 2}
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.successive_halving.metric")
@@ -137,14 +126,9 @@ class Hyperband(_Comparing):
     seed: int = 0
     metric: str | None = None
     name: ClassVar[str] = "hyperband"
+    least: ClassVar[Mapping[str, int]] = {"eta": 2, "min_epochs": 1}
     depends_on_epochs: ClassVar[bool] = True
     draws: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        whole("pruning.hyperband.eta", self.eta, 2)
-        whole("pruning.hyperband.min_epochs", self.min_epochs, 1)
-        whole("pruning.hyperband.seed", self.seed, 0)
-        metric_name("pruning.hyperband.metric", self.metric)
 
     def brackets(self, trials: int, epochs: int) -> list[Bracket]:
         """The non-empty brackets for a number of trials and epochs, the one that drops trials earliest first."""

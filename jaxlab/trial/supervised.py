@@ -15,7 +15,6 @@ from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import (
     Evaluation,
     evaluation_variables,
@@ -23,6 +22,7 @@ from jaxlab.trial.evaluation import (
     measure_set,
     metric_coordinates,
 )
+from jaxlab.trial.fit import check_fit
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 from jaxlab.trial.network import Network, network_of

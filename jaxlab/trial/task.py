@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxlab.metrics import Metric, SetMetric
 from jaxlab.settings import bound
+from jaxlab.trial.protocol import PyTree
 
 #: Precisions of products of float32 arrays, on devices that offer a choice.
 PRECISIONS = ("default", "tensorfloat32", "float32")
@@ -72,9 +73,9 @@ class Supervised(NamedTuple):
 class State(NamedTuple):
     """State of one trial. ``rest`` is the model's state except parameters; ``dead`` masks the dead units by layer."""
 
-    parameters: Any
-    rest: Any
-    optimizer: Any
+    parameters: PyTree
+    rest: PyTree
+    optimizer: PyTree
     step: Any
     dead: dict[str, Any]
-    last_update: Any
+    last_update: PyTree

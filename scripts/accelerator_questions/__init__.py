@@ -1,4 +1,4 @@
-"""The questions of ``scripts/accelerator.py``, the most important first; each is asked by the module of its name."""
+"""The questions of ``scripts/accelerator.py``, the most important first; the module of the same name answers each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Question(NamedTuple):
-    """One question, asked in a process of its own.
+    """A question, asked in a separate process.
 
     Attributes:
-        name: of its module, and for ``--only``.
+        name: the name of its module, and its name for ``--only``.
         words: the question, for the report.
-        seconds: its share of the budget, relative to those of the others.
-        environment: variables that its process needs.
-        command: what asks it, without the arguments that every question gets; by default its module.
+        seconds: its share of the budget, relative to the other questions.
+        environment: environment variables that its process needs.
+        command: the command of its process, without the arguments that every question gets; by default its module.
     """
 
     name: str
@@ -26,27 +26,30 @@ class Question(NamedTuple):
 
     @property
     def program(self) -> tuple[str, ...]:
-        """What asks the question."""
+        """The command of its process, without arguments."""
         return self.command or (sys.executable, "-m", __name__, self.name)
 
 
-#: Several processes, or PyTorch, use the device at the same time: none may take most of its memory in advance.
+#: For questions in which several processes, or PyTorch, share the device: none may preallocate most of its memory.
 _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-#: Seconds of compilation are reported, so nothing is loaded from a cache; but studies compile anew at every run.
+#: For whole studies, which compile at every run. Other questions report seconds of compilation and use no cache.
 _CACHED = {"JAX_ENABLE_COMPILATION_CACHE": "true"}
 
 QUESTIONS = (
-    Question("machine", "What is this device, how fast is it, and to what does JAX round by default?", 30),
-    Question("study", "Does a study run, and does it learn what it learns on a CPU?", 75),
+    Question("machine", "What is this device, how fast is it, and how does JAX round by default?", 30),
+    Question("study", "Does a study run, and does it learn the same as on a CPU?", 75),
     Question(
-        "neighbours", "Are a trial's bits the same in every lane, whatever its neighbours?", 80, _SHARED
+        "neighbours",
+        "Are a trial's numbers bitwise the same in every lane, next to any neighbour?",
+        80,
+        _SHARED,
     ),
     Question("determinism", "What do deterministic operations cost?", 90, _SHARED),
     Question("lowerings", "Which lowering of a convolution is fastest, and what limits it?", 60),
-    Question("widths", "How many trials side by side are fastest, and does automatic width find out?", 65),
-    Question("alternatives", "How fast are studies against what one would write instead?", 70, _SHARED),
-    Question("kernels", "Where does the time of a training segment go?", 25),
+    Question("widths", "Which width is fastest, and does automatic width find it?", 65),
+    Question("alternatives", "How fast are studies compared with the usual alternatives?", 70, _SHARED),
+    Question("kernels", "Which kernels take the time of a training segment?", 25),
     Question("stopping", "What do stopping early, states in host memory and a run folder cost?", 55, _CACHED),
 )
-#: Seconds for all of them.
+#: Default budget: seconds for all questions.
 BUDGET = float(sum(question.seconds for question in QUESTIONS))

@@ -1,4 +1,7 @@
-"""One question, as ``scripts/accelerator.py`` asks it: ``python -m accelerator_questions NAME --rows FILE ...``."""
+"""The process of one question, started by ``scripts/accelerator.py``.
+
+python -m accelerator_questions NAME --rows FILE --until TIME --earlier FILE [--small]
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from benchmark.machine import device_name, environment
 
 
 def main() -> None:
-    """Ask it."""
+    """Ask the question named on the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--rows", type=Path, required=True)
@@ -23,7 +26,7 @@ def main() -> None:
     parser.add_argument("--earlier", type=Path, required=True)
     parser.add_argument("--small", action="store_true")
     given = parser.parse_args()
-    # The driver kills what takes too long. If the driver itself was killed, this does.
+    # The driver kills a process that takes too long. If the driver itself was killed, this alarm does.
     signal.alarm(max(1, math.ceil(given.until - time.time()) + 10))
     question = importlib.import_module(f"accelerator_questions.{given.name}")
     earlier = json.loads(given.earlier.read_text())

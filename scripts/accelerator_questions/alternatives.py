@@ -1,4 +1,4 @@
-"""Studies against the contenders of the benchmark: a loop, a scan, vmap of ``nnx.Conv``, PyTorch."""
+"""How fast are studies compared with the contenders of the benchmark: a loop, a scan, vmap of ``nnx.Conv``, PyTorch?"""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from benchmark.summary import ratios, with_shares
 from benchmark.timing import Plan
 
 NAMES = (OURS, "loop", "scan", "vmap", "torch-loop", "torch-ensemble")
-#: Trials side by side where `widths` has not been asked.
+#: Width if `widths` has not been asked.
 _WIDTH = 1024
-_EXACT, _OWN = "float32", "the device's own precision"
+_EXACT, _OWN = "float32", "the device's default precision"
 
 
 def ask(asking: Asking) -> None:
-    """Each cell at the device's own precision; and one with float32 products, whose losses must agree closely."""
+    """Measure each cell at the device's default precision, and one with float32 products, whose losses must agree."""
     cells, numbers = ((TINY,), (2, 4)) if asking.small else (IN_ORDER, (16, 256, 1024, 4096))
     matmul = fastest_matmul()
     plan = [(cells[0], numbers[::2], _OWN), (cells[0], numbers[:1], _EXACT), (cells[0], numbers[1::2], _OWN)]
@@ -37,7 +37,7 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """How much faster studies are, by cell, and the benchmark's tables."""
+    """The speedup of studies by cell, and the benchmark's tables."""
     says, tables = [], []
     for cell, precision in dict.fromkeys((row["cell"], row["precision"]) for row in rows):
         own = sorted(by(rows, cell=cell, precision=precision), key=lambda row: row["trials"])
@@ -46,7 +46,7 @@ def answer(rows: Sequence[Row]) -> Answer:
         tables.append(Table(*cell_table(own, cell), f"{cell} at {precision}:"))
     wrong = dict.fromkeys(row["contender"] for row in rows if row.get("wrong"))
     if wrong:
-        says.append(f"Refused for other losses: {', '.join(wrong)}.")
+        says.append(f"Refused because of wrong losses: {', '.join(wrong)}.")
     return Answer(says, tables)
 
 
@@ -56,7 +56,7 @@ def _words(part: tuple[Cell, Sequence[int], str]) -> str:
 
 
 def _measure(asking: Asking, cell: Cell, counts: Sequence[int], precision: str, matmul: Matmul) -> None:
-    """The rows of one cell; those of each number of trials once it is measured."""
+    """Measure one cell; the rows of each number of trials are written as soon as they are known."""
     ours = CONTENDERS[OURS]._replace(prepare=partial(_fused, best_width(asking.earlier, cell.name) or _WIDTH))
     contenders = {name: ours if name == OURS else CONTENDERS[name] for name in NAMES}
     how = Plan(1, 0.01) if asking.small else Plan(ROUNDS, TARGET_SECONDS)
@@ -73,7 +73,7 @@ def _fused(most: int, problem: Problem, steps: int) -> Prepared:
 
 @contextlib.contextmanager
 def _float32() -> Iterator[None]:
-    """Products of float32 arrays in float32, in JAX and in PyTorch."""
+    """Compute products of float32 arrays in float32, in JAX and in PyTorch."""
     with jax.default_matmul_precision("float32"), contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError):
             import torch
@@ -88,7 +88,7 @@ def _flops() -> dict[str, int]:
 
 
 def _said(cell: str, precision: str, rows: Sequence[Row]) -> list[str]:
-    """Against the fastest of the others, at each number of trials."""
+    """The speedup over the fastest other contender at each number of trials."""
     found = ratios(rows)
     best = {
         trials: min((ratio, name) for (_, count, name), ratio in found.items() if count == trials)
@@ -96,5 +96,7 @@ def _said(cell: str, precision: str, rows: Sequence[Row]) -> list[str]:
     }
     if not best:
         return []
-    parts = [f"{ratio:.2f} × {name} (N = {trials})" for trials, (ratio, name) in best.items()]
-    return [f"{cell} at {precision}: against the fastest other, jaxlab trains at {', '.join(parts)}."]
+    parts = [f"{ratio:.2f} × ({name}, N = {trials})" for trials, (ratio, name) in best.items()]
+    return [
+        f"{cell} at {precision}: jaxlab's speedup over the fastest other contender is {', '.join(parts)}."
+    ]

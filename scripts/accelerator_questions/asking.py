@@ -1,4 +1,4 @@
-"""What a question's process works with: its time, its rows, and what other questions found."""
+"""The context of a question's process: its time, its rows, and the rows of earlier questions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Table(NamedTuple):
-    """A table of the report; ``title`` stands above it."""
+    """A table of the report; ``title`` is printed above it."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -25,21 +25,28 @@ class Table(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the rows of a question say: sentences, the most important first, and tables."""
+    """The answer to a question: sentences, the most important first, and tables."""
 
     says: Sequence[str]
     tables: Sequence[Table]
 
 
+class Step(NamedTuple):
+    """One measurement, and its name in the note if there is no time for it."""
+
+    words: str
+    ask: Callable[[], None]
+
+
 class Asking:
-    """One question in progress. What it finds goes to a file, one line of JSON at a time, which the driver follows.
+    """A question in progress. It appends lines of JSON to a file, which the driver reads.
 
     Args:
         path: the file.
-        until: when the question must have ended, as `time.time` counts.
-        small: whether to ask with tiny sizes.
+        until: time by which the question must end, in seconds of `time.time`.
+        small: whether to use tiny sizes.
         earlier: rows of other questions, by the question's name.
-        answer: ``rows -> Answer``, asked again after every row.
+        answer: ``rows -> Answer``, called after every row.
     """
 
     def __init__(
@@ -56,7 +63,7 @@ class Asking:
         self._until = until
 
     def row(self, **values: Any) -> None:
-        """Add a row to the report; the answer is written behind it, so that an error in it loses no row."""
+        """Add a row to the report, and then the answer, so that an error in the answer loses no row."""
         self.rows.append(plain(values))
         self._write({"row": self.rows[-1]})
         says, tables = self._answer(self.rows)
@@ -68,7 +75,7 @@ class Asking:
         self._write({"note": words})
 
     def where(self, environment: Mapping[str, Any]) -> None:
-        """Say where the question is asked."""
+        """Report the machine on which the question is asked."""
         self._write({"environment": dict(environment)})
 
     def left(self) -> float:
@@ -76,7 +83,7 @@ class Asking:
         return self._until - time.time()
 
     def in_time(self, items: Iterable[T], words: Callable[[T], str] = str) -> Iterator[T]:
-        """The items, as long as there is time for one more like the last; a note names the others."""
+        """Yield items as long as there is time for one more like the last; a note lists the rest."""
         items, took = list(items), 0.0
         for index, item in enumerate(items):
             if took > self.left():
@@ -92,7 +99,7 @@ class Asking:
 
 
 def plain(value: Any) -> Any:
-    """A JSON-serialisable copy: NumPy's scalars and arrays as Python's, numbers that are not finite as None."""
+    """A JSON-serialisable copy: arrays become lists, NumPy scalars become Python's, non-finite numbers become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -103,20 +110,20 @@ def plain(value: Any) -> Any:
 
 
 def elsewhere(module: str, job: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """What another process computes: ``python -m accelerator_questions.MODULE JOB`` prints it as its last line.
+    """Compute a job in another process: ``python -m accelerator_questions.MODULE JOB`` prints it as its last line.
 
     Raises:
-        RuntimeError: the process failed; its standard error is that of this process.
+        RuntimeError: the process failed. It shares the standard error of this process.
     """
     command = [sys.executable, "-m", f"{__package__}.{module}", json.dumps(job)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {}))
     if done.returncode:
-        raise RuntimeError(f"a second process ended with exit status {done.returncode}")
+        raise RuntimeError(f"the second process ended with exit status {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _listed(words: Sequence[str], most: int = 6) -> str:
-    """Words with commas, the last ones as a number where there are many."""
+    """Join words with commas and "and"; of many words, the last ones become a count."""
     shown = list(words[:most])
     if len(words) > most:
         shown.append(f"{len(words) - most} more")

@@ -1,4 +1,4 @@
-"""What deterministic operations cost, by set of compiler options; and whether tuning results can be kept."""
+"""What do deterministic operations cost, by set of compiler options, and can kernel tuning results be reused?"""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from accelerator_questions.asking import Answer, Asking, Row, Table, elsewhere
+from accelerator_questions.asking import Answer, Asking, Row, Step, Table, elsewhere
 from accelerator_questions.measuring import (
     FAILURES,
     IN_ORDER,
@@ -39,33 +39,26 @@ from jaxlab.engine import compile_programs
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays
 
-#: A second process must find the tuning results of the first in a file, or in a folder.
+#: A first process stores its tuning results in a file and in a folder; later processes load them or tune anew.
 _TUNED = {"xla_gpu_autotune_level": 4}
-_KEPT = "tuned, results kept"
+_KEPT = "tuned, results stored"
 _LOADED = "second process, results loaded from the file"
 _ANEW = "second process, tuned anew"
 _FOLDER = "second process, results from the folder"
 
 
-class _Step(NamedTuple):
-    """One thing to measure, and what it is called where there is no time for it."""
-
-    words: str
-    ask: Callable[[], None]
-
-
 def ask(asking: Asking) -> None:
-    """Rates of the smallest cell, a model without a deterministic form, kept tuning results; then the other cells."""
+    """Measure the smallest cell, a model without a deterministic form, reused tuning results; then the other cells."""
     cells, numbers = ((TINY,), (2,)) if asking.small else (IN_ORDER, (64, 1024, 1))
     rates = [
-        _Step(f"{cell.name} with {trials} trials", partial(_rates, asking, cell, trials))
+        Step(f"{cell.name} with {trials} trials", partial(_rates, asking, cell, trials))
         for cell in cells
         for trials in numbers
     ]
     with tempfile.TemporaryDirectory() as folder:
         plan = [
             *rates[:2],
-            _Step("a model with nnx.max_pool", partial(_without_form, asking)),
+            Step("a model with nnx.max_pool", partial(_without_form, asking)),
             *_tuning(asking, Path(folder)),
             *rates[2:],
         ]
@@ -74,7 +67,7 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """Rates and compile seconds by set of options, and what became of the rest."""
+    """Rates and seconds of compilation by set of options, and the results of the other measurements."""
     says, tables = [], []
     rates = by(rows, kind="rate")
     if rates:
@@ -92,13 +85,13 @@ def answer(rows: Sequence[Row]) -> Answer:
     if tuning:
         says += _said_of_tuning(tuning)
         cells = [_tuning_cells(row) for row in tuning]
-        title = "Tuning results kept for a second process, options (b):"
-        tables.append(Table(("program", "compile", "same bits as the first", ""), cells, title))
+        title = "Tuning results reused by a second process, options (b):"
+        tables.append(Table(("process", "compile", "same bits as the first", "remarks"), cells, title))
     return Answer(says, tables)
 
 
 def _rates(asking: Asking, cell: Cell, trials: int) -> None:
-    """A row for each set of options; they take turns."""
+    """Time each set of options, in turns."""
     problem = make_problem(cell, trials)
     runs: dict[str, Running] = {}
     rows: dict[str, Row] = {}
@@ -125,7 +118,7 @@ def _rates(asking: Asking, cell: Cell, trials: int) -> None:
 
 
 class WithMaxPool(CNN):
-    """The network with Flax's pooling, whose gradient is a select-and-scatter."""
+    """The network with `nnx.max_pool`, whose gradient is a select-and-scatter."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
@@ -133,7 +126,7 @@ class WithMaxPool(CNN):
 
 
 def _without_form(asking: Asking) -> None:
-    """A row for each way to compile a model whose gradient has no deterministic form on a GPU."""
+    """Compile a model whose gradient has no deterministic form on a GPU, with each set of options."""
     cell = TINY if asking.small else CELLS["8x8"]
     problem = make_problem(cell, 4, 2)
     trial = without_evaluation(trial_of(problem, WithMaxPool))
@@ -156,8 +149,8 @@ def _without_form(asking: Asking) -> None:
         asking.row(**row, result=result, nondeterministic=programs.nondeterministic)
 
 
-def _tuning(asking: Asking, folder: Path) -> list[_Step]:
-    """Four programs: one process keeps its tuning results, others start with them or without."""
+def _tuning(asking: Asking, folder: Path) -> list[Step]:
+    """Four processes: the first stores its tuning results; the others load them or tune anew."""
     file, kept = folder / "results.pb", folder / "per-fusion"
     kept.mkdir()
     dump = {"xla_gpu_dump_autotune_results_to": str(file)}
@@ -181,11 +174,11 @@ def _tuning(asking: Asking, folder: Path) -> list[_Step]:
         asking.row(**row, **found)
 
     names = list(jobs)[:2] if asking.small else jobs
-    return [_Step(name, partial(one, name)) for name in names]
+    return [Step(name, partial(one, name)) for name in names]
 
 
 def _said_of_rates(rows: Sequence[Row]) -> str:
-    """How much slower the deterministic sets are, over the cells."""
+    """How much slower the deterministic sets of options are, over all cells."""
     free = {(row["cell"], row["trials"]): row["rate"] for row in by(rows, options="c") if "rate" in row}
     parts = []
     for letter in ("a", "b"):
@@ -223,17 +216,17 @@ def _said_of_tuning(rows: Sequence[Row]) -> list[str]:
     says = []
     if first and not first[0]["options"]:
         return [
-            "Tuning results cannot be kept here: XLA's options for that are a GPU's. The rows compile without them."
+            "Tuning results cannot be stored here: XLA's options for that are for GPUs. The rows compile without them."
         ]
     if first and "refused" not in first[0]:
         bytes_ = first[0]["file_bytes"]
         says.append(
-            f"Tuning results are written: {'no file' if bytes_ is None else f'a file of {bytes_:,} bytes'}, and "
+            f"Tuning results are stored: {'no file' if bytes_ is None else f'a file of {bytes_:,} bytes'}, and "
             f"{first[0]['files']} files in the folder."
         )
     for row in rows:
         if "equal" in row and row["name"] != _KEPT:
-            bits = "the same bits" if row["equal"] else "**other bits**"
+            bits = "the same bits" if row["equal"] else "**different bits**"
             says.append(
                 f"{row['name'][0].upper()}{row['name'][1:]}: {bits}, compiled in {row['compile_seconds']:.1f} s "
                 f"instead of {first[0]['compile_seconds']:.1f} s."
@@ -249,7 +242,7 @@ def _tuning_cells(row: Row) -> list[str]:
 
 
 def _compile_and_train(job: Mapping[str, Any]) -> Row:
-    """Seconds to compile the training segment with some options, and a digest of the states after two epochs."""
+    """Seconds to compile the training segment with given options; a digest of losses and states after two epochs."""
     cell, trials = (TINY, 2) if job["small"] else (CELLS["8x8"], 64)
     problem = make_problem(cell, trials)
     trial = without_evaluation(trial_of(problem))

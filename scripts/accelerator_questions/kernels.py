@@ -1,4 +1,4 @@
-"""The kernels that take the time of one training segment, from a profile."""
+"""Which kernels take the time of one training segment, according to a profile?"""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from benchmark.contenders import Running, trial_of
 from benchmark.problem import make_problem
 from jaxlab.trial import shared_arrays
 
-#: Kernels that are shown.
+#: Number of kernels to show.
 MOST = 10
-#: What names of kernels say about matrix products and convolutions.
+#: Parts of names that mark a kernel as a matrix product or convolution.
 _PRODUCTS = ("gemm", "dot", "cutlass", "cublas", "conv", "wgrad", "dgrad", "matmul", "nvjet", "ynn")
 
 
 class Kernel(NamedTuple):
-    """One kernel of a program: its name, the operation that it computes, how often it ran and for how long."""
+    """A kernel of a program: its name, the operation that it computes, the number of its calls, and their seconds."""
 
     name: str
     operation: str
@@ -35,7 +35,7 @@ class Kernel(NamedTuple):
 
 
 def ask(asking: Asking) -> None:
-    """One segment of a pack of 1,024 trials, training and evaluation, as studies train it; then other widths."""
+    """Profile one segment of a pack of 1,024 trials, training and evaluation as in a study; then another width."""
     cell, widths = (TINY, (4,)) if asking.small else (IN_ORDER[0], (1024, 64))
     for width in asking.in_time(widths, lambda width: f"width {width}"):
         problem = make_problem(cell, width, 2 if asking.small else 16)
@@ -56,7 +56,7 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """The share of matrix products and of the most expensive kernel."""
+    """The shares of matrix products and of the most expensive kernel."""
     says, tables = [], []
     for segment in by(rows, kind="segment"):
         own = by(rows, kind="kernel", width=segment["width"])
@@ -77,18 +77,18 @@ def answer(rows: Sequence[Row]) -> Answer:
 
 
 def read_trace(folder: Path) -> list[dict[str, Any]]:
-    """The events of the newest trace that JAX's profiler left in a folder."""
+    """The events of the newest trace that JAX's profiler wrote into a folder."""
     found = sorted(folder.rglob("*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise FileNotFoundError("JAX's profiler left no trace.json.gz")
+        raise FileNotFoundError("JAX's profiler wrote no trace.json.gz")
     with gzip.open(found[-1], "rt") as file:
         return json.load(file)["traceEvents"]
 
 
 def kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
-    """What ran on the device, the most expensive first: of nested events what they took without those inside.
+    """Kernels that ran on the device, the most expensive first; time of nested events counts for the inner ones only.
 
-    On a GPU these are the events of its streams, on a TPU those of the line "XLA Ops", on a CPU all that belong to an
+    On a GPU these are the events of its streams, on a TPU those of the line "XLA Ops", and on a CPU all events of an
     operation of a program.
     """
     events = list(events)
@@ -109,7 +109,7 @@ def kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
 
 
 def products(found: Sequence[Kernel]) -> float:
-    """The share of matrix products and convolutions, told by their names."""
+    """The share of matrix products and convolutions, recognised by their names."""
     busy = sum(each.seconds for each in found)
     own = sum(
         each.seconds
@@ -128,7 +128,7 @@ def _on_device(event: Mapping[str, Any], processes: Mapping[int, str], lines: Ma
 
 
 def _own_seconds(line: list[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
-    """Each event of a line with the seconds that no event inside it takes."""
+    """Each event of a line with its seconds, without those of the events inside it."""
     open_: list[list[Any]] = []
     found = []
     for event in sorted(line, key=lambda event: (event["ts"], -event.get("dur", 0))):
@@ -144,11 +144,12 @@ def _own_seconds(line: list[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any],
 
 def _said(segment: Row, rows: Sequence[Row]) -> list[str]:
     if not rows:
-        return [f"The profile of {segment['width']} trials of {segment['cell']} holds no kernels."]
+        return [f"The profile of {segment['width']} trials of {segment['cell']} contains no kernels."]
     shown = sum(row["share"] for row in rows)
     return [
         f"{segment['width']} trials of {segment['cell']}: kernels run for {1e3 * segment['busy_seconds']:.3g} ms of a "
-        f"segment's {1e3 * segment['wall_seconds']:.3g} ms; {100 * segment['products']:.0f} % of that are products "
-        f"and convolutions; the most expensive kernel takes {100 * rows[0]['share']:.0f} %, these {len(rows)} of "
-        f"{segment['kernels']} {100 * shown:.0f} %."
+        f"segment's {1e3 * segment['wall_seconds']:.3g} ms. Products and convolutions take "
+        f"{100 * segment['products']:.0f} % of the time of kernels, the most expensive kernel "
+        f"{100 * rows[0]['share']:.0f} %, and the {len(rows)} of {segment['kernels']} kernels shown "
+        f"{100 * shown:.0f} %."
     ]

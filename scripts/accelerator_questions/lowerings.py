@@ -1,4 +1,4 @@
-"""Which lowering of a convolution is fastest with many kernels, and whether memory or arithmetic limits it."""
+"""Which lowering of a convolution is fastest with many kernels, and does memory or arithmetic limit it?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jaxlab.convolution.geometry import Geometry, geometry_of
 from jaxlab.engine.determinism import deterministic_options
 from measure_lowerings import SHAPES
 
-#: Steps in one call, each of which changes the kernels: a loop, as in training.
+#: Steps in one call, a loop in which each step changes the kernels, as in training.
 STEPS = 8
 _NUMBERS = (("NWC", "WIO", "NWC"), ("NHWC", "HWIO", "NHWC"))
 
@@ -42,7 +42,7 @@ class Layer(NamedTuple):
 
     @property
     def first(self) -> bool:
-        """Whether it is a network's first, whose inputs are shared and need no gradient."""
+        """Whether it is the first layer of a network, whose inputs are shared and need no gradient."""
         return self.channels <= 4
 
     @property
@@ -57,7 +57,7 @@ class Layer(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Of the table."""
+        """Its description in the tables."""
         more = [f"stride {self.stride}"] * (self.stride > 1) + [f"dilation {self.dilation}"] * (
             self.dilation > 1
         )
@@ -68,7 +68,7 @@ class Layer(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A layer, how many kernels of it are mapped, whether each has inputs of its own, and the options' letter."""
+    """A layer, the number of mapped kernels, whether each has separate inputs, and the letter of the options."""
 
     layer: Layer
     trials: int
@@ -77,18 +77,18 @@ class Case(NamedTuple):
 
     @property
     def words(self) -> str:
-        own = "own" if self.own else "shared"
+        own = "separate" if self.own else "shared"
         return f"{self.layer.words}, T = {self.trials}, {own} inputs, options ({self.options})"
 
 
 def ask(asking: Asking) -> None:
-    """All shapes, the important ones first: two layers of a small network, then the others, then unusual inputs."""
+    """Measure all shapes, the important ones first: two layers of a small network, then others, then unusual inputs."""
     for case in asking.in_time(cases(asking.small), lambda case: case.words):
         _measure(asking, case)
 
 
 def cases(small: bool) -> list[Case]:
-    """In order of importance."""
+    """The cases in order of importance."""
     if small:
         layers = [Layer(2, (4, 4), 1, 2, 3, 1, 1, 1), Layer(2, (4,), 8, 8, 3, 1, 1, 8)]
         return [Case(layer, trials, not layer.first) for layer in layers for trials in (1, 2)]
@@ -106,7 +106,7 @@ def cases(small: bool) -> list[Case]:
 
 
 def _measure(asking: Asking, case: Case) -> None:
-    """A row for each lowering; they take turns."""
+    """Time each lowering, in turns."""
     chosen = next(each for each in option_sets() if each.letter == case.options)
     names = [name for name in LOWERINGS if name not in _LIMITED or _LIMITED[name](case.layer)]
     runs: dict[str, Callable[[int], Any]] = {}
@@ -139,7 +139,7 @@ def _measure(asking: Asking, case: Case) -> None:
 
 
 def program(case: Case, convolution: Callable, chosen: OptionSet) -> tuple[Callable, tuple]:
-    """A compiled loop of `STEPS` steps, forward and both gradients (a first layer has one), and its arguments."""
+    """A compiled loop of `STEPS` steps and its arguments: forward pass and both gradients (a first layer has one)."""
     layer = case.layer
     rng = np.random.default_rng(0)
     inputs = (layer.batch, *layer.spatial, layer.channels)
@@ -186,7 +186,7 @@ def _lowered(name: str) -> Callable:
 
 
 def taps(x: jax.Array, k: jax.Array, layer: Layer) -> jax.Array:
-    """One product of matrices for each tap of the kernel, added up: no patches. Without groups."""
+    """Compute a convolution without groups as a sum of matrix products, one for each tap; it needs no patches."""
     g = layer.geometry
     x = jnp.pad(x, [(0, 0), *g.pads, (0, 0)])
     y = 0
@@ -208,7 +208,7 @@ _LIMITED: Mapping[str, Callable[[Layer], bool]] = {
 
 
 def flops(case: Case) -> int:
-    """Of one step of all trials: forward, gradient of the kernel, and of the inputs where they need one."""
+    """FLOP of one step of all trials: forward pass, gradient of the kernel, and of the inputs if they need one."""
     layer = case.layer
     places = layer.batch * math.prod(layer.geometry.output)
     window = layer.kernel ** len(layer.spatial) * layer.channels // layer.groups
@@ -216,11 +216,11 @@ def flops(case: Case) -> int:
 
 
 def traffic(case: Case, lowering: str) -> int:
-    """Bytes that one step of all trials reads and writes at least, kernels left out.
+    """Least number of bytes that one step of all trials reads and writes, without those of kernels.
 
     Every array is read and written once for each product that needs it. ``product`` also writes the patches, reads them
-    twice (forward and for the gradient of the kernel), and writes and reads their cotangent; ``remat`` writes the
-    patches once more instead of keeping them; ``taps`` reads the inputs and adds to the outputs once for every tap.
+    twice (forward and for the gradient of the kernel), and writes and reads their cotangent. ``remat`` writes the
+    patches once more instead of keeping them. ``taps`` reads the inputs and adds to the outputs once for every tap.
     """
     layer = case.layer
     window = layer.kernel ** len(layer.spatial)
@@ -242,7 +242,7 @@ def traffic(case: Case, lowering: str) -> int:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """Which lowering wins by T, and what limits the product."""
+    """The fastest lowering for each T, and what limits the product."""
     measured = [row for row in rows if "seconds" in row]
     says = []
     trials = sorted({row["trials"] for row in measured})
@@ -260,7 +260,7 @@ def answer(rows: Sequence[Row]) -> Answer:
             Table(
                 _COLUMNS,
                 _cells(part),
-                f"T = {case[0]}, {'own' if case[1] else 'shared'} inputs, options ({case[2]}):",
+                f"T = {case[0]}, {'separate' if case[1] else 'shared'} inputs, options ({case[2]}):",
             )
         )
     return Answer(says, tables)
@@ -269,17 +269,17 @@ def answer(rows: Sequence[Row]) -> Answer:
 _COLUMNS = (
     "layer",
     "lowering",
-    "µs a step",
-    "against product",
+    "µs per step",
+    "speedup over product",
     "GFLOP/s",
-    "of the product's rate",
+    "of a large product's rate",
     "GB/s",
-    "of copying",
+    "of the rate of copying",
 )
 
 
 def _winners(rows: Sequence[Row]) -> str:
-    """The fastest lowering of each layer, and by how much, in words."""
+    """The fastest lowering of each layer and its lead over the second, in words."""
     won: dict[str, list[float]] = {}
     layers = dict.fromkeys((row["layer"], row["own"]) for row in rows)
     for layer, own in layers:
@@ -298,10 +298,10 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _limits(rows: Sequence[Row]) -> list[str]:
-    """How close the product comes to the ceilings."""
+    """How close the product comes to the device's limits."""
     known = [row for row in rows if row["share_of_copy"] is not None and row["share_of_product"] is not None]
     if not known:
-        return ["How close that is to the device's limits is unknown: ask `machine` too."] if rows else []
+        return ["The device's limits are unknown: ask `machine`, too."] if rows else []
     most = max(row["trials"] for row in known)
     parts = by(known, trials=most)
     copy, product = (
@@ -309,7 +309,7 @@ def _limits(rows: Sequence[Row]) -> list[str]:
     )
     bound = "memory" if copy > product else "arithmetic"
     return [
-        f"At T = {most} the product moves bytes at {100 * copy:.0f} % of the rate of copying and computes at "
+        f"At T = {most}, the product moves bytes at {100 * copy:.0f} % of the rate of copying and computes at "
         f"{100 * product:.0f} % of the rate of a large product (medians over layers): {bound} is the nearer limit."
     ]
 

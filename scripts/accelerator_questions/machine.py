@@ -1,4 +1,4 @@
-"""What the device can do at most, and what JAX's default precision is: the ceilings of the other questions."""
+"""How fast are products and copies on this device, and what is JAX's default precision?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accelerator_questions.measuring import FAILURES, by, reason, timed
 from benchmark.report import size
 from benchmark.timing import spread
 
-#: By name: dtype of the factors, and `jax.default_matmul_precision`.
+#: Dtype of the factors and `jax.default_matmul_precision`, by name.
 PRODUCTS = {
     "float32, default": ("float32", None),
     "float32, highest": ("float32", "highest"),
@@ -25,12 +25,12 @@ PRODUCTS = {
     "bfloat16": ("bfloat16", None),
 }
 _DEFAULT = "float32, default"
-#: Rounding to p significant bits gives a product of normal numbers a relative error of this much times 2⁻ᵖ.
+#: Rounding to p significant bits gives a product of normally distributed numbers this relative error times 2⁻ᵖ.
 _ERROR = 0.555
 
 
 def ask(asking: Asking) -> None:
-    """The device; products by precision; copying."""
+    """Describe the device; time products by precision, and copying."""
     asking.row(kind="device", **_device())
     n = 256 if asking.small else 8192
     a, b = (jax.random.normal(jax.random.key(seed), (n, n)) for seed in (0, 1))
@@ -54,7 +54,7 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """Rates, and what they round to."""
+    """The rates, and the rounding of products."""
     products = {row["name"]: row for row in by(rows, kind="product")}
     rates = [f"{_teraflops(row)} TFLOP/s ({name})" for name, row in products.items() if "error" in row]
     says = [f"The product of two large matrices runs at {', '.join(rates)}."] if rates else []
@@ -64,9 +64,9 @@ def answer(rows: Sequence[Row]) -> Answer:
         said = f"float32 at JAX's default precision has a relative error of {default['error']:.1e}: {words}."
         says.insert(0, said)
     for row in by(rows, kind="copy"):
-        says.append(f"Copying reads and writes {row['bytes_per_second'] / 1e9:,.0f} GB/s.")
+        says.append(f"Copying reads and writes at {row['bytes_per_second'] / 1e9:,.0f} GB/s.")
     facts = [[name, str(value)] for row in by(rows, kind="device") for name, value in _facts(row)]
-    columns = ("product", "n", "TFLOP/s", "relative error", "that is")
+    columns = ("product", "n", "TFLOP/s", "relative error", "rounding")
     table = [
         [name, str(row["n"]), "–", "–", f"absent: {row['refused']}"]
         if "refused" in row
@@ -77,7 +77,7 @@ def answer(rows: Sequence[Row]) -> Answer:
 
 
 def rounding(error: float) -> str:
-    """To how many significant bits factors were rounded whose product has this relative error."""
+    """The precision to which the factors of a product with this relative error were rounded, in words."""
     bits = math.log2(_ERROR / error) if error > 0 else math.inf
     if error < 5e-6:
         return "float32 (23 bits)"
@@ -88,7 +88,7 @@ def rounding(error: float) -> str:
 
 
 def ceilings(earlier: Any) -> tuple[float | None, float | None]:
-    """FLOP/s of products at the default precision and bytes/s of copying, as the rows of this question have them."""
+    """FLOP/s of products at the default precision and bytes/s of copying, from the rows of this question."""
     rows = earlier.get("machine", [])
     products = [row["flops_per_second"] for row in by(rows, name=_DEFAULT) if "flops_per_second" in row]
     copies = [row["bytes_per_second"] for row in by(rows, kind="copy")]
@@ -105,7 +105,7 @@ def _calls(one: Callable[[], jax.Array]) -> Callable[[int], None]:
 
 
 def _copies(size: int) -> Callable[[int], None]:
-    """``run(calls)``: so many bytes read and written, each call on what the one before it wrote."""
+    """``run(calls)``: each call reads and writes ``size`` bytes, those that the call before it wrote."""
     step = jax.jit(lambda x: x + 1, donate_argnums=0)
     x = jnp.zeros(size // 4, jnp.float32)
 
@@ -130,7 +130,7 @@ def _device() -> Row:
 
 
 def _nvidia() -> dict[str, str]:
-    """What nvidia-smi says of the first GPU, where there is one."""
+    """What nvidia-smi reports about the first GPU, if there is one."""
     fields = ("driver_version", "memory.total", "clocks.max.sm", "power.limit")
     if shutil.which("nvidia-smi") is None:
         return {}

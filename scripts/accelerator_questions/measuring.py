@@ -1,4 +1,4 @@
-"""What several questions need: cells, the sets of compiler options, compiled packs, timed calls."""
+"""Parts that several questions share: cells, sets of compiler options, compiled packs, timed calls."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from jaxlab.engine import Pack, Programs, compile_programs, is_out_of_memory, ma
 from jaxlab.errors import InputError
 from jaxlab.trial import Trial, shared_arrays
 
-#: What `--small` trains.
+#: The cell that `--small` trains.
 TINY = Cell("tiny", (8, 1), 4, (2,), (3,))
-#: The others by size, the small ones first: they are what studies are made of.
+#: The other cells by size, the small ones first, since studies train such networks.
 IN_ORDER = tuple(CELLS[name] for name in ("8x8", "mnist1d", "28x28", "32x32"))
 ROUNDS, TARGET_SECONDS = 3, 0.2
 
 
 class OptionSet(NamedTuple):
-    """How programs are compiled.
+    """A set of compiler options.
 
     Attributes:
-        letter: for tables and sentences.
-        words: what it means.
+        letter: its name in tables and sentences.
+        words: its description.
         deterministic: see `jaxlab.engine.compile_programs`.
-        options: XLA's, added to those.
+        options: further options of XLA.
     """
 
     letter: str
@@ -39,7 +39,7 @@ class OptionSet(NamedTuple):
 
 
 def option_sets() -> tuple[OptionSet, ...]:
-    """Those that are compared; on other devices than GPUs the same program three times."""
+    """The sets of options to compare; on devices other than GPUs they give the same program."""
     tuned = {"xla_gpu_autotune_level": 4} if on_gpu() else {}
     return (
         OptionSet("a", "deterministic operations, kernels not tuned (as studies train)", True),
@@ -49,7 +49,7 @@ def option_sets() -> tuple[OptionSet, ...]:
 
 
 def on_gpu() -> bool:
-    """Whether XLA's options for GPUs mean anything here."""
+    """Whether the device is a GPU, so that XLA's options for GPUs apply."""
     return jax.default_backend() == "gpu"
 
 
@@ -59,7 +59,7 @@ def one_device(width: int) -> Pack:
 
 
 def compiled(trial: Trial, problem: Problem, width: int, chosen: OptionSet) -> Programs:
-    """The programs of a problem's trials on one device."""
+    """Compile the programs of a problem's trials for one device."""
     example = jax.tree.map(lambda values: values[0], problem.hyperparameters)
     shared = shared_arrays(problem.data)
     return compile_programs(
@@ -73,7 +73,7 @@ def compiled(trial: Trial, problem: Problem, width: int, chosen: OptionSet) -> P
 
 
 def timed(runs: Mapping[str, Callable[[int], Any]], small: bool) -> dict[str, list[float]]:
-    """Seconds of one call of each ``run(calls)``, by round; they take turns."""
+    """Seconds of one call of each ``run(calls)`` in each round; they take turns."""
     entries = {}
     for name, run in runs.items():
         run(1)
@@ -84,12 +84,12 @@ def timed(runs: Mapping[str, Callable[[int], Any]], small: bool) -> dict[str, li
     return {name: [each / entries[name].calls for each in values] for name, values in seconds.items()}
 
 
-#: What a program, a compiler or a device may raise without a mistake in the question.
+#: Errors of programs, the compiler or the device that are results, and no bugs of the question.
 FAILURES = (jax.errors.JaxRuntimeError, InputError)
 
 
 def reason(error: Exception) -> str:
-    """Why something cannot be, in one line."""
+    """The reason of an error, in one line."""
     if is_out_of_memory(error):
         return "out of memory"
     words = " ".join(str(error).split())
@@ -97,5 +97,5 @@ def reason(error: Exception) -> str:
 
 
 def by(rows: Sequence[Row], **values: Any) -> list[Row]:
-    """The rows with these values."""
+    """Select the rows with these values."""
     return [row for row in rows if all(row.get(name) == value for name, value in values.items())]

@@ -1,4 +1,4 @@
-"""One trial in several lanes, next to tame and to diverging neighbours, in two processes: are its bits the same?"""
+"""Are a trial's numbers bitwise the same in several lanes, next to diverging neighbours, and in two processes?"""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from jaxlab.engine import EndRecord, Programs, flatten, train
 from jaxlab.settings import Hyperparameters
 from jaxlab.trial import shared_arrays
 
-#: The trial that is looked at, and what makes a neighbour diverge.
+#: Seed and learning rate of the trial, and the learning rate of diverging neighbours.
 SEED, RATE, DIVERGING = 7, 3e-3, 1e30
-#: What each run is called, the lane of the trial (first, middle, last), and whether its neighbours diverge.
+#: The lane of the trial (first, middle, last) and whether its neighbours diverge, by name of the run.
 RUNS = {
     "reference": (0, False),
     "again": (0, False),
@@ -39,13 +39,13 @@ RUNS = {
     "diverging neighbours": (0, True),
     "last lane, diverging neighbours": (2, True),
 }
-#: Runs that the second process does as well.
+#: Runs that the second process repeats.
 OTHER_PROCESS = ("reference", "last lane, diverging neighbours")
 Bits = dict[str, str]
 
 
 def ask(asking: Asking) -> None:
-    """Every set of options at every width; the widest that matters first."""
+    """Compare runs under every set of options at every width, the most important width first."""
     widths = (4,) if asking.small else (64, 256, 8)
     plan = [(chosen, width) for width in widths for chosen in option_sets()]
     with SecondProcess() as other:
@@ -64,14 +64,16 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """Whether all comparisons are equal, by set of options."""
+    """Whether all comparisons are bitwise equal, by set of options."""
     measured = [row for row in rows if "differs" in row]
     sets = [by(measured, options=letter) for letter in dict.fromkeys(row["options"] for row in measured)]
     says = [f"Bitwise equal {', '.join(map(_share, sets))}."] if sets else []
     says += [_said(each) for each in sets]
     for row in measured:
         if row["diverged"] == 0 and row["width"] > 1:
-            says.append(f"At width {row['width']} no neighbour diverged: that comparison says nothing.")
+            says.append(
+                f"At width {row['width']}, no neighbour diverged, so the comparison with diverging ones is void."
+            )
     failed = [row for row in measured if isinstance(row["other process"], str)]
     if failed:
         says.append(f"Not compared with a second process: {failed[0]['other process']}.")
@@ -87,7 +89,7 @@ def answer(rows: Sequence[Row]) -> Answer:
 
 
 def comparisons(here: Mapping[str, Bits], there: Mapping[str, Bits] | str) -> dict[str, Any]:
-    """What differs from the reference in each run, and between two processes, or why that is unknown."""
+    """What differs from the reference in each run and between two processes, or why the latter is unknown."""
     differs = {name: differing(here["reference"], here[name]) for name in RUNS if name != "reference"}
     if isinstance(there, str):
         return {"differs": differs, "other process": there}
@@ -95,12 +97,12 @@ def comparisons(here: Mapping[str, Bits], there: Mapping[str, Bits] | str) -> di
 
 
 def differing(one: Bits, other: Bits) -> list[str]:
-    """Names of what is not bitwise equal, in the order in which it was recorded."""
+    """Names of the arrays that are not bitwise equal, in the order in which they were recorded."""
     return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
 
 def found(job: Mapping[str, Any], runs: Sequence[str]) -> dict[str, Any]:
-    """The bits of the trial in each of the runs, and how many neighbours diverged in the last."""
+    """Digests of the trial's arrays in each run, and the number of neighbours that diverged in the last run."""
     cell, epochs, steps = (TINY, 2, 2) if job["small"] else (IN_ORDER[0], 2, 8)
     problem = make_problem(cell, job["width"], steps)
     chosen = next(each for each in option_sets() if each.letter == job["letter"])
@@ -112,7 +114,7 @@ def found(job: Mapping[str, Any], runs: Sequence[str]) -> dict[str, Any]:
 
 
 def _bits(programs: Programs, problem: Problem, epochs: int, place: int, diverging: bool) -> tuple[Bits, int]:
-    """Digests of all that the trial records, and of the state in which it ends."""
+    """Digests of everything that the trial records and of its final state; the number of diverged neighbours."""
     width = programs.pack.width
     lane = (0, width // 2, width - 1)[place]
     rates = np.full(width, DIVERGING if diverging else RATE, np.float32)
@@ -140,9 +142,9 @@ def _digest(values: np.ndarray) -> str:
 
 
 class SecondProcess:
-    """A second process that trains the same at the same time, one line of JSON for each job.
+    """A second process that trains the same jobs at the same time; a job is one line of JSON.
 
-    So kernels are tuned on a busy device: what is chosen differently then may be chosen differently at any time.
+    Kernels are thus tuned on a busy device, where the choice of kernels is most likely to vary.
     """
 
     command = (sys.executable, "-m", __name__)
@@ -158,24 +160,24 @@ class SecondProcess:
         self._process.communicate()
 
     def begin(self, job: Mapping[str, Any]) -> None:
-        """Train it."""
+        """Start to train a job."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
 
     def found(self, job: Mapping[str, Any]) -> dict[str, Bits] | str:
-        """The bits of some runs of the job begun last, or why there are none."""
+        """Digests of the runs of the job begun last, or why there are none."""
         line = self._process.stdout.readline()
         if not line:
             return f"it ended with exit status {self._process.wait()}"
         done, bits = json.loads(line)
         if done != job:
-            raise RuntimeError(f"the second process answered {done} where {job} was asked")
+            raise RuntimeError(f"the second process returned the job {done} instead of {job}")
         return bits
 
 
 def _answer_jobs() -> None:
-    """The second process: jobs from standard input, their bits to standard output."""
+    """Run the second process: read jobs from standard input and write their digests to standard output."""
     for line in sys.stdin:
         job = json.loads(line)
         try:
@@ -186,7 +188,7 @@ def _answer_jobs() -> None:
 
 
 def _compared(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Every comparison of one set of options: where, and what differs."""
+    """Every comparison under one set of options: its description, and the names of the arrays that differ."""
     return [
         (f"{name} at width {row['width']}", names)
         for row in rows
@@ -198,7 +200,7 @@ def _compared(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
 
 
 def _share(rows: Sequence[Row]) -> str:
-    """How many comparisons of one set of options are equal."""
+    """How many comparisons under one set of options are equal, in words."""
     compared = _compared(rows)
     equal = sum(not names for _, names in compared)
     count = f"all {equal}" if equal == len(compared) else f"**{equal} of {len(compared)}**"
@@ -206,13 +208,14 @@ def _share(rows: Sequence[Row]) -> str:
 
 
 def _said(rows: Sequence[Row]) -> str:
-    """What one set of options is, and what differs under it."""
+    """What differs under one set of options, in words."""
     head = f"({rows[0]['options']}) {rows[0]['words']}"
     wrong = [(where, names) for where, names in _compared(rows) if names]
     if not wrong:
         return f"{head}: equal."
     where, names = wrong[0]
-    return f"{head}: **NOT equal**, first {where}, where {len(names)} arrays differ, {names[0]} before the others."
+    differ = "1 array differs" if len(names) == 1 else f"{len(names)} arrays differ"
+    return f"{head}: **NOT equal**. The first failed comparison is {where}: {differ}, first {names[0]}."
 
 
 def _processes(row: Row) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The report of ``scripts/accelerator.py``: every row as JSON, and answers and tables as Markdown."""
+"""The report of ``scripts/accelerator.py``: all rows as JSON, answers and tables as Markdown."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from accelerator_questions import Question
 from jaxlab.errors import InputError
 
 _INTRODUCTION = """\
-Each question was asked in a process of its own, within a time limit; `scripts/accelerator.py` asks them and
-`scripts/accelerator_questions/` holds one file per question. The JSON file beside this one holds every row."""
+Each question was asked in a separate process with a time limit by `scripts/accelerator.py`;
+`scripts/accelerator_questions/` contains one file per question. The JSON file of the same name holds every row."""
 
 
 class Report:
-    """What is known so far, in ``FOLDER/DEVICE-accelerator.json`` and ``.md``.
+    """The answers so far, written to ``FOLDER/DEVICE-accelerator.json`` and ``.md``.
 
-    The device's name is known once the first question runs on it. Answers that an earlier run wrote to these files
-    stay until their question is asked again.
+    The device's name is known once the first question runs. Answers of an earlier run in these files stay until their
+    question is asked again.
 
     Args:
-        questions: all there are, in order.
-        folder: of the two files.
-        small: asked with tiny sizes: such files say so in their name.
-        command: that asks.
+        questions: all questions, in order.
+        folder: folder of the two files.
+        small: whether sizes are tiny; the file names then end in ``-small``.
+        command: the command line, for the record.
     """
 
     def __init__(self, questions: Sequence[Question], folder: Path, small: bool, command: str):
@@ -39,13 +39,13 @@ class Report:
 
     @property
     def paths(self) -> tuple[Path, Path]:
-        """Of the JSON and of the Markdown."""
+        """Paths of the JSON and of the Markdown file."""
         device = (self.environment or {}).get("name", "unknown")
         name = f"{device}-accelerator{'-small' if self.small else ''}"
         return self.folder / f"{name}.json", self.folder / f"{name}.md"
 
     def begin(self, question: Question, limit: float) -> None:
-        """A question is asked now."""
+        """Begin the answer to a question that is asked now."""
         self.answers[question.name] = {
             "date": self.date,
             "command": self.command,
@@ -59,7 +59,7 @@ class Report:
         }
 
     def take(self, question: Question, lines: Sequence[Mapping[str, Any]]) -> None:
-        """What the question's process wrote."""
+        """Add lines that the question's process wrote."""
         found = self.answers[question.name]
         for line in lines:
             if "environment" in line:
@@ -75,14 +75,14 @@ class Report:
             self.write()
 
     def end(self, question: Question, outcome: str, seconds: float, log: str = "") -> None:
-        """The question's process has ended: ``outcome`` is "answered", or what went wrong."""
+        """End the answer: ``outcome`` is "answered", or what went wrong; ``log`` is the end of the process's output."""
         self.answers[question.name] |= {"outcome": outcome, "seconds": seconds}
         if log:
             self.answers[question.name]["log"] = log
         self.write()
 
     def leave_out(self, question: Question, why: str) -> None:
-        """The question is not asked; an earlier answer to it stays."""
+        """Record that a question is not asked; an earlier answer to it stays."""
         if question.name not in self.answers:
             self.begin(question, 0)
             self.answers[question.name]["outcome"] = f"not asked: {why}"
@@ -90,11 +90,11 @@ class Report:
             self.write()
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Of every question."""
+        """The rows of every question, by its name."""
         return {name: found["rows"] for name, found in self.answers.items()}
 
     def write(self) -> None:
-        """Both files, each replaced whole."""
+        """Write both files, each atomically."""
         content = {
             "environment": self.environment,
             "date": self.date,
@@ -111,10 +111,10 @@ class Report:
             fresh.replace(path)
 
     def markdown(self) -> str:
-        """The report for people."""
+        """The report as Markdown."""
         where = self.environment or {}
         lines = [
-            f"# What {where.get('device_kind', 'this device')} answers",
+            f"# Measurements of {where.get('device_kind', 'an unknown device')}",
             "",
             f"{_about(where)}{self.date}." if where else f"No process reached the device; {self.date}.",
             "",
@@ -133,7 +133,7 @@ class Report:
         return [each for each in self.order if each.name in self.answers]
 
     def _line(self, question: Question) -> list[str]:
-        """Of the table of contents."""
+        """The row of a question in the table at the top."""
         found = self.answers.get(question.name)
         number, words = str(self.order.index(question) + 1), f"{question.words} (`{question.name}`)"
         if found is None:
@@ -174,7 +174,7 @@ class Report:
         return " ".join(words)
 
     def _where(self, environment: dict[str, Any]) -> None:
-        """The device is known: from here on there are files, and what they hold of other questions is kept."""
+        """Set the device; the first time, read the answers that an earlier run wrote to its files."""
         known = self.environment is not None
         self.environment = environment
         if known:
@@ -186,7 +186,7 @@ class Report:
 
 
 def check_folder(folder: Path) -> Path:
-    """The folder, or an InputError where it is something else."""
+    """Return the folder; an `InputError` if it is something else."""
     if folder.exists() and not folder.is_dir():
         raise InputError("--out", str(folder), "give a folder")
     return folder
@@ -194,10 +194,6 @@ def check_folder(folder: Path) -> Path:
 
 def _about(where: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in where.get("versions", {}).items())
-    count = where.get("cores", "?")
-    cores = f"{count} core{'s' * (count != 1)}"
-    count = where.get("cores", "?")
-    cores = f"{count} core{'s' * (count != 1)}"
     count = where.get("cores", "?")
     cores = f"{count} core{'s' * (count != 1)}"
     device = f"{where.get('devices', 1)} × {where.get('device_kind', 'unknown')}"

@@ -1,17 +1,16 @@
-"""Whole studies: most trials stop early, states wait in host memory, a run folder is written."""
+"""What do stopping early, states in host memory and a run folder cost in whole studies?"""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from accelerator_questions.asking import Answer, Asking, Row, Table
+from accelerator_questions.asking import Answer, Asking, Row, Step, Table
 from accelerator_questions.measuring import FAILURES, IN_ORDER, TINY, by, compiled, option_sets, reason
 from benchmark.cells import Cell
 from benchmark.contenders import trial_of
@@ -23,22 +22,15 @@ from jaxlab.store import missing_library
 from jaxlab.trial import shared_arrays
 
 
-class _Step(NamedTuple):
-    """One thing to measure, and what it is called where there is no time for it."""
-
-    words: str
-    ask: Callable[[], None]
-
-
 def ask(asking: Asking) -> None:
-    """Stopping early; states in host memory; a run folder."""
+    """Measure stopping early, states in host memory, and a run folder."""
     cell = TINY if asking.small else IN_ORDER[0]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "widths.json"
         plan = (
-            _Step("stopping early", partial(_stopping, asking, cell, cache)),
-            _Step("states in host memory", partial(_resident, asking, cell)),
-            _Step("a run folder", partial(_folder, asking, cell, cache)),
+            Step("stopping early", partial(_stopping, asking, cell, cache)),
+            Step("states in host memory", partial(_resident, asking, cell)),
+            Step("a run folder", partial(_folder, asking, cell, cache)),
         )
         for step in asking.in_time(plan, lambda step: step.words):
             try:
@@ -48,7 +40,7 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """What is left of the time, and what waiting and writing cost."""
+    """The share of time that remains when most trials stop, and the cost of offloading states and of a run folder."""
     says, tables = [], []
     for row in by(rows, kind="stopping"):
         full, stopping = (np.median(row["seconds"][name]) for name in ("full", "stopping"))
@@ -56,7 +48,7 @@ def answer(rows: Sequence[Row]) -> Answer:
             f"{row['trials']} trials of which three in four stop after {row['stopped_epoch']} of {row['epochs']} "
             f"epochs take {100 * row['share']:.1f} % of the time of the full study ({stopping:.2f} s at width "
             f"{row['widths']['stopping']}, {full:.2f} s at width {row['widths']['full']}); "
-            f"{100 * row['ideal']:.1f} % is what is left to train."
+            f"{100 * row['ideal']:.1f} % of the epochs are trained."
         )
     waiting = by(rows, kind="resident")
     if waiting:
@@ -70,11 +62,11 @@ def answer(rows: Sequence[Row]) -> Answer:
             ]
             for row in waiting
         ]
-        columns = ("packs on the device", "packs", "an epoch of all", "states of a pack")
-        tables.append(Table(columns, cells, "States that wait in host memory:"))
+        columns = ("packs on the device", "packs", "epoch of all packs", "states of a pack")
+        tables.append(Table(columns, cells, "States in host memory:"))
     for row in by(rows, kind="folder"):
         if "absent" in row:
-            says.append(f"A run folder: absent, {row['absent']}.")
+            says.append(f"The cost of a run folder was not measured: {row['absent']}.")
         else:
             with_, without = (np.median(row["seconds"][name]) for name in ("with", "without"))
             says.append(
@@ -89,7 +81,7 @@ def _stopping(asking: Asking, cell: Cell, cache: Path) -> None:
 
 
 def _resident(asking: Asking, cell: Cell) -> None:
-    """An epoch of several packs whose states all stay on the device, half of them, none."""
+    """Time an epoch of several packs with the states of all, half or none of them kept on the device."""
     width, packs, epochs = (4, 2, 2) if asking.small else (128, 8, 5)
     problem = make_problem(cell, width * packs, 2 if asking.small else 16)
     programs = compiled(trial_of(problem), problem, width, option_sets()[0])
@@ -119,13 +111,13 @@ def _folder(asking: Asking, cell: Cell, cache: Path) -> None:
                 began = time.perf_counter()
                 about = study.run(out, width_cache=cache).attrs
                 taken = time.perf_counter() - began - about["compile_seconds"] - about["probe_seconds"]
-            if number or asking.small:  # the first round also compiles what judges the results
+            if number or asking.small:  # the first round also compiles the verdicts
                 times.append(taken)
     asking.row(kind="folder", cell=cell.name, trials=many(), epochs=epochs, seconds=seconds)
 
 
 def _said_of_waiting(rows: Sequence[Row]) -> list[str]:
-    """Where states wait in host memory they cross the bus twice an epoch."""
+    """The cost of states in host memory, which cross the bus twice per epoch, in words."""
     times = {row["resident"]: row["seconds_per_epoch"] for row in rows}
     if len(times) < 2:
         return []
@@ -133,8 +125,8 @@ def _said_of_waiting(rows: Sequence[Row]) -> list[str]:
     row = rows[0]
     extra = times[fewest] - times[most]
     moved = 2 * (most - fewest) * row["pack_bytes"]
-    rate = f", {moved / extra / 1e9:.1f} GB/s there and back" if extra > 0 else ""
+    rate = f", {moved / extra / 1e9:.1f} GB/s in both directions" if extra > 0 else ""
     return [
-        f"With the states of {most - fewest} of {row['packs']} packs in host memory an epoch takes "
-        f"{times[fewest] / times[most]:.2f} × its time ({size(row['pack_bytes'])} a pack{rate})."
+        f"With the states of {most - fewest} of {row['packs']} packs in host memory, an epoch takes "
+        f"{times[fewest] / times[most]:.2f} × as long ({size(row['pack_bytes'])} per pack{rate})."
     ]

@@ -1,4 +1,4 @@
-"""A study of 64 trials on digits, diagnostics on: does it run, and are its losses those of a CPU?"""
+"""Does a study of 64 trials on digits run with diagnostics, and do its losses agree with a CPU's?"""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from accelerator_questions.measuring import FAILURES, by, reason
 from benchmark.report import size
 from jaxlab import Study, datasets, space
 
-#: Recorded besides what every study records.
+#: Name of the run with default settings.
+_DEFAULT = "default settings"
+#: The costlier diagnostics, which a study records on request.
 DIAGNOSTICS = ("effective_rank", "update_cosine")
 
 
 def ask(asking: Asking) -> None:
-    """The study as anybody would run it; the CPU's; with float32 products; with the costlier diagnostics."""
+    """Run the study with default settings, on the CPU, with float32 products, and with the costlier diagnostics."""
     small, platform = asking.small, jax.default_backend()
     job: dict[str, Any] = {"small": small, "epochs": 2 if small else 10, "width": 4 if small else None}
-    losses = _row(asking, "as it is", job, {})
+    losses = _row(asking, _DEFAULT, job, {})
     try:
         reference = elsewhere(
             "study", job | {"epochs": min(job["epochs"], 3), "width": 2}, {"JAX_PLATFORMS": "cpu"}
@@ -33,7 +35,7 @@ def ask(asking: Asking) -> None:
         asking.note(f"Not compared with a CPU: {error}.")
         reference = None
     for name, settings in (
-        ("as it is", None),
+        (_DEFAULT, None),
         ("float32 products", {"precision": "float32"}),
         ("all diagnostics", {"diagnostics": DIAGNOSTICS}),
     ):
@@ -44,12 +46,12 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """Whether it ran, how long it took, and how far the losses are from the CPU's."""
+    """Whether the study runs, its time, and how far its losses are from the CPU's."""
     runs = by(rows, kind="run")
     says = [_said_of_run(row) for row in runs[:1]]
-    apart = by(rows, kind="difference", name="as it is", epoch=1)
+    own = by(rows, kind="difference", name=_DEFAULT, epoch=1)
     exact = by(rows, kind="difference", name="float32 products", epoch=1)
-    for row in apart:
+    for row in own:
         says.append(_said_of_difference(row, exact[0] if exact else None))
     columns = (
         "study",
@@ -77,29 +79,30 @@ def answer(rows: Sequence[Row]) -> Answer:
             for row in epochs
         ]
         tables.append(
-            Table(columns, cells, f"Relative to the CPU's losses (compared: {epochs[0]['on']} and cpu):")
+            Table(
+                columns, cells, f"Differences of the losses on {epochs[0]['on']}, relative to those on a CPU:"
+            )
         )
     return Answer(says, tables)
 
 
 def differences(found: np.ndarray, reference: Sequence[Sequence[float]]) -> list[Row]:
-    """How far training losses [trials, epochs] are from others relatively, by epoch, where both are finite."""
+    """Relative differences of training losses [trials, epochs] by epoch, where both are finite."""
     there = np.array(reference, float)
     epochs = min(there.shape[1], found.shape[1])
     rows = []
     for epoch in range(epochs):
         here, other = found[:, epoch], there[:, epoch]
         finite = np.isfinite(here) & np.isfinite(other)
-        apart = np.abs(here - other)[finite] / np.abs(other)[finite]
-        if len(apart):
-            rows.append(
-                {"epoch": epoch, "trials": len(apart), "median": np.median(apart), "largest": apart.max()}
-            )
+        relative = np.abs(here - other)[finite] / np.abs(other)[finite]
+        if len(relative):
+            row = {"epoch": epoch, "trials": len(relative)}
+            rows.append(row | {"median": np.median(relative), "largest": relative.max()})
     return rows
 
 
 def run(job: dict[str, Any], settings: dict[str, Any]) -> Any:
-    """The results of the study."""
+    """Run the study; returns its results."""
     rates, seeds = (2, 2) if job["small"] else (16, 4)
     network = {"model": "mlp", "features": [8]} if job["small"] else {"features": [16, 32]}
     study = Study(
@@ -113,7 +116,7 @@ def run(job: dict[str, Any], settings: dict[str, Any]) -> Any:
 
 
 def _row(asking: Asking, name: str, job: dict[str, Any], settings: dict[str, Any]) -> np.ndarray | None:
-    """A row for one run; its training losses [trials, epochs]."""
+    """Run the study and add its row; returns its training losses [trials, epochs], or None if it cannot run."""
     try:
         results = run(job, settings)
     except FAILURES as error:
@@ -153,18 +156,14 @@ def _said_of_run(row: Row) -> str:
 
 
 def _said_of_difference(row: Row, exact: Row | None) -> str:
-    where = "the CPU's" if row["on"] != "cpu" else "those of the same CPU at another width"
+    where = "a CPU's" if row["on"] != "cpu" else "those of the same CPU at another width"
     said = (
-        f"After one epoch the training losses differ from {where} by {_small(row['median'])} (median of "
+        f"After one epoch, the training losses differ from {where} by {_small(row['median'])} (median of "
         f"{row['trials']} trials; at most {_small(row['largest'])})"
     )
     if exact is not None:
-        said += f", with float32 products by {_small(exact['median'])}"
+        said += f", and with float32 products by {_small(exact['median'])}"
     return f"{said}."
-
-
-def _small(value: float) -> str:
-    return f"{value:.1e}" if value else "0"
 
 
 def _small(value: float) -> str:
@@ -189,7 +188,7 @@ def _run_cells(row: Row) -> list[str]:
 
 
 def _reference(job: dict[str, Any]) -> None:
-    """The CPU's losses, printed; in a process of its own, which has no other device."""
+    """Print the CPU's losses; runs in a separate process, which sees no other device."""
     jaxlab.use_all_cores()
     print(json.dumps(plain({"train_loss": run(job, {}).train_loss.values})))
 

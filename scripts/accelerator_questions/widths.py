@@ -1,4 +1,4 @@
-"""How many trials side by side train fastest, what memory they take, and what automatic width chooses."""
+"""Which width is fastest, how much memory does each width take, and which one does automatic width choose?"""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from benchmark.timing import rate_columns
 from jaxlab.engine import clear_programs, compile_group, default_width
 from jaxlab.trial import shared_arrays
 
-#: Steps of one call, whatever the width.
+#: Steps of one call at every width.
 STEPS = 8
-#: In order of importance; None is the automatic one.
+#: Widths in order of importance; None for automatic width.
 _WIDTHS = (256, 1024, 64, 4096, None, 16, 4, 1)
 
 
 def ask(asking: Asking) -> None:
-    """The smallest cell at every width and at the automatic one, then the other cells."""
+    """Measure every width and automatic width, for the smallest cell and then for the others."""
     cells, widths = ((TINY,), (2, 4, None)) if asking.small else (IN_ORDER, _WIDTHS)
     most = max(filter(None, widths))
     too_many: dict[str, int] = {}
@@ -49,26 +49,33 @@ def ask(asking: Asking) -> None:
 
 
 def answer(rows: Sequence[Row]) -> Answer:
-    """The fastest width of each cell, and how far the automatic one is from it."""
+    """The fastest width of each cell, and how close automatic width comes to its rate."""
     says, tables = [], []
     for cell in dict.fromkeys(row["cell"] for row in rows):
         own = by(rows, cell=cell)
         rates = {row["width"]: row["rate"] for row in by(own, kind="width") if "rate" in row}
         says += _said(cell, rates, by(own, kind="automatic"))
-        columns = ("width", "trial-steps/s", "of the fastest", "memory of the programs", "compile", "")
+        columns = (
+            "width",
+            "trial-steps/s",
+            "of the highest rate",
+            "memory of the programs",
+            "compile",
+            "remarks",
+        )
         ordered = sorted(own, key=lambda row: row.get("width", math.inf))
         tables.append(Table(columns, [_cells(row, rates) for row in ordered], f"{cell}:"))
     return Answer(says, tables)
 
 
 def best_width(earlier: Mapping[str, Sequence[Row]], cell: str) -> int | None:
-    """The fastest width of a cell as the rows of this question have it."""
+    """The fastest width of a cell according to the rows of this question; None if unknown."""
     rates = {row["width"]: row["rate"] for row in by(earlier.get("widths", []), cell=cell) if "rate" in row}
     return max(rates, key=rates.__getitem__) if rates else None
 
 
 def _fits(asking: Asking, problem: Problem, width: int) -> bool:
-    """A row for one width; False if there is no memory for it."""
+    """Measure one width; returns False if it fails, e.g. out of memory."""
     row: Row = {"kind": "width", "cell": problem.cell.name, "width": width}
     part = problem.first(width)
     try:
@@ -85,12 +92,12 @@ def _fits(asking: Asking, problem: Problem, width: int) -> bool:
 
 
 def _automatic(asking: Asking, problem: Problem) -> None:
-    """A row for what a long training of all the trials chooses."""
+    """Let automatic width choose for a long study of all trials."""
     cell: Cell = problem.cell
     row: Row = {"kind": "automatic", "cell": cell.name, "trials": problem.trials}
     row["rule_of_thumb"] = default_width(jax.devices()[0], problem.trials)
     trial = without_evaluation(trial_of(problem))
-    clear_programs()  # as in a user's process, which has compiled none of the widths
+    clear_programs()  # as in a fresh process, which has compiled none of the widths
     began = time.perf_counter()
     try:
         choice = compile_group(

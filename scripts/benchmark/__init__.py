@@ -1,1 +1,1 @@
-"""The benchmark: jaxlab against everything that one would write instead; the same trials, checked, timed in turns."""
+"""The benchmark: jaxlab against the usual alternatives, on the same trials, checked before they are timed."""

@@ -1,11 +1,11 @@
-"""How fast are many trials, against everything that one would write instead?
+"""How fast does jaxlab train many trials, compared with the usual alternatives?
 
     python scripts/benchmark --quick
     python scripts/benchmark
     python scripts/benchmark --budget 600
     python scripts/benchmark --cells 8x8,28x28 --trials 16 --contenders loop,vmap --out /tmp/benchmark
 
-It runs from a clone, where jaxlab itself need not be installed, and needs typer (of the extra ``cli``).
+Run it from a clone; jaxlab itself need not be installed. It needs typer (of the extra ``cli``).
 """
 
 import sys
@@ -35,7 +35,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 def _of(names) -> str:
-    return f"Some of {', '.join(names)}; separated by commas."
+    return f"Comma-separated, from {', '.join(names)}."
 
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,12 +43,12 @@ def command(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help=f"A few cells and numbers of trials, and a budget of {QUICK_SECONDS:.0f} s."
+            "--quick", help=f"Few cells and numbers of trials, within a budget of {QUICK_SECONDS:.0f} s."
         ),
     ] = False,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="SECONDS", help="Time for everything; the least important rows are dropped."),
+        typer.Option(metavar="SECONDS", help="Time limit; the least important rows are dropped."),
     ] = None,
     cells: Annotated[str | None, typer.Option(metavar="LIST", help=_of(CELLS))] = None,
     trials: Annotated[
@@ -56,23 +56,21 @@ def command(
     ] = None,
     contenders: Annotated[str | None, typer.Option(metavar="LIST", help=_of(NAMES))] = None,
     parts: Annotated[str | None, typer.Option(metavar="LIST", help=_of(PARTS))] = None,
-    rounds: Annotated[int | None, typer.Option(help="Timed calls of each contender.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Number of timed rounds.")] = None,
     width: Annotated[
         int | None, typer.Option(help="Trials side by side on each device (default: the fastest).")
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder of the two files.", show_default="docs/benchmarks")
-    ] = TABLES,
+    out: Annotated[Path, typer.Option(help="Folder to write to.", show_default="docs/benchmarks")] = TABLES,
 ) -> None:
-    """Measure this machine: the same trials by jaxlab, by loops, by vmap, by PyTorch, by one process per trial.
+    """Measure this machine: train the same trials with jaxlab, loops, vmap, PyTorch and one process per trial.
 
-    All must give the same losses before anything is timed; then they take turns. Writes DEVICE.json, with the seconds
-    of every round, and DEVICE.md.
+    A contender is timed only if its losses equal those of jaxlab. Contenders take turns, round by round. The results
+    are written to DEVICE.md and, with the seconds of every round, to DEVICE.json.
 
-    Takes about an hour on two CPU cores. A budget counts from the start of the process: what there is no time for is
-    dropped, the least important first, and named in the files and on standard error.
+    This takes about an hour on two CPU cores. A budget counts from the start of the process. Measurements that do not
+    fit are dropped, the least important first, and listed in the files and on standard error.
 
-    Exit status: 0 done, 1 a contender gave other losses, 2 bad input.
+    Exit status: 0 done, 1 the losses of a contender were wrong, 2 bad input.
     """
     given = locals()
     try:

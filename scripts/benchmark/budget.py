@@ -1,4 +1,4 @@
-"""A budget of seconds that is kept, because nothing begins that is expected to exceed it."""
+"""A time budget: no work begins that is expected to exceed it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: An expectation is multiplied by this before it is compared with the seconds that are left.
+#: Safety factor on expected seconds when they are compared with the seconds left.
 SAFETY = 1.3
-#: The share of the budget, and the least seconds of it, that are set aside for writing the files and ending.
+#: Time set aside for writing the files: a share of the budget, and at least so many seconds.
 RESERVED, LEAST_RESERVED = 0.05, 3.0
-#: Seconds of work that went as guessed, before anything is known of the machine: one odd piece changes little.
+#: Weight of the prior that guesses are right, in seconds of work, so that one outlier at the start changes little.
 PRIOR = 5.0
 
 
 class Budget:
-    """Seconds for everything, and what the pieces of work took so far.
+    """A time limit, and the durations of the pieces of work so far.
 
-    A call that compiles or trains cannot be interrupted, so what would exceed the budget must not begin. What a piece
-    of work will take is guessed, and the guess is multiplied by the worst ratio of seconds taken to seconds guessed of
-    the earlier pieces of its kind; for the first of a kind by the mean ratio of all pieces, so that the first ones
-    reveal a slow or busy machine.
+    A call that compiles or trains cannot be interrupted, so work that would exceed the budget must not begin. The
+    caller guesses the duration of a piece of work. The guess is multiplied by the largest ratio of actual to guessed
+    seconds among earlier pieces of the same kind. For the first piece of a kind, it is multiplied by the mean ratio
+    of all pieces: a slow or busy machine thus shows from the start.
 
     Args:
-        seconds: None for no limit.
-        spent: seconds of it that are over already, e.g. of imports.
+        seconds: the limit; None for none.
+        spent: seconds already used, e.g. by imports.
         clock: ``() -> seconds``; kept as an attribute.
     """
 
@@ -52,39 +52,39 @@ class Budget:
 
     @property
     def pace(self) -> float:
-        """Seconds taken over seconds guessed, of all pieces so far: 1 on the machine that the guesses are of."""
+        """Actual over guessed seconds, over all pieces so far; 1 on the machine for which the guesses were made."""
         return self._taken / self._guessed
 
     def left(self) -> float:
-        """Seconds left to measure in; the time to write is set aside."""
+        """Seconds left for measuring, without those set aside for writing."""
         return self._end - self.clock()
 
     def allows(self, seconds: float) -> bool:
-        """Whether work that is expected to take so long may begin."""
+        """Whether work that is expected to take ``seconds`` may begin."""
         return SAFETY * seconds <= self.left()
 
     def expected(self, kind: str, guess: float) -> float:
-        """Seconds that a piece of work of this kind will take."""
+        """Expected seconds of a piece of work of this kind."""
         return guess * self._worst.get(kind, self.pace)
 
     @contextlib.contextmanager
     def piece(self, kind: str, guess: float) -> Iterator[None]:
-        """Remember how long the block takes, as one piece of this kind of work that was guessed to take so long."""
+        """Record the duration of the block as one piece of this kind of work, with the guess for it."""
         began = self.clock()
         yield
         self.took(kind, guess, self.clock() - began)
 
     def took(self, kind: str, guess: float, seconds: float) -> None:
-        """Remember how long a piece of work took that was guessed to take ``guess`` > 0 seconds."""
+        """Record that a piece of work took ``seconds`` where ``guess`` > 0 seconds were guessed."""
         self._worst[kind] = max(seconds / guess, self._worst.get(kind, 0.0))
         self._guessed += guess
         self._taken += seconds
 
 
 def process_age() -> float:
-    """Seconds since this process was started, imports included; 0 where the system does not tell (Linux does)."""
+    """Seconds since this process was started, imports included; 0 where the system has no ``/proc``."""
     try:
-        # Behind the name, which may hold spaces, "starttime" is the 20th field.
+        # After the name, which may contain spaces, "starttime" is the 20th field.
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
     except (OSError, AttributeError, IndexError, ValueError):

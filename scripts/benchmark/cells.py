@@ -1,4 +1,4 @@
-"""What is trained: networks of the sizes at which studies are run, and five of arbitrary sizes; their arithmetic."""
+"""The benchmark's cells: networks of the sizes that studies use, five of arbitrary sizes, and their FLOP counts."""
 
 import math
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ import numpy as np
 from jaxlab.errors import InputError, did_you_mean
 
 CLASSES = 10
-#: Steps between two looks from the host, where they are cheap enough: an epoch of a small data set.
+#: Most steps in one call from the host, like an epoch of a small data set.
 MOST_STEPS = 16
-#: From this number of trials on, means over cells are taken.
+#: Fewest trials that enter the means over cells.
 MANY = 16
-#: FLOP of one step of one trial of a cell that is drawn: neither overhead alone, nor long.
+#: Bounds on the FLOP of one step of one trial of a random cell: not mere overhead, and not long.
 LEAST_FLOPS, MOST_FLOPS = 5e6, 60e6
 
 
@@ -21,18 +21,18 @@ class Cell(NamedTuple):
     """One network on inputs of one size, trained by RMSProp on the cross-entropy of ten classes.
 
     Attributes:
-        name: as in the tables.
+        name: its name in the tables.
         input_shape: (*spatial, C) of the uint8 inputs.
         batch_size: examples per step.
-        features: channels of each convolution; a ReLU follows each, and one dense layer of ten outputs the last.
+        features: channels of each convolution. A ReLU follows each, and one dense layer of ten outputs the last.
         kernel_sizes: per convolution, the same along every spatial axis.
         stride: of every convolution.
-        padding: ``"SAME"``, or cells on each side.
-        pool: window and stride of the max pooling behind every convolution; 1 is none.
-        at_once: examples that go through the network at once where both sides of a comparison must do the same.
-        short_trial: steps of a trial that is short enough for starting a process to matter.
-        from_nothing: whether 64 short trials are also timed in processes of their own, start-up included.
-        studied: whether diagnostics and whole studies are measured too; the awkward cells only have contenders.
+        padding: ``"SAME"``, or the number of zeros on each side.
+        pool: window and stride of the max pooling after every convolution; 1 for none.
+        at_once: examples per microbatch where both sides of a comparison need the same.
+        short_trial: steps of a trial so short that the start of a process matters.
+        from_nothing: whether 64 short trials are also timed in separate processes, start-up included.
+        studied: whether diagnostics and whole studies are measured, too; the awkward cells only have contenders.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Cell(NamedTuple):
 
     @property
     def model_options(self) -> dict[str, Any]:
-        """The keywords of `jaxlab.models.CNN` that make this network."""
+        """Keyword arguments of `jaxlab.models.CNN` that build this network."""
         return {
             "features": self.features,
             "kernel_sizes": list(self.kernel_sizes),
@@ -86,15 +86,15 @@ CELLS: dict[str, Cell] = {
     )
 }
 
-#: Those of arbitrary sizes, which only have contenders.
+#: The cells of arbitrary sizes, which only have contenders.
 AWKWARD = tuple(name for name, cell in CELLS.items() if not cell.studied)
 
 
 def chosen(field: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, if all of them are known.
+    """The names without duplicates.
 
     Raises:
-        InputError: for an unknown name, or none at all.
+        InputError: a name is unknown, or there is none.
     """
     names, known = tuple(dict.fromkeys(names)), tuple(known)
     for name in names:
@@ -106,7 +106,7 @@ def chosen(field: str, names: Iterable[str], known: Iterable[str]) -> tuple[str,
 
 
 class Layer(NamedTuple):
-    """A trainable layer as a matrix product: ``places`` rows of ``fan_in``, times ``fan_in × features``."""
+    """A trainable layer as the matrix product ``[places, fan_in] × [fan_in, features]`` for each example."""
 
     places: int
     fan_in: int
@@ -114,12 +114,12 @@ class Layer(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Of the product, for one example; a multiplication and an addition are two."""
+        """FLOP of the product for one example; a multiplication and an addition are two."""
         return 2 * self.places * self.fan_in * self.features
 
 
 def layers_of(cell: Cell) -> list[Layer]:
-    """The convolutions, and the dense layer behind them."""
+    """The convolutions and the final dense layer."""
     channels, pooled = cell.input_shape[-1], cell.input_shape[:-1]
     layers = []
     for features, kernel, (sizes, after) in zip(
@@ -131,7 +131,7 @@ def layers_of(cell: Cell) -> list[Layer]:
 
 
 def sizes_of(cell: Cell) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The spatial sizes behind each convolution, and behind its pooling."""
+    """The spatial sizes after each convolution, and after its pooling."""
 
     def convolved(size: int, kernel: int) -> int:
         if cell.padding == "SAME":
@@ -148,22 +148,22 @@ def sizes_of(cell: Cell) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 
 
 def step_flops(cell: Cell) -> int:
-    """FLOP of one step of one trial: forward, gradient of the kernels, gradient of the inputs but the first layer's.
+    """FLOP of one step of one trial: forward pass and gradients of kernels and inputs (not of the network's inputs).
 
-    Counted by hand: biases, activations, pooling, loss and optimizer are left out; places outside a padded image are
-    counted.
+    The formula counts matrix products alone, including those with the zeros of the padding. It leaves out biases,
+    activations, pooling, loss and optimizer.
     """
     layers = layers_of(cell)
     return cell.batch_size * (3 * sum(layer.flops for layer in layers) - layers[0].flops)
 
 
 def awkward(seed: int = 0, count: int = 5) -> list[Cell]:
-    """Cells of sizes drawn at random, so that no lowering is tuned to them; 2-D and 1-D in turn.
+    """Draw cells of random sizes, to which no lowering is tuned; 2-D and 1-D alternate.
 
-    Uniformly and independently: odd image sizes of 9 to 21 pixels along each axis, or 30 to 75 samples; 1 to 5 input
-    channels; a batch of 32 to 128; two or three convolutions of 5 to 40 channels with kernels of 3 or 5; a stride of
-    1 or 2; padding by 0 to 2, or ``"SAME"`` as well where the stride is 1; max pooling by 1 to 3. A draw is repeated
-    where a size shrinks to nothing, all numbers of channels are multiples of 8, or a step takes less than
+    Each property is uniform and independent: odd image sizes of 9 to 21 pixels along each axis, or 30 to 75 samples;
+    1 to 5 input channels; a batch of 32 to 128; two or three convolutions of 5 to 40 channels with kernels of 3 or 5;
+    a stride of 1 or 2; padding by 0 to 2, or also ``"SAME"`` if the stride is 1; max pooling by 1 to 3. A cell is
+    redrawn if a size shrinks to 0, if all numbers of channels are multiples of 8, or if a step has less than
     `LEAST_FLOPS` or more than `MOST_FLOPS`.
     """
     draw = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The ways to train many trials, by name; ours are the packs of a study, trained by the engine's own loop."""
+"""The contenders, by name: ways to train many trials. jaxlab's are the packs of a study, trained by the engine."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.transforms import rmsprop
 from jaxlab.trial import Supervised, Trial, shared_arrays, supervised
 
-#: Epochs of a study for which choosing the width pays.
+#: Epochs of a study that is long enough to measure widths.
 LONG = 100_000
 
 
 def trial_of(
     problem: Problem, kind: type[CNN] = CNN, at_once: int | None = None, convolution: str = "auto"
 ) -> Trial:
-    """What a study trains, with the loss of every step on record.
+    """A trial as a study trains it; it also records the loss of every step.
 
     Args:
         problem: the trials.
-        kind: of network.
-        at_once: examples that go through the network at once; by default as a study chooses.
-        convolution: how convolutions are computed, as in a study.
+        kind: class of the network.
+        at_once: examples per microbatch; by default as a study chooses.
+        convolution: lowering of the convolutions, as in a study.
     """
     task = Supervised(
         model=lambda configuration, hyperparameters, rngs: build(configuration, hyperparameters, rngs, kind),
@@ -50,24 +50,24 @@ def trial_of(
 
 
 def without_evaluation(trial: Trial) -> Trial:
-    """Training alone; automatic width times whole segments of it."""
+    """The trial without its evaluation; automatic width then times whole segments."""
     return trial._replace(evaluate=lambda hyperparameters, state, shared, final: (state, {}), sample=None)
 
 
 class Running:
-    """Trials that the engine trains as those of a study, some epochs at a time.
+    """Trials that the engine trains like those of a study, some epochs at a time.
 
     Attributes:
-        group: theirs.
+        group: the trials and their states.
     """
 
     def __init__(self, programs: Programs, hyperparameters: Hyperparameters, shared: Any):
         self.group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack))
-        for _ in self.group.begin():  # what epoch 0 records is not fetched
+        for _ in self.group.begin():  # the records of epoch 0 are not fetched
             pass
 
     def train(self, epochs: int) -> np.ndarray:
-        """Train every trial so many epochs further; the losses of the steps, [trials, epochs · steps]."""
+        """Train every trial for more epochs; returns the losses of the steps, [trials, epochs · steps]."""
         found: dict[int, list[np.ndarray]] = defaultdict(list)
         for _, record in Training([self.group], self.group.epoch + epochs).segments():
             losses = record.values["step_loss"]
@@ -76,13 +76,13 @@ class Running:
 
 
 def fused(problem: Problem, steps: int, width: int | None = None, epochs: int = LONG) -> Prepared:
-    """jaxlab's packs without evaluation; the guard and the gradient norms are paid for.
+    """Prepare jaxlab's packs without evaluation, but with the guard and the gradient norms of a study.
 
-    A call is an epoch of the problem's S steps, whatever ``steps`` says; the width is chosen as for ``epochs`` epochs.
+    A call is an epoch of the problem's S steps, whatever ``steps`` is. The width is chosen for ``epochs`` epochs.
     """
     trial = without_evaluation(trial_of(problem))
     shared = shared_arrays(problem.data)
-    clear_programs()  # the seconds to compile are those of a process that has compiled nothing like it
+    clear_programs()  # so that compile_seconds is that of a fresh process
     programs = compile_group(trial, problem.hyperparameters, shared, epochs, width).programs
     devices = programs.pack.mesh.size
     return Prepared(
@@ -95,24 +95,24 @@ def fused(problem: Problem, steps: int, width: int | None = None, epochs: int = 
     )
 
 
-# The guesses are those of two CPU cores: FLOP/s as in the tables of docs/benchmarks, seconds of compiling and checking.
+# The guesses are for two CPU cores: FLOP/s from the tables of docs/benchmarks, seconds of compiling and checking.
 CONTENDERS: dict[str, Contender] = {
     OURS: Contender(
-        "jaxlab: packs of trials on all devices, guarded, gradient norms on record", fused, None, 1e11, 8.0
+        "packs of trials on all devices, with the guard and gradient norms of a study", fused, None, 1e11, 8.0
     ),
     "loop": Contender(
-        "Python loop over trials and steps around a jitted step (nnx, optax)", plain_jax.loop, 4, 2e10, 2.5
+        "a Python loop over trials and steps around a jitted step (nnx, optax)", plain_jax.loop, 4, 2e10, 2.5
     ),
     "scan": Contender(
-        "Python loop over trials around a jitted `lax.scan` of steps", plain_jax.scan, 4, 3e9, 2.5
+        "a Python loop over trials around a jitted `lax.scan` over steps", plain_jax.scan, 4, 3e9, 2.5
     ),
-    "map": Contender("`lax.map` of that scan over trials", plain_jax.map_, 4, 3e9, 2.5),
-    "vmap": Contender("`vmap` of that scan over trials, `nnx.Conv`", plain_jax.vmap, None, 2e9, 3.0),
+    "map": Contender("`lax.map` over trials of that scan", plain_jax.map_, 4, 3e9, 2.5),
+    "vmap": Contender("`vmap` over trials of that scan, with `nnx.Conv`", plain_jax.vmap, None, 2e9, 3.0),
     "torch-loop": Contender(
-        "PyTorch, eager, a loop over trials and steps", pytorch.loop, 4, 4e10, 4.0, pytorch.missing
+        "eager PyTorch, a loop over trials and steps", pytorch.loop, 4, 4e10, 4.0, pytorch.missing
     ),
     "torch-ensemble": Contender(
-        "PyTorch, eager, `torch.func`: functional_call under vmap(grad)",
+        "eager PyTorch, `torch.func`: functional_call under vmap(grad)",
         pytorch.ensemble,
         None,
         2e10,

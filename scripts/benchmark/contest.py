@@ -1,4 +1,4 @@
-"""One cell with one number of trials: contenders prepared one by one and checked, then timed in the same rounds."""
+"""A contest: one cell and number of trials, whose contenders are prepared, checked, and timed in the same rounds."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +13,18 @@ from benchmark.problem import CHECKED_STEPS, OURS, Contender, Prepared, Problem,
 from benchmark.timing import Plan, Row, Timed, interleaved, plan, rate_columns, seconds_of, spread
 from jaxlab.engine import is_out_of_memory
 
-#: A contender that needs longer than this for one step of all trials has no row.
+#: Longest time for one step of all trials; a slower contender has no row.
 SECONDS_OF_A_STEP = 12.0
-#: What takes one trial after the other is not given more of them where a call lasts longer than this.
+#: A sequential contender whose calls last longer than this gets no more trials.
 LONG = 2.0
-#: Nor where, by the first guess, a call of the fewest steps would last longer than this.
+#: A sequential contender gets so few trials that, by the first guess, its shortest call lasts at most this long.
 LONGEST_CALL = 5.0
 #: A compiler unrolls a scan of one step into a different program.
 FEWEST_STEPS = 2
 
 
 class Ready(NamedTuple):
-    """A contender that passed the check, and seconds of one warm call."""
+    """A contender that passed the check, and the seconds of one warm call."""
 
     prepared: Prepared
     per_call: float
@@ -36,19 +36,19 @@ class Ready(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A contender that has no row: why, and whether that is a wrong result."""
+    """A contender without a row: the reason, and whether its losses were wrong."""
 
     reason: str
     wrong: bool = False
 
 
 class Earlier:
-    """What the contests of a cell leave to its next ones.
+    """What earlier contests of a cell provide for later ones.
 
     Attributes:
-        reusable: contenders that take one trial after the other, as they were last prepared: their rate does not depend
-            on the number of trials, so the next contest times them again without compiling.
-        rates: trial-steps per second of each contender in the last contest that had it.
+        reusable: sequential contenders as they were last prepared. Their rate does not depend on the number of
+            trials, so the next contest times them again without compiling.
+        rates: trial-steps per second of each contender in its last contest.
     """
 
     def __init__(self):
@@ -59,12 +59,12 @@ class Earlier:
 class Contest:
     """The contenders of one cell with one number of trials.
 
-    `OURS` is prepared first, since its losses are the reference. Only times of the same rounds are ever compared, so
-    all that are to be compared are prepared before `time` is called, once.
+    `OURS` is prepared first, since its losses are the reference. Only times of the same rounds are comparable, so all
+    contenders are prepared before `time` is called, once.
 
     Attributes:
-        ready: those that can be timed, in the order in which they were prepared.
-        refused: those that have no row, and why.
+        ready: contenders to time, in the order in which they were prepared.
+        refused: contenders without a row, and the reasons.
     """
 
     def __init__(self, cell: Cell, trials: int, earlier: Earlier | None = None):
@@ -78,7 +78,7 @@ class Contest:
         self._others_share: float | None = None
 
     def prepare(self, name: str, contender: Contender) -> None:
-        """Compile and check a contender, or take it as an earlier contest left it; then it is ready or refused."""
+        """Compile and check a contender, or reuse an earlier one; then it is in ``ready`` or in ``refused``."""
         reason = "" if name == OURS else self._reason(name, contender)
         if reason:
             self.refused[name] = Refused(reason)
@@ -88,7 +88,7 @@ class Contest:
         if reusable is not None and reusable.prepared.trials == part.trials:
             found: Ready | Refused = reusable
         else:
-            del reusable  # its memory, before anything else is compiled
+            del reusable  # frees its memory before anything else is compiled
             found, losses = prepared(contender, part, self._reference)
             if name == OURS:
                 self._reference = losses
@@ -101,18 +101,18 @@ class Contest:
             self._earlier.reusable[name] = found
 
     def drop(self, name: str, reason: str) -> None:
-        """Leave a contender out, prepared or not."""
+        """Drop a contender, whether it is prepared or not."""
         self.ready.pop(name, None)
         self.refused[name] = Refused(reason)
 
     def seconds(self, matmul: Matmul, how: Plan) -> float:
-        """What `time` will take."""
+        """Expected seconds of `time`."""
         entries = self._entries(matmul, how)
         per_call = {name: each.per_call for name, each in self.ready.items()} | {"matmul": matmul.seconds}
         return sum(each.rounds * each.calls * per_call[name] for name, each in entries.items())
 
     def time(self, matmul: Matmul, how: Plan, more: Callable[[float], bool] = lambda seconds: True) -> None:
-        """Time all that are ready, and the matrix product, in interleaved rounds; ``more`` as in `interleaved`."""
+        """Time the ready contenders and the matrix product in interleaved rounds; ``more`` as in `interleaved`."""
         entries = self._entries(matmul, how)
         before = clock()
         seconds = interleaved(entries, more=more)
@@ -122,7 +122,7 @@ class Contest:
         }
 
     def rows(self, matmul: Matmul) -> list[Row]:
-        """A row for the matrix product, for each contender that was timed, and for each refused one."""
+        """Rows of the matrix product, of each timed contender, and of each refused one."""
         about: Row = {"cell": self.cell.name, "trials": self.trials}
         seconds = self._seconds["matmul"]
         product = {
@@ -143,9 +143,9 @@ class Contest:
         return [about | row for row in (product, *measured, *absent)]
 
     def _reason(self, name: str, contender: Contender) -> str:
-        """Why a contender need not even be prepared; nothing if it must."""
+        """Why a contender need not be prepared; empty if it must."""
         if self._reference is None:
-            return f"{OURS} has no losses to check it against"
+            return f"{OURS} has no losses to compare with"
         return contender.missing() or too_slow(
             contender, self.cell, self.trials, self._earlier.rates.get(name)
         )
@@ -166,7 +166,7 @@ def contested(
     how: Plan,
     earlier: Earlier | None = None,
 ) -> list[Row]:
-    """The rows of a contest of all ``contenders``, the first of which is `OURS`, however long it takes."""
+    """The rows of a contest of all ``contenders``, without a time limit; `OURS` comes first."""
     contest = Contest(cell, trials, earlier)
     for name, contender in contenders.items():
         contest.prepare(name, contender)
@@ -175,13 +175,13 @@ def contested(
 
 
 def in_table_order(rows: Sequence[Row], contenders: Sequence[str]) -> list[Row]:
-    """The rows of one cell: by trials, then the matrix product, then the contenders as they are listed."""
+    """The rows of one cell by number of trials: first the matrix product, then ``contenders`` in their order."""
     names = ("matmul", *contenders)
     return sorted(rows, key=lambda row: (row["trials"], names.index(row["contender"])))
 
 
 def trials_for(contender: Contender, cell: Cell, count: int, last: Ready | None) -> int:
-    """With how many trials to time ``count``, given how the contender was last prepared."""
+    """How many trials to time in place of ``count``; ``last`` is the contender as it was last prepared."""
     if contender.enough is None:
         return count
     if last is not None and last.per_call > LONG:
@@ -191,12 +191,12 @@ def trials_for(contender: Contender, cell: Cell, count: int, last: Ready | None)
 
 
 def steps_of_call(contender: Contender, problem_steps: int, flops: float) -> int:
-    """Steps of a call that takes about a second, given the FLOP of one step of all trials."""
+    """Steps of a call of about a second, given the FLOP of one step of all trials."""
     return int(np.clip(_guess(contender) / flops, FEWEST_STEPS, problem_steps))
 
 
 def too_slow(contender: Contender, cell: Cell, trials: int, rate: float | None) -> str:
-    """Why a step of all trials side by side would take too long, by the rate in another contest or by a guess."""
+    """Why a step of all trials would take too long, by the rate in another contest or by a guess; empty if not."""
     if contender.enough is not None:
         return ""
     seconds = trials / (rate or _guess(contender) / step_flops(cell))
@@ -210,12 +210,12 @@ def _guess(contender: Contender) -> float:
 def prepared(
     contender: Contender, problem: Problem, reference: np.ndarray | None
 ) -> tuple[Ready | Refused, np.ndarray | None]:
-    """The contender, checked before it is timed, and its first losses.
+    """Prepare a contender and check its losses; returns it with these losses.
 
     Args:
-        contender: one that is not missing.
-        problem: the trials that it is to train.
-        reference: losses of these trials, and maybe of more; None for the contender that gives them.
+        contender: a contender that can run here.
+        problem: the trials to train.
+        reference: correct losses of these and possibly more trials; None for the contender that provides them.
     """
     steps = steps_of_call(contender, problem.steps, step_flops(problem.cell) * problem.trials)
     try:
@@ -228,7 +228,7 @@ def prepared(
         wrong = disagreement(losses, losses if reference is None else reference)
         if wrong:
             return Refused(wrong, wrong=True), losses
-        # The first call of all may be slower than the rest.
+        # The very first call may be slower than the others.
         return Ready(made, per_call if per_call > LONG else seconds_of(made.run, 1)), losses
     except Exception as error:
         if not _out_of_memory(error):

@@ -1,4 +1,4 @@
-"""The machine: which one it is, the rate of its largest matrix product, and whether it does something else."""
+"""The machine: its description, the rate of its fastest matrix product, and the load of other processes."""
 
 import datetime
 import importlib.metadata
@@ -17,14 +17,14 @@ from jaxlab import __version__
 from jaxlab.devices import cores, processor, use_all_cores
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
-#: Larger products are not tried where a single one would take longer than this.
+#: Largest products that are tried, in seconds of a single one.
 LONGEST = 1.0
-#: Where other processes take more than this share of the cores' time, the rounds are not to be trusted.
+#: Largest share of the cores' time that other processes may take; beyond it, a measurement is marked as disturbed.
 MOST = 0.05
 
 
 def one_device_per_core() -> None:
-    """Prepare this process to measure, before JAX starts: devices as for ``jaxlab run``, no program from a cache."""
+    """Prepare this process, before JAX starts: devices as for ``jaxlab run``, and no compilation cache."""
     jax.config.update("jax_enable_compilation_cache", False)
     use_all_cores()
 
@@ -52,7 +52,7 @@ def device_name(found: dict[str, Any]) -> str:
 
 
 def peak_bytes() -> int | None:
-    """Most bytes in use on the first device since the process began; None where it keeps no count, as on a CPU."""
+    """Peak bytes in use on the first device since the process began; None where JAX keeps no count, as on a CPU."""
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
@@ -67,7 +67,7 @@ def _versions() -> dict[str, str]:
 
 
 class Matmul(NamedTuple):
-    """A float32 product of n × n matrices at JAX's default precision, on the first device: a CPU's has all cores."""
+    """A float32 product of n × n matrices at JAX's default precision on the first device, with all cores of a CPU."""
 
     size: int
     run: Callable[[int], None]
@@ -75,7 +75,7 @@ class Matmul(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Of one call."""
+        """FLOP of one call."""
         return 2 * self.size**3
 
     @property
@@ -85,7 +85,7 @@ class Matmul(NamedTuple):
 
 
 def fastest_matmul() -> Matmul:
-    """Of a few sizes, the one with the highest rate; tried twice each."""
+    """The product with the highest rate among a few sizes, each tried twice."""
     sizes = (1024, 2048, 3072) if jax.default_backend() == "cpu" else (2048, 4096, 8192)
     found = [_matmul(sizes[0])]
     for size in sizes[1:]:
@@ -106,7 +106,7 @@ def _matmul(size: int) -> Matmul:
 
 
 class Clock(NamedTuple):
-    """Seconds: on the wall, of all cores at work, and of this process and its children."""
+    """Wall-clock seconds, busy seconds of all cores, and CPU seconds of this process and its children."""
 
     wall: float
     busy: float
@@ -114,7 +114,7 @@ class Clock(NamedTuple):
 
 
 def clock() -> Clock | None:
-    """Now; None where the system does not report it (Linux does)."""
+    """The current `Clock`; None where the system has no ``/proc``."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     except OSError:
@@ -125,7 +125,7 @@ def clock() -> Clock | None:
 
 
 def others_share(before: Clock | None, after: Clock | None) -> float | None:
-    """The share of this process' cores that others took in between, 0 to 1; None where that is not known."""
+    """The share of this process's cores that other processes used in between, 0 to 1; None if unknown."""
     if before is None or after is None:
         return None
     elsewhere = (after.busy - before.busy) - (after.own - before.own)

@@ -1,4 +1,4 @@
-"""What to measure, as a person chooses it."""
+"""The options of the benchmark: what to measure."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from benchmark.problem import OURS
 from benchmark.work import NAMES, PARTS
 from jaxlab.errors import InputError
 
-#: Seconds of a quick benchmark.
+#: Default budget of a quick benchmark, in seconds.
 QUICK_SECONDS = 180.0
-#: Folder of the tables, in this clone.
+#: Default folder of the tables, in this clone.
 TABLES = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure; `options_from` makes it of what a person writes.
+    """What to measure; `options_from` parses it from text.
 
     Args:
         cells: names in `CELLS`.
         trials: numbers of trials, ascending; None until `filled`.
-        contenders: names in `NAMES`, ours first.
+        contenders: names in `NAMES`, jaxlab first.
         parts: names in `PARTS`.
-        rounds: timed calls of each contender.
-        out: folder of the two files that are written.
-        width: trials side by side on each device in our packs; None chooses it as a study does.
-        quick: short calls. The files say so in their name.
-        budget: seconds for everything; what there is no time for is dropped, the least important first. None is no
-            limit.
+        rounds: number of timed rounds.
+        out: folder to write to.
+        width: trials side by side on each device in jaxlab's packs; None chooses it as a study does.
+        quick: whether calls are short; the file names then end in ``-quick``.
+        budget: seconds for everything; None for no limit. Measurements that do not fit are dropped, the least
+            important first.
     """
 
     cells: tuple[str, ...]
@@ -49,7 +49,7 @@ class Options:
     budget: float | None
 
     def filled(self) -> Options:
-        """With the numbers of trials that suit this device, where none are given; starts JAX."""
+        """Fill in numbers of trials that suit this device, if none are given; starts JAX."""
         many = (1, 4, 16, 64) if jax.default_backend() == "cpu" else (1, 4, 16, 64, 256, 1024, 4096)
         return dataclasses.replace(self, trials=self.trials or many)
 
@@ -66,11 +66,11 @@ def options_from(
     quick: bool = False,
     budget: str | None = None,
 ) -> Options:
-    """Options from what a person writes: lists are separated by commas; ``quick`` changes the defaults.
+    """Parse options from text: lists are comma-separated; ``quick`` changes the defaults.
 
     Raises:
-        InputError: an unknown name, a number that is not a whole number >= 1, a budget that is not a positive number,
-            a folder that is a file.
+        InputError: a name is unknown, a number is not a whole number >= 1, the budget is not a positive number, or
+            the folder is a file.
     """
 
     def names(field: str, text: str | None, default: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def options_from(
     others = names("contenders", contenders, NAMES, NAMES)
     asked = names("parts", parts, PARTS[:-1] if quick else PARTS, PARTS)
     if "contenders" not in asked and set(named) <= set(AWKWARD):
-        remedy = "the awkward cells only have contenders: add them, or another cell"
+        remedy = "the awkward cells only have contenders: add that part, or another cell"
         raise InputError("--parts", ",".join(asked), remedy)
     counts = ((4, 16) if quick else None) if trials is None else _whole("--trials", trials)
     for field, value in (("--rounds", rounds), ("--width", width)):

@@ -1,4 +1,4 @@
-"""What one writes with Flax and Optax alone: one trial after the other, and all of them in one program."""
+"""Contenders in plain Flax and Optax: one trial after the other, and all trials in one program."""
 
 import functools
 import time
@@ -18,7 +18,7 @@ from jaxlab.engine import bytes_of
 
 
 class Network(nnx.Module):
-    """``nnx.Conv``, ReLU and ``nnx.max_pool``, one ``nnx.Linear`` at the end."""
+    """``nnx.Conv``, ReLU and ``nnx.max_pool`` per layer, and a final ``nnx.Linear``."""
 
     def __init__(self, cell: Cell, rngs: nnx.Rngs):
         self.cell = cell
@@ -49,7 +49,8 @@ class State(NamedTuple):
 def loop(problem: Problem, steps: int) -> Prepared:
     """A Python loop over trials and steps around a jitted step.
 
-    Functional split and merge, donated buffers, every index on the device beforehand, one fetch at the end.
+    It is tuned: functional split and merge, donated buffers, all indices on the device beforehand, one fetch at the
+    end.
     """
     indices, split = [jax.device_put(index_B) for index_B in problem.order], _on_device(problem.data)
     states, rates = _separate(problem)
@@ -69,7 +70,7 @@ def loop(problem: Problem, steps: int) -> Prepared:
 
 
 def scan(problem: Problem, steps: int) -> Prepared:
-    """A Python loop over trials around a jitted ``lax.scan`` over the steps of a call; donated buffers, one fetch."""
+    """A Python loop over trials around a jitted ``lax.scan`` over steps, with donated buffers and one fetch."""
     chunks, split = _chunks(problem, steps), _on_device(problem.data)
     states, rates = _separate(problem)
     program, seconds, size = _compiled(_scanned(problem), states[0], rates[0], chunks[0], *split)
@@ -85,7 +86,7 @@ def scan(problem: Problem, steps: int) -> Prepared:
 
 
 def vmap(problem: Problem, steps: int) -> Prepared:
-    """All trials side by side in one program: every convolution becomes a grouped one."""
+    """All trials side by side in one program; every convolution becomes a grouped one."""
     return _together(problem, steps, lambda one: jax.vmap(one, in_axes=(0, 0, None, None, None)))
 
 
@@ -113,26 +114,26 @@ def _together(problem: Problem, steps: int, mapped: Callable[[Callable], Callabl
 
 
 def _fetched(losses: list[Any]) -> np.ndarray:
-    """The losses of several calls, of [N, S] each, however nested."""
+    """Concatenate the losses of several calls, [N, S] each, however nested."""
     return np.concatenate([np.array(each) for each in jax.device_get(losses)], axis=1)
 
 
 def _chunks(problem: Problem, steps: int) -> list[jax.Array]:
-    """The order of the examples in calls of ``steps`` steps, on the device; what fills no call is left out."""
+    """The order of the examples on the device, in chunks of ``steps`` steps; an incomplete last chunk is left out."""
     order = problem.order
     if len(order) < steps:
-        raise ValueError(f"the problem has {len(order)} steps, a call {steps}")
+        raise ValueError(f"a call takes {steps} steps, but the problem has only {len(order)}")
     return [jax.device_put(order[i : i + steps]) for i in range(0, len(order) - len(order) % steps, steps)]
 
 
-@functools.lru_cache(maxsize=1)  # the contenders of one problem share it; the next problem's takes its place
+@functools.lru_cache(maxsize=1)  # the contenders of one problem share it; the next problem replaces it
 def _on_device(data: Dataset) -> tuple[jax.Array, jax.Array]:
     """Training inputs, as uint8, and labels."""
     return jax.device_put(data.train.inputs), jax.device_put(data.train.targets)
 
 
 def _initial(problem: Problem) -> State:
-    """Every trial's state on the device, with a leading axis of trials."""
+    """Initial states of all trials on the device, with a leading axis of trials."""
 
     def state(weights: Weights) -> State:
         model = Network(problem.cell, nnx.Rngs(0))
@@ -145,7 +146,7 @@ def _initial(problem: Problem) -> State:
 
 
 def _separate(problem: Problem) -> tuple[list[State], list[jax.Array]]:
-    """Every trial's state and learning rate, each on its own."""
+    """Initial states and learning rates as separate arrays, one of each per trial."""
     together = _initial(problem)
     states = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(problem.trials)]
     return states, [jax.device_put(rate) for rate in problem.learning_rates]
@@ -173,7 +174,7 @@ def _train_step(problem: Problem) -> Callable[..., tuple[State, jax.Array]]:
 
 
 def _scanned(problem: Problem) -> Callable[..., tuple[State, jax.Array]]:
-    """The same of many steps: ``index_B`` becomes [S, B] and the loss [S]."""
+    """The scan of `_train_step` over S steps: ``index_B`` becomes [S, B] and the loss [S]."""
     step = _train_step(problem)
 
     def steps(
@@ -185,7 +186,7 @@ def _scanned(problem: Problem) -> Callable[..., tuple[State, jax.Array]]:
 
 
 def _compiled(function: Callable, *arguments: Any) -> tuple[Callable, float, int | None]:
-    """The program, with its first argument donated; seconds to trace and compile it; its bytes."""
+    """The compiled program, which donates its first argument; seconds to trace and compile it; its bytes."""
     began = time.perf_counter()
     program = jax.jit(function, donate_argnums=0).lower(*arguments).compile()
     return program, time.perf_counter() - began, bytes_of(program) or None

@@ -1,4 +1,4 @@
-"""What every contender is given, and what it gives: the same trials, prepared; the losses that must agree."""
+"""The trials that every contender trains, the interface of a contender, and the check of its losses."""
 
 import functools
 import itertools
@@ -17,16 +17,16 @@ from jaxlab.models import CNN
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.trial.order import epoch_key, minibatches
 
-#: The contender that the others are compared with, and whose losses are the reference.
+#: The contender whose losses are the reference and with whose rate the others are compared.
 OURS = "jaxlab"
-#: One process per trial, which takes no turns with the other contenders.
+#: One process per trial; not timed in the rounds of the other contenders.
 PROCESSES = "processes"
 DATA_SEED = 0
 #: Steps whose losses are compared before anything is timed.
 CHECKED_STEPS = 4
-#: Of the loss at every one of these steps. Rounding alone makes about 1e-6 in them, ε outside the root 1e-2.
+#: Relative tolerance of these losses. Rounding alone changes them by about 1e-6, and ε outside the root by 1e-2.
 TOLERANCE = 2e-4
-#: Where the device rounds the factors of its products to 10 bits or fewer, correct programs drift apart by far more.
+#: Tolerance where the device rounds the factors of its products to 10 bits or fewer, as correct programs then differ.
 LOOSE = 0.1
 
 Weights = list[tuple[Any, Any]]
@@ -38,9 +38,9 @@ class Problem(NamedTuple):
     Attributes:
         cell: what is trained.
         data: S·B training examples, so that an epoch has S steps.
-        learning_rates: float32 [N], in 1e-4 to 1e-2.
+        learning_rates: float32 [N], from 1e-4 to 1e-2.
         seeds: int32 [N], of the initial weights.
-        order: int32 [steps, B], the examples of each step from the first on, at least `CHECKED_STEPS` of them.
+        order: int32 [steps, B], the examples of each step, for at least `CHECKED_STEPS` steps.
         steps: S.
     """
 
@@ -58,40 +58,40 @@ class Problem(NamedTuple):
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """Of all trials, NumPy [N]."""
+        """Hyperparameters of all trials, NumPy [N]."""
         return Hyperparameters(learning_rate=self.learning_rates, seed=self.seeds)
 
     @property
     def weights(self) -> Weights:
-        """Initial (kernel, bias) of each layer in turn, NumPy [N, ...]: what jaxlab's model draws for each seed.
+        """Initial (kernel, bias) of each layer in order, NumPy [N, ...], as jaxlab's model draws them for each seed.
 
-        Kernels are [*window, C, F], dense ones [inputs, outputs] with the inputs in the order (*spatial, C).
+        Kernels are [*window, C, F]; dense kernels are [inputs, outputs], with inputs in the order (*spatial, C).
         """
         draw = _draw(self.cell)
         drawn = [draw(seed) for seed in self.seeds]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
 
     def first(self, trials: int) -> "Problem":
-        """The first trials alone."""
+        """The problem with its first ``trials`` trials only."""
         return self.part(0, trials)
 
     def part(self, first: int, trials: int) -> "Problem":
-        """``trials`` of them from number ``first`` on."""
+        """The problem with ``trials`` of its trials, starting at number ``first``."""
         stop = first + trials
         return self._replace(learning_rates=self.learning_rates[first:stop], seeds=self.seeds[first:stop])
 
 
 class Prepared(NamedTuple):
-    """Some trials, compiled and with their initial weights on the device.
+    """A contender that is ready to train: compiled, with the initial weights on the device.
 
     Attributes:
-        run: ``calls -> losses [trials, calls · steps]``: trains every trial that many steps further and returns when
-            all is computed and the losses are on the host. The first call takes the problem's first steps.
-        trials: how many it trains.
-        steps: of each trial, in one call.
-        compile_seconds: to trace and compile; None where nothing is compiled ahead.
-        memory_bytes: what its programs hold at most; None where it cannot be known.
-        about: what a reader of the table should know, e.g. the width.
+        run: ``calls -> losses [trials, calls · steps]``: trains every trial for this many more calls. It returns
+            once everything is computed and the losses are on the host. The first call takes the problem's first steps.
+        trials: number of trials that it trains.
+        steps: steps of each trial in one call.
+        compile_seconds: time to trace and compile; None if nothing is compiled ahead of time.
+        memory_bytes: peak memory of its programs; None if unknown.
+        about: a remark for the table, e.g. the width.
     """
 
     run: Callable[[int], np.ndarray]
@@ -106,12 +106,12 @@ class Contender(NamedTuple):
     """One way to train N trials.
 
     Attributes:
-        words: what it is, for the table.
+        words: its description in the report.
         prepare: ``(problem, steps) -> Prepared``.
-        enough: trials after which its rate no longer depends on N, because it takes one after the other.
-        cpu_flops: a first guess of the FLOP/s that it reaches on a CPU, where calls of many steps would take minutes.
-        seconds: a first guess of what compiling and checking it takes.
-        missing: why it cannot run here; nothing where it can.
+        enough: number of trials to time if it is sequential, so that its rate does not depend on N; else None.
+        cpu_flops: a first guess of its FLOP/s on a CPU, where calls of many steps would take minutes.
+        seconds: a first guess of the seconds to compile and check it.
+        missing: ``() -> reason`` why it cannot run here; empty if it can.
     """
 
     words: str
@@ -125,18 +125,18 @@ class Contender(NamedTuple):
 def in_calls(
     call: Callable[[int], Any], fetch: Callable[[list[Any]], np.ndarray]
 ) -> Callable[[int], np.ndarray]:
-    """A contender's ``run``: ``call(number)`` for one call after the other, whose losses are fetched at the end."""
+    """Build a contender's ``run`` that makes calls ``call(number)`` in order and fetches their losses at the end."""
     numbers = itertools.count()
     return lambda calls: fetch([call(next(numbers)) for _ in range(calls)])
 
 
 def make_problem(cell: Cell, trials: int, steps: int | None = None) -> Problem:
-    """The first N trials of a cell, the same whatever N.
+    """Make the first N trials of a cell; a trial does not depend on N.
 
     Args:
         cell: what is trained.
         trials: N.
-        steps: S of an epoch; by default as many as take about a second, at least 2 and at most `MOST_STEPS`.
+        steps: S, the steps of an epoch; by default about a second's work, 2 to `MOST_STEPS`.
     """
     steps = steps or epoch_steps(cell, trials)
     examples, size = steps * cell.batch_size, cell.batch_size
@@ -150,16 +150,16 @@ def make_problem(cell: Cell, trials: int, steps: int | None = None) -> Problem:
 
 
 def epoch_steps(cell: Cell, trials: int) -> int:
-    """S such that an epoch of N trials is about a second's work, 2 to `MOST_STEPS`.
+    """Number of steps S such that an epoch of N trials is about a second's work, from 2 to `MOST_STEPS`.
 
-    Never 1: a scan of one step is no loop to a compiler, and a different program.
+    It is never 1: the compiler turns a scan of one step into a different program, without a loop.
     """
     flops = 100e9 if jax.default_backend() == "cpu" else 10e12
     return int(np.clip(flops / (step_flops(cell) * trials), 2, MOST_STEPS))
 
 
 def synthetic(cell: Cell, examples: int) -> Dataset:
-    """Ten noisy patterns as uint8, one label in ten wrong, so that no trial's gradient vanishes."""
+    """Ten noisy patterns as uint8; one label in ten is random, so that no trial's gradient vanishes."""
     draw = np.random.default_rng(DATA_SEED)
     patterns = draw.normal(size=(CLASSES, *cell.input_shape))
 
@@ -185,7 +185,7 @@ def build(
 
 @functools.cache
 def _draw(cell: Cell) -> Callable[[Any], Weights]:
-    """``seed -> weights``, compiled once."""
+    """Make the compiled function ``seed -> weights``."""
 
     def draw(seed: jax.Array) -> Weights:
         model = build(Configuration(cell=cell), Hyperparameters(), nnx.Rngs(jax.random.key(seed)))
@@ -196,20 +196,20 @@ def _draw(cell: Cell) -> Callable[[Any], Weights]:
 
 
 def disagreement(losses: np.ndarray, reference: np.ndarray) -> str:
-    """Where the losses [trials, steps] leave the reference's first trials and steps; nothing if they agree."""
+    """Where losses [trials, steps] first differ from the reference's first trials and steps; empty if they agree."""
     steps = min(CHECKED_STEPS, losses.shape[1], reference.shape[1])
     if steps < CHECKED_STEPS or len(losses) > len(reference):
-        return f"only {losses.shape} losses to compare with {reference.shape}"
+        return f"losses of shape {losses.shape} are too few to compare with {reference.shape}"
     found, expected = losses[:, :steps], reference[: len(losses), :steps]
     wrong = np.argwhere(~np.isclose(found, expected, rtol=_tolerance(), atol=0))
     if not len(wrong):
         return ""
     at = tuple(wrong[0])
     where = f"in trial {at[0]}, step {at[1] + 1}"
-    return f"other losses: {found[at]:.6g} instead of {expected[at]:.6g} {where}"
+    return f"wrong loss: {found[at]:.6g} instead of {expected[at]:.6g} {where}"
 
 
 def _tolerance() -> float:
-    """`TOLERANCE` where float32 arrays are multiplied in float32, `LOOSE` at an accelerator's own precision."""
+    """`TOLERANCE` where float32 arrays are multiplied in float32, `LOOSE` at an accelerator's default precision."""
     float32 = jax.config.jax_default_matmul_precision in ("float32", "highest")
     return TOLERANCE if jax.default_backend() == "cpu" or float32 else LOOSE

@@ -1,7 +1,7 @@
-"""One process per trial, as a sweep starts them: imports and compilation included.
+"""One process per trial, as many sweeps run; imports and compilation are included.
 
 ``python -m benchmark.processes '{...}'`` is such a process. Its argument is JSON: contender, cell, first trial and
-count. It trains short trials from nothing and prints the losses of the first steps as JSON.
+count. It trains short trials from the start and prints the losses of the first steps as JSON.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from benchmark.problem import CHECKED_STEPS, OURS, PROCESSES, disagreement, make
 from benchmark.timing import Row, rate_columns, spread
 from jaxlab.devices import cores
 
-WORDS = "one process per trial, several at once: the loop with imports and compilation, in short trials"
-#: Trials of the comparison from nothing.
+WORDS = "one process per trial, several at once: the loop with short trials, imports and compilation included"
+#: Trials of the comparison that includes start-up.
 SHORT_TRIALS = 64
 #: Processes that share an accelerator at a time.
 ON_ONE_ACCELERATOR = 4
 
 
 def at_once() -> int:
-    """How many processes run side by side: one per core; a few on an accelerator."""
+    """Number of processes that run side by side: one per core, or a few on an accelerator."""
     return cores() if jax.default_backend() == "cpu" else min(cores(), ON_ONE_ACCELERATOR)
 
 
 class TooLong(RuntimeError):
-    """Processes that had to be ended because their time was over."""
+    """Processes that were killed because their time was up."""
 
 
 def measure_processes(
     cell: Cell, trials: Sequence[int], batches: int, left: Callable[[], float] = lambda: math.inf
 ) -> tuple[list[Row], Row | None]:
-    """Rows of one process per trial for each number of trials, and 64 short trials from nothing.
+    """Rows of one process per trial for each number of trials, and the row of 64 short trials with start-up.
 
-    A few batches of real processes are timed, one process per core; a number of trials takes as many batches as it
-    has cores full of them. Processes that still run when no seconds are ``left()`` are killed.
+    A few batches of real processes are timed, with one process per core. N trials take ``ceil(N / cores)`` batches.
+    Processes that still run when ``left()`` reaches 0 are killed.
 
     Raises:
-        TooLong: so many were killed that there is no row.
+        TooLong: the first batch was killed, so there is no row.
     """
     width, steps = at_once(), cell.short_trial
     problem = make_problem(cell, width, cell.short_call)
@@ -75,11 +75,11 @@ def measure_processes(
         if number == 0 and cell.from_nothing:
             try:
                 ours, losses = _timed(cell, [(OURS, 0, SHORT_TRIALS, None)], left)
-            except TooLong:  # what is measured is kept
+            except TooLong:  # keep what is measured
                 break
             wrong = disagreement(losses[:width], reference)
             if wrong:
-                raise RuntimeError(f"{OURS} in a process of its own has {wrong}")
+                raise RuntimeError(f"{OURS} in a separate process: {wrong}")
     rows = [_row(cell, count, width, steps, walls) for count in trials]
     return rows, None if ours is None else _from_nothing(cell, width, steps, walls, ours)
 
@@ -118,7 +118,7 @@ def _from_nothing(cell: Cell, width: int, steps: int, walls: list[float], ours: 
 
 
 def _batch(cell: Cell, width: int, left: Callable[[], float]) -> tuple[float, np.ndarray]:
-    """Wall seconds until the last of ``width`` processes of one trial has ended, and their losses."""
+    """Wall-clock seconds until the last of ``width`` processes of one trial has ended, and their losses."""
     pins = hasattr(os, "sched_getaffinity") and jax.default_backend() == "cpu"
     own = sorted(os.sched_getaffinity(0)) if pins else [None] * width
     return _timed(cell, [("loop", first, 1, own[first]) for first in range(width)], left)
@@ -127,7 +127,10 @@ def _batch(cell: Cell, width: int, left: Callable[[], float]) -> tuple[float, np
 def _timed(
     cell: Cell, jobs: Sequence[tuple[str, int, int, int | None]], left: Callable[[], float]
 ) -> tuple[float, np.ndarray]:
-    """Wall seconds and losses of processes side by side: a contender, its first trial and how many, a core or all."""
+    """Wall-clock seconds and losses of jobs in parallel processes.
+
+    A job is a contender, the number of its first trial, the count of its trials, and the core it runs on; None for all.
+    """
     running = []
     began = time.perf_counter()
     try:
@@ -149,7 +152,7 @@ def _start(contender: str, cell: Cell, first: int, count: int) -> subprocess.Pop
     command = [sys.executable, "-P", "-m", "benchmark.processes", json.dumps(job)]
     scripts = Path(__file__).resolve().parents[1]
     path = [str(scripts), str(scripts.parent), os.environ.get("PYTHONPATH", "")]
-    # Several processes on one accelerator cannot each take most of its memory.
+    # Several processes share one accelerator, so none may preallocate most of its memory.
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -162,12 +165,12 @@ def _finish(process: subprocess.Popen, left: Callable[[], float]) -> np.ndarray:
     except subprocess.TimeoutExpired:
         raise TooLong(f"one process per trial took longer than {seconds:.0f} s") from None
     if process.returncode:
-        raise RuntimeError(f"a process of one trial ended with exit status {process.returncode}")
+        raise RuntimeError(f"a process that trains one trial ended with exit status {process.returncode}")
     return np.array(json.loads(output.splitlines()[-1]))
 
 
 def train_from_nothing(job: str) -> None:
-    """Train what the job says, and print."""
+    """Train the trials of a job, given as JSON, and print their first losses."""
     one_device_per_core()
     contender, name, first, count = json.loads(job).values()
     cell = CELLS[name]

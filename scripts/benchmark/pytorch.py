@@ -1,4 +1,4 @@
-"""What one writes with PyTorch: the same trials one after the other, and side by side under ``torch.func``."""
+"""Contenders in PyTorch: one trial after the other, and all trials side by side under ``torch.func``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DECAY, EPS = 0.9, 1e-8
 
 
 def missing() -> str:
-    """Why PyTorch's rows are absent."""
+    """Why PyTorch cannot run here; empty if it can."""
     return "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
 
 def loop(problem: Problem, steps: int) -> Prepared:
-    """A Python loop over trials and steps, eager, with the optimizer's arithmetic over all tensors at once."""
+    """An eager Python loop over trials and steps, with an optimizer that updates all tensors at once."""
     import torch
     from torch.func import functional_call
     from torch.nn.functional import cross_entropy
@@ -49,7 +49,7 @@ def loop(problem: Problem, steps: int) -> Prepared:
 
 
 def ensemble(problem: Problem, steps: int) -> Prepared:
-    """PyTorch's model ensembling: all trials under ``vmap(grad)``, eager, in a Python loop over steps."""
+    """PyTorch's model ensembling: all trials under ``vmap(grad)``, in an eager Python loop over steps."""
     import torch
     from torch.func import functional_call, grad_and_value, vmap
     from torch.nn.functional import cross_entropy
@@ -77,9 +77,9 @@ def ensemble(problem: Problem, steps: int) -> Prepared:
 
 
 def update(weights: list[Any], gradients: list[Any], squares: list[Any], steps: list[Any]) -> None:
-    """RMSProp with ε inside the root, in place; ``torch.optim.RMSprop`` has it outside.
+    """Apply RMSProp in place, with ε inside the root; ``torch.optim.RMSprop`` has it outside.
 
-    ``steps`` holds −η for each of the weights, as a tensor that broadcasts against it.
+    ``steps`` holds −η for each weight array, as a tensor that broadcasts against it.
     """
     import torch
 
@@ -93,12 +93,12 @@ def update(weights: list[Any], gradients: list[Any], squares: list[Any], steps: 
 
 
 class _Setup:
-    """What both ways need of a problem, on the device.
+    """A problem on the device, for both contenders.
 
     Attributes:
         module: the network; its own weights are not used.
-        names: of its parameters.
-        weights: every trial's initial ones, [N, ...] for each name.
+        names: names of its parameters.
+        weights: initial weights of all trials, [N, ...] for each name.
     """
 
     def __init__(self, problem: Problem):
@@ -122,12 +122,12 @@ class _Setup:
         return self._inputs[index_B].float() * self._scale, self._labels[index_B]
 
     def named(self, weights: list[Any]) -> dict[str, Any]:
-        """The weights by their names."""
+        """The weights by name."""
         return dict(zip(self.names, weights, strict=True))
 
 
 def _network(cell: Cell) -> Any:
-    """``Conv``, ReLU and max pooling, one ``Linear`` at the end; channels first."""
+    """``Conv``, ReLU and max pooling per layer, and a final ``Linear``; channels first."""
     from torch import nn
 
     convolution = nn.Conv1d if cell.axes == 1 else nn.Conv2d
@@ -162,7 +162,7 @@ def _fetched(losses: list[Any]) -> np.ndarray:
 
 
 def _device() -> Any:
-    """The device of JAX's kind; a GPU only if PyTorch sees one as well."""
+    """A GPU if JAX runs on an accelerator and PyTorch sees a GPU, else the CPU."""
     import torch
 
     gpu = jax.default_backend() != "cpu" and torch.cuda.is_available()
@@ -170,7 +170,7 @@ def _device() -> Any:
 
 
 def _peak_bytes() -> int | None:
-    """Most bytes that PyTorch held on a GPU since the setup; its CPU allocator keeps no such count."""
+    """Peak bytes that PyTorch held on a GPU since the setup; None on a CPU, where it keeps no count."""
     import torch
 
     return torch.cuda.max_memory_allocated() if _device().type == "cuda" else None

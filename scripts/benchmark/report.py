@@ -1,4 +1,4 @@
-"""What was measured, as JSON and as a Markdown table."""
+"""The report of a benchmark: JSON, and a Markdown page with tables."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ _COLUMNS = (
     "trials",
     "contender",
     "trial-steps/s (quartiles)",
-    f"{OURS} is faster by",
+    f"{OURS}'s speedup",
     "of matmul",
     "compile",
     "memory",
-    "",
+    "remarks",
 )
 _NOTES = """\
 A trial-step is one optimisation step of one trial. All contenders have the same initial weights, data, minibatches
-and learning rates (one per trial, 1e-4 to 1e-2); the losses of the first steps agreed before anything was timed, within
-a relative 2e-4, or 0.1 where the device rounds the factors of its products. Rates are medians over rounds in which all
-contenders take turns, with the quartiles; compilation is left out. *jaxlab is faster by*: the median over rounds of the
-ratio within a round; below 1 jaxlab is slower.
-Contenders that take one trial after the other are timed with at most 4 trials, since their rate does not depend on how
-many; the row says so. What needs more than 12 s for a step of all trials is absent. The awkward cells are networks of
-odd sizes, drawn by a seed.
+and learning rates (one per trial, 1e-4 to 1e-2). Before anything is timed, the losses of the first steps must agree
+within a relative 2e-4, or 0.1 where the device rounds the factors of its products. Rates are medians over rounds in
+which all contenders take turns, with the quartiles; compilation is excluded. *jaxlab's speedup* is the median over
+rounds of the ratio within a round; below 1, jaxlab is slower.
+Contenders that train one trial after the other are timed with at most 4 trials, since their rate does not depend on the
+number of trials; the remarks say so. A contender that needs more than 12 s for a step of all trials has no figures. The
+awkward cells are networks of odd sizes, drawn by a seed.
 
-The rows of processes are no warm rates: import and compilation are in them, they took no turns with the others, and are
-scaled up from the few real processes that were run, so many at once.
+The rates of processes include imports and compilation. They are not timed in the rounds of the others, and are
+extrapolated from a few real processes, as many at once as the remarks say.
 
-*of matmul*: FLOP/s of convolutions and dense layers (forward, gradient of kernels, gradient of inputs but the first
-layer's) over those of the fastest square matrix product of the run, float32 at JAX's default precision. *memory*:
-arguments, results and temporaries of the compiled programs, of all devices together; PyTorch keeps no count on a
-CPU.
+*of matmul* is the FLOP/s of convolutions and dense layers (forward pass and gradients of kernels and inputs, without
+that of the network's inputs) as a share of the FLOP/s of the fastest square matrix product of the run, in float32 at
+JAX's default precision. *memory* counts arguments, results and temporaries of the compiled programs on all devices
+together; PyTorch keeps no count on a CPU.
 
-Studies that stop early and studies with a run folder are whole ones, validation and verdicts included, and take turns
-with the same study without; the figures are medians of the ratios within a round. Widths are those that a study chooses
-by itself. The seconds of compilation and of choosing the width are left out."""
+Studies that stop early or write a run folder are whole studies, validation and verdicts included. Each takes turns with
+the same study without that feature; the figures are medians of the ratios within a round. Widths are those that the
+study chooses. The time of compilation and of choosing the width is excluded."""
 
 
 def write(folder: Path, name: str, found: Mapping[str, Any]) -> list[Path]:
-    """``name.json`` and ``name.md``, each replaced whole."""
+    """Write ``name.json`` and ``name.md``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {".json": json.dumps(found, indent=1) + "\n", ".md": markdown(found)}
     paths = []
     for ending, text in texts.items():
         path = folder / f"{name}{ending}"
-        beside = path.with_name(path.name + ".new")
-        beside.write_text(text)
-        beside.replace(path)
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(text)
+        fresh.replace(path)
         paths.append(path)
     return paths
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """The table of a finished benchmark."""
+    """The report of a benchmark as Markdown."""
     where = found["environment"]
     versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
     lines = [
@@ -71,13 +71,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"    {found['command']}",
         "",
-        *(
-            ["**Unfinished**: what has no figure here was not reached.", ""]
-            if found.get("unfinished")
-            else []
-        ),
+        *(["**Unfinished**: what has no figures was not reached.", ""] if found.get("unfinished") else []),
         *_warning(found["rows"]),
-        *_table(("goal", "value", "from"), [_goal(row) for row in found["summary"]]),
+        *_table(("figure", "value", "details"), [_goal(row) for row in found["summary"]]),
         "",
         _NOTES,
         "",
@@ -101,38 +97,38 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _warning(rows: Sequence[Row]) -> list[str]:
-    """That something else was running, and when."""
+    """A warning that names the rounds during which other processes were busy."""
     where = ", ".join(f"{cell} with {trials} trials" for cell, trials in disturbed(rows))
     words = (
-        f"**The machine did something else as well** in the rounds of {where}: other processes took more than "
-        f"{100 * MOST:.0f} % of the cores. These rows are no measurement of anything."
+        f"**Other processes were busy** during the rounds of {where}: they took more than {100 * MOST:.0f} % of the "
+        "cores. These rows are unreliable."
     )
     return [words, ""] if where else []
 
 
 def _dropped(found: Mapping[str, Any]) -> list[str]:
-    """What there was no time for."""
+    """The measurements that did not fit into the budget."""
     dropped = found.get("dropped")
     if not dropped:
         return []
-    words = f"**Not measured, for want of time** ({found['budget']:.0f} s): {dropped_words(dropped)}."
+    words = f"**Not measured for lack of time** ({found['budget']:.0f} s): {dropped_words(dropped)}."
     return ["", words]
 
 
 def dropped_words(dropped: Sequence[Row]) -> str:
-    """What there was no time for, by cell and number of trials."""
+    """Dropped measurements by cell and number of trials, in words."""
     together: dict[str, list[str]] = {}
     for row in dropped:
         where = row["cell"] if row["trials"] is None else f"{row['cell']} with {row['trials']} trials"
         together.setdefault(where, []).append(row["what"])
-    return "; ".join(f"{', '.join(what)} of {where}" for where, what in together.items())
+    return "; ".join(f"{where}: {', '.join(what)}" for where, what in together.items())
 
 
 def _left_out(found: Mapping[str, Any]) -> list[str]:
     """Which studies were not measured, and why."""
     absent = [row for part in ("stopping", "saving") for row in found[part] if "absent" in row]
     why = dict.fromkeys(f"{row['cell']} ({row['absent']})" for row in absent)
-    return ["", f"Studies are absent of {', '.join(why)}."] if why else []
+    return ["", f"Studies not measured: {', '.join(why)}."] if why else []
 
 
 def _goal(row: Row) -> list[str]:
@@ -140,7 +136,7 @@ def _goal(row: Row) -> list[str]:
 
 
 def cell_table(rows: Sequence[Row], cell: str) -> tuple[Sequence[str], list[list[str]]]:
-    """The columns and lines of one cell's table; its rows have their shares, see `with_shares`."""
+    """The columns and rows of one cell's table; ``rows`` come from `with_shares`."""
     return _COLUMNS, _cell_rows(rows, cell)
 
 
@@ -181,21 +177,21 @@ def _measured(row: Row, found: Mapping[tuple[str, int, str], float]) -> list[str
 
 
 def cell_words(cell: Cell) -> str:
-    """What is trained, in a sentence."""
+    """A description of what the cell trains."""
     size = "×".join(map(str, cell.input_shape))
     convolutions = ", ".join(
         f"{kernel}{f'×{kernel}' * (cell.axes - 1)} to {features}"
         for features, kernel in zip(cell.features, cell.kernel_sizes, strict=True)
     )
-    pool = f", max pooling by {cell.pool} behind each" if cell.pool > 1 else ""
+    pool = f", max pooling by {cell.pool} after each" if cell.pool > 1 else ""
     return (
         f"Inputs {size}, batch {cell.batch_size}; convolutions {convolutions} channels, stride {cell.stride}, padding "
-        f"{cell.padding}, ReLU{pool}; dense to 10. {step_flops(cell) / 1e6:,.0f} MFLOP a trial-step."
+        f"{cell.padding}, ReLU{pool}; dense to 10. {step_flops(cell) / 1e6:,.0f} MFLOP per trial-step."
     )
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated."""
+    """A number with three significant digits, or as a whole number with thousands separators."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""The whole benchmark: everything in order of importance, as long as there is time, then the summary and the files."""
+"""The benchmark from start to end: measure in order of importance while time is left, summarise, write the files."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from benchmark.work import Agenda, Guesses, Work, in_order, kind_of, warm_calls
 from jaxlab.errors import InputError
 
 WORDS = {name: contender.words for name, contender in CONTENDERS.items()} | {PROCESSES: processes.WORDS}
-#: What is measured: contenders, trials from nothing, diagnostics, studies that stop early, studies that are saved.
+#: Kinds of row: contenders, trials with start-up, diagnostics, studies that stop early, studies with a run folder.
 KINDS = ("rows", "from_nothing", "diagnostics", "stopping", "saving")
-#: Seconds of finding the fastest matrix product, compilation included.
+#: Seconds to find the fastest matrix product, compilation included.
 MATMUL = 3.0
-#: In a row, of a contender that has none for want of time.
+#: Why a contender has no figures: it did not fit into the budget.
 NO_TIME = "no time was left"
 
 
 def benchmark(options: Options, command: str | None = None, spent: float = 0.0) -> dict[str, Any]:
-    """Measure, write ``{device}.json`` and ``{device}.md`` into ``options.out``, and return what the JSON holds.
+    """Measure, write ``{device}.json`` and ``{device}.md`` into ``options.out``, and return the content of the JSON.
 
-    Until the end both files have ``-unfinished`` in their names and are replaced whenever something has been measured,
-    so that an interruption loses nothing, earlier files included. Where there is no time for anything, no file is
+    Until the end, both files have ``-unfinished`` in their names and are rewritten after each measurement. An
+    interruption thus loses nothing, and earlier files stay. If there is no time for any measurement, no file is
     written.
 
     Args:
         options: what to measure.
-        command: how it was called, for the record; by default the process' arguments.
-        spent: seconds of the budget that are over already.
+        command: the command line, for the record; by default that of this process.
+        spent: seconds of the budget that are already used.
     """
     began = time.perf_counter() - spent
     options = options.filled()
@@ -75,14 +75,14 @@ def benchmark(options: Options, command: str | None = None, spent: float = 0.0) 
     for cell, trials in disturbed(found["rows"]):
         say(f"other processes were busy during {cell}, {trials} trials")
     if found["dropped"]:
-        say(f"Not measured, for want of time: {dropped_words(found['dropped'])}")
+        say(f"Not measured for lack of time: {dropped_words(found['dropped'])}")
     for path in paths:
         say(f"wrote {path}")
     return found
 
 
 def _finished(about: dict[str, Any], found: Mapping[str, list[Row]], seconds: float) -> dict[str, Any]:
-    """What the JSON holds: the measurements so far in the order of the table, and the goals computed from them."""
+    """The content of the JSON: the measurements so far, in the order of the tables, and the summary of them."""
     rows = [
         row
         for cell in about["cells"]
@@ -100,10 +100,10 @@ def _finished(about: dict[str, Any], found: Mapping[str, list[Row]], seconds: fl
 
 
 class Measuring:
-    """The measurements of one call of the benchmark, in progress.
+    """The measurements in progress of one call of the benchmark.
 
     Attributes:
-        found: rows by kind, of `KINDS`, and ``dropped``: what there was no time for.
+        found: rows by kind, of `KINDS`, and ``dropped``: the measurements that did not fit into the budget.
     """
 
     def __init__(self, options: Options, budget: Budget):
@@ -117,7 +117,7 @@ class Measuring:
         self.found: dict[str, list[Row]] = {kind: [] for kind in (*KINDS, "dropped")}
 
     def all(self) -> Iterator[None]:
-        """Measure all there is time for; pauses after each contest and each other work, and at least once."""
+        """Measure everything that fits into the budget; yields after each contest or other work, and at least once."""
         if not self._budget.allows(MATMUL):
             for work in list(self._agenda.pending):
                 self._drop(work)
@@ -135,7 +135,7 @@ class Measuring:
             yield
 
     def _contest(self, works: Sequence[Work]) -> None:
-        """Contenders of one cell and number of trials, of which ours is the most important."""
+        """Measure the contenders of one cell and number of trials, `OURS` first."""
         ours, *others = works
         if not self._begins(ours):
             for work in others:
@@ -168,13 +168,13 @@ class Measuring:
         contest.prepare(work.contender, contender)
         ready = contest.ready.get(work.contender)
         if ready is not None and ready is not earlier:
-            # How fast it trains is known by its rate; the rest of the time is much the same for all cells.
+            # Its rate gives the time of training; the rest of the time is much the same for all cells.
             training = warm_calls(work, ready.prepared.steps) * ready.per_call
             seconds = max(0.0, self._budget.clock() - began - training)
             self._budget.took(kind_of(work), self._guesses.first(work), seconds)
 
     def _alone(self, work: Work) -> None:
-        """What takes no turns with the contenders."""
+        """Measure a work that is not part of a contest."""
         cell, width = CELLS[work.cell], self._options.width
         if work.part in ("stopping", "saving") and (row := absent(cell)):
             self._add(**{work.part: [row]})
@@ -198,10 +198,10 @@ class Measuring:
             return
         self._add(rows=rows, from_nothing=[] if whole is None else [whole])
         if whole is None and cell.from_nothing and "rate" in rows[0]:
-            self._drop(work, f"{SHORT_TRIALS} trials from nothing")
+            self._drop(work, f"{SHORT_TRIALS} trials with start-up")
 
     def _begins(self, work: Work, committed: float = 0.0) -> bool:
-        """Whether there is time for ``work`` besides ``committed`` seconds; if not, it is dropped."""
+        """Whether there is time for ``work`` in addition to ``committed`` seconds; drops it if not."""
         if self._budget.limited:
             left = self._budget.left() - committed
             if not self._agenda.has_time(work, self._guesses.seconds, left):
@@ -211,7 +211,7 @@ class Measuring:
         return True
 
     def _more(self, work: Work) -> Callable[[float], bool]:
-        """Whether a round of so many seconds leaves enough time for what is more important than ``work``."""
+        """A function that decides whether a round of so many seconds leaves time for all that is more important."""
 
         def more(seconds: float) -> bool:
             left = self._budget.left()
@@ -222,7 +222,7 @@ class Measuring:
         return more
 
     def _drop(self, work: Work, what: str = "") -> None:
-        """Leave ``work`` out for want of time, or ``what`` is left of it; what is not installed lacks no time."""
+        """Record that ``work``, or only its part ``what``, is dropped for lack of time; not if it cannot run here."""
         self._agenda.remove(work)
         self._dropped.add(work)
         if work.contender in CONTENDERS and CONTENDERS[work.contender].missing():
@@ -231,7 +231,7 @@ class Measuring:
         self.found["dropped"].append({"cell": work.cell, "trials": work.trials or None, "what": what})
 
     def _add(self, **found: list[Row]) -> None:
-        """Keep the rows, and say what they say."""
+        """Keep the rows and report them."""
         for kind, rows in found.items():
             self.found[kind] += rows
         for row in found.get("rows", ()):
@@ -244,22 +244,22 @@ class Measuring:
 
 
 def say(line: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def measured(found: Mapping[str, Any]) -> bool:
-    """Whether there is any figure."""
+    """Whether anything has been measured."""
     return any(found[kind] for kind in KINDS)
 
 
 def wrong(found: dict[str, Any]) -> list[str]:
-    """Contenders that were refused for other losses."""
+    """Contenders that were refused because their losses were wrong."""
     return sorted({row["contender"] for row in found["rows"] if row.get("wrong")})
 
 
 def exit_status(options: Options, spent: float = 0.0) -> int:
-    """Measure and write; 1 if a contender was refused because its losses were wrong.
+    """Measure and write the files; returns 1 if the losses of a contender were wrong, else 0.
 
     Raises:
         InputError: the budget is too short to measure anything.
@@ -270,5 +270,5 @@ def exit_status(options: Options, spent: float = 0.0) -> int:
         raise InputError("--budget", found["budget"], remedy)
     refused = wrong(found)
     if refused:
-        say(f"other losses than the rest: {', '.join(refused)}")
+        say(f"wrong losses: {', '.join(refused)}")
     return 1 if refused else 0

@@ -1,4 +1,4 @@
-"""What studies cost besides training: diagnostics; what is left of the time where most trials stop; a run folder."""
+"""Measurements of whole studies: the cost of diagnostics and of a run folder, and the time that stopping saves."""
 
 from __future__ import annotations
 
@@ -22,35 +22,32 @@ from jaxlab.engine import Pack, compile_programs, default_width, make_pack, spli
 from jaxlab.models import CNN
 from jaxlab.trial import shared_arrays
 
-#: Of a study; three trials in four stop after a tenth of them.
+#: Epochs of a study; three trials in four stop after a tenth of them.
 EPOCHS = 40
 STOPPED_EPOCH = EPOCHS // 10
 STOPPING = 0.75
-#: The share of the time that would be left if nothing but training took any.
+#: Share of the time that would remain if stopping and repacking were free.
 IDEAL = 1 - STOPPING * (1 - STOPPED_EPOCH / EPOCHS)
-#: Seconds of a study with a run folder: the default interval and half of another.
+#: Seconds of a study with a run folder: one and a half default intervals between checkpoints.
 SAVED_SECONDS = 45.0
-#: What takes longer than this for all epochs has no row.
+#: Longest study that is measured, in seconds.
 MOST_SECONDS = 90.0
-#: Trials of the pack whose diagnostics are measured, at most, so that a round stays short.
+#: Most trials of the pack whose diagnostics are measured, so that a round stays short.
 MOST_TRIALS = 64
 
-#: Asked before a round with the seconds of the first: whether there is time for it.
+#: ``seconds of the first round -> whether there is time for another``.
 More = Callable[[float], bool]
 
 
 class OutputsOnly(CNN):
-    """The same network without its activations: then no units are counted."""
+    """The network without its activations as a second output, so that no units are counted."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return super().__call__(x)[0]
 
 
 def measure_diagnostics(cell: Cell, width: int | None, how: Plan, more: More = lambda _: True) -> Row:
-    """Seconds of an epoch of training and evaluation, and of the evaluation alone, with and without, for one pack.
-
-    ``more`` as in `interleaved`.
-    """
+    """Time epochs and evaluations of one pack, with and without diagnostics; ``more`` as in `interleaved`."""
     pack = _pack(MOST_TRIALS, width)
     problem = make_problem(cell, min(pack.lanes, MOST_TRIALS))
     entries = {}
@@ -76,7 +73,7 @@ def _pack(trials: int, width: int | None) -> Pack:
 def _runs(
     problem: Problem, kind: type[CNN], pack: Pack
 ) -> tuple[Callable[[int], object], Callable[[int], object]]:
-    """Epochs, and evaluations, of one pack."""
+    """Two functions of a number of calls: one trains epochs of a pack, the other evaluates it."""
     trial = trial_of(problem, kind, min(problem.cell.at_once, problem.cell.batch_size))
     shared, values = shared_arrays(problem.data), problem.hyperparameters
     programs = compile_programs(trial, jax.tree.map(lambda leaf: leaf[0], values), shared, pack)
@@ -97,13 +94,13 @@ def _runs(
 
 
 def absent(cell: Cell) -> Row | None:
-    """The row of a cell whose studies cannot be measured, or would take too long."""
+    """The row of a cell whose studies cannot be measured or would take too long; None for another cell."""
     reason = _missing() or _too_long(cell)
     return {"cell": cell.name, "trials": many(), "absent": reason} if reason else None
 
 
 def measure_study(part: str, cell: Cell, width: int | None, rounds: int, more: More = lambda _: True) -> Row:
-    """The row of ``stopping`` or of ``saving``; ``more`` as in `interleaved`."""
+    """Measure ``stopping`` or ``saving``; ``more`` as in `interleaved`."""
     measure = {"stopping": measure_stopping, "saving": measure_saving}[part]
     with tempfile.TemporaryDirectory() as folder:
         # The engine chooses the width once, as for a user's second run.
@@ -113,9 +110,9 @@ def measure_study(part: str, cell: Cell, width: int | None, rounds: int, more: M
 def measure_stopping(
     cell: Cell, width: int | None, rounds: int, cache: Path, more: More = lambda _: True
 ) -> Row:
-    """The time of a study of which three trials in four stop after a tenth of the epochs, over that of the full one.
+    """Measure a study in which three trials in four stop after a tenth of the epochs, relative to the full study.
 
-    Both at the widths that the engine chooses by itself: that of the full study is the fastest.
+    The engine chooses the widths of both.
     """
     runs = {
         "full": _Runs(cell, EPOCHS, width, cache),
@@ -133,7 +130,7 @@ def measure_stopping(
 def measure_saving(
     cell: Cell, width: int | None, rounds: int, cache: Path, more: More = lambda _: True
 ) -> Row:
-    """The time of a study with a run folder (its record files, checkpoints and results), over that of one without."""
+    """Measure a study with a run folder (record files, checkpoints, results), relative to one without."""
     short, longer = (_Runs(cell, epochs, width, cache)(1) for epochs in (2, 12))
     epochs = int(np.ceil(SAVED_SECONDS / max((longer - short) / 10, 1e-3)))
     runs = {
@@ -145,15 +142,15 @@ def measure_saving(
 
 
 def three_in_four(history: Any) -> np.ndarray:
-    """Rule: after a tenth of the epochs, all but every fourth trial stop."""
+    """Stopping rule: after a tenth of the epochs, stop all but every fourth trial."""
     return (np.arange(len(history.running)) % 4 != 0) & (history.epoch == STOPPED_EPOCH)
 
 
 class _Runs:
-    """The same study from its start, call after call: its seconds but those of compiling and of choosing the width.
+    """Runs one study from its start at every call; returns the seconds without compilation and choice of the width.
 
     Attributes:
-        width: the last run's.
+        width: width of the last run.
     """
 
     def __init__(
@@ -200,12 +197,12 @@ def study_of(cell: Cell, trials: int, epochs: int, rules: Sequence[Callable] = (
 
 
 def many() -> int:
-    """Trials of a study on this device."""
+    """Number of trials of a study on this device."""
     return 64 if jax.default_backend() == "cpu" else 1024
 
 
 def _in_turns(cell: Cell, runs: dict[str, _Runs], rounds: int, more: More) -> Row:
-    next(iter(runs.values()))(1)  # compiles the verdicts, once for all
+    next(iter(runs.values()))(1)  # compiles the verdicts, once for all runs
     before = clock()
     entries = {name: Timed(each, 1, rounds) for name, each in runs.items()}
     seconds = interleaved(entries, lambda run, calls: run(calls), more)
@@ -219,12 +216,12 @@ def _in_turns(cell: Cell, runs: dict[str, _Runs], rounds: int, more: More) -> Ro
 
 
 def _ratio(seconds: dict[str, list[float]], over: str, under: str) -> float:
-    """Median over rounds of the ratio within a round."""
+    """The median over rounds of the ratio within a round."""
     return float(np.median(np.divide(seconds[over], seconds[under])))
 
 
 def _missing() -> str:
-    if importlib.util.find_spec("xarray") is None:  # which the rest of the benchmark does without
+    if importlib.util.find_spec("xarray") is None:  # the rest of the benchmark does not need it
         return "xarray is not installed"
     from jaxlab.store import missing_library
 
@@ -233,7 +230,7 @@ def _missing() -> str:
 
 
 def _too_long(cell: Cell) -> str:
-    """Why a study of this cell would take too long, by a first guess of a CPU's pace."""
+    """Why a study of this cell would take too long, by a guess of a CPU's speed; empty if it would not."""
     if jax.default_backend() != "cpu":
         return ""
     steps = EPOCHS * epoch_steps(cell, many())

@@ -1,4 +1,4 @@
-"""The figures that the goals are stated in, computed from the rows alone."""
+"""The summary of a benchmark, computed from the rows alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from benchmark.timing import Row
 
 
 def ratios(rows: Iterable[Row]) -> dict[tuple[str, int, str], float]:
-    """Our rate over each other's, by cell, number of trials and contender: above 1 we are faster.
+    """jaxlab's rate over that of each other contender, by cell, number of trials and contender.
 
-    The median over the rounds that both took part in, so that a change of the machine's pace between rounds cancels.
-    Processes took no turns with us: theirs is a ratio of medians.
+    It is the median over common rounds, so that a change of the machine's speed between rounds cancels. Processes are
+    not timed in these rounds; theirs is a ratio of medians.
     """
     measured = {(row["cell"], row["trials"], row["contender"]): row for row in rows if "rate" in row}
     found = {}
@@ -39,9 +39,9 @@ def _paired(ours: Row, other: Row) -> float:
 
 
 def with_shares(rows: Iterable[Row], step_flops: Mapping[str, int]) -> list[Row]:
-    """The rows with their share of the run's best matmul rate.
+    """Add to each row its share of the best matmul rate.
 
-    Against the best of the run, and not of the same rounds: what else the machine does can only lower a rate.
+    The best rate is that of the whole run, not of the same rounds, since other load can only lower a rate.
     """
     rows = list(rows)
     best = max((row["flops_per_second"] for row in rows if row["contender"] == "matmul"), default=0)
@@ -56,7 +56,7 @@ def with_shares(rows: Iterable[Row], step_flops: Mapping[str, int]) -> list[Row]
 
 
 def disturbed(rows: Iterable[Row]) -> list[tuple[str, int]]:
-    """Cells and numbers of trials during whose rounds the machine did something else as well."""
+    """Cells and numbers of trials during whose rounds other processes were busy."""
     matmuls = [row for row in rows if row["contender"] == "matmul"]
     return [(row["cell"], row["trials"]) for row in matmuls if (row["others_share"] or 0) > MOST]
 
@@ -67,10 +67,10 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def summarise(measured: Mapping[str, Any]) -> list[Row]:
-    """One row a goal: what, value, and where it comes from. A goal without measurements has no row.
+    """One row per figure: its name, value, unit and details. A figure without measurements has no row.
 
     Args:
-        measured: rows by kind: ``rows``, ``from_nothing``, ``diagnostics``, ``stopping``, ``saving``; any may lack.
+        measured: rows by kind: ``rows``, ``from_nothing``, ``diagnostics``, ``stopping``, ``saving``. Each is optional.
     """
     measured = defaultdict(tuple, measured)
     rows = measured["rows"]
@@ -78,16 +78,14 @@ def summarise(measured: Mapping[str, Any]) -> list[Row]:
     awkward = {key: value for key, value in found.items() if key[0] in AWKWARD}
     summary = _worst(found, "") + _worst(awkward, ", awkward cells")
     for name, words in (("loop", "the warm jitted loop"), ("vmap", "plain vmap")):
-        summary += _mean(found, name, f"faster than {words}, geometric mean over cells")
-        summary += _mean(awkward, name, f"faster than {words}, geometric mean over awkward cells")
+        summary += _mean(found, name, f"speedup over {words}, geometric mean over cells")
+        summary += _mean(awkward, name, f"speedup over {words}, geometric mean over awkward cells")
     for row in measured["from_nothing"]:
         ratio = row["processes_seconds"] / row[f"{OURS}_seconds"]
-        words = (
-            f"faster than one process per trial, {row['trials']} trials of {row['steps']} steps from nothing"
-        )
+        words = f"speedup over one process per trial, {row['trials']} trials of {row['steps']} steps, with start-up"
         detail = (
-            f"{row['cell']}: {row['processes_seconds']:.0f} s (scaled from {row['processes_run']} processes) "
-            f"against {row[f'{OURS}_seconds']:.1f} s"
+            f"{row['cell']}: {row[f'{OURS}_seconds']:.1f} s instead of {row['processes_seconds']:.0f} s "
+            f"(extrapolated from {row['processes_run']} processes)"
         )
         summary.append(_row(words, ratio, detail))
     summary += _shares(rows) + _diagnostics(measured["diagnostics"])
@@ -99,16 +97,17 @@ def _row(words: str, value: float, detail: str, unit: str = "×") -> Row:
 
 
 def _worst(found: Mapping[tuple[str, int, str], float], where: str) -> list[Row]:
-    """The cell and number of trials in which the best other comes closest, or is ahead; processes take no part."""
+    """The smallest speedup over any other contender, and where; processes do not count."""
     warm = {key: value for key, value in found.items() if key[2] != PROCESSES}
     if not warm:
         return []
     (cell, trials, name), value = min(warm.items(), key=lambda item: item[1])
-    return [_row(f"worst ratio against the best other{where}", value, f"{cell}, {trials} trials, {name}")]
+    count = f"{trials} trial{'s' * (trials != 1)}"
+    return [_row(f"smallest speedup over any contender{where}", value, f"{cell}, {count}, {name}")]
 
 
 def _mean(found: Mapping[tuple[str, int, str], float], name: str, words: str) -> list[Row]:
-    """Of the ratios to one contender, from `MANY` trials on; the smallest and the largest with their cells."""
+    """The geometric mean of the speedups over one contender, from `MANY` trials on, with the smallest and largest."""
     values = [
         (value, cell) for (cell, trials, other), value in found.items() if other == name and trials >= MANY
     ]
@@ -116,11 +115,11 @@ def _mean(found: Mapping[tuple[str, int, str], float], name: str, words: str) ->
         return []
     detail = " to ".join(f"{value:.2f} ({cell})" for value, cell in (min(values), max(values)))
     mean = geometric_mean([value for value, _ in values])
-    return [_row(f"{words} and trials >= {MANY}", mean, detail)]
+    return [_row(f"{words} with {MANY} trials or more", mean, detail)]
 
 
 def _shares(rows: Sequence[Row]) -> list[Row]:
-    """The largest share of each cell; of the awkward cells together the smallest of these."""
+    """The largest share of each cell over numbers of trials; for the awkward cells, the smallest of these."""
     ours: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows:
         if row["contender"] == OURS and "share_of_matmul" in row and row["trials"] >= MANY:
@@ -134,7 +133,7 @@ def _shares(rows: Sequence[Row]) -> list[Row]:
     awkward = {cell: max(shares.values()) for cell, shares in ours.items() if cell in AWKWARD}
     if awkward:
         detail = ", ".join(f"{cell}: {share:.0f} %" for cell, share in awkward.items())
-        words = "least share of the matmul rate, awkward cells"
+        words = "smallest share of the matmul rate, awkward cells"
         found.append(_row(words, min(awkward.values()), f"by cell: {detail}", "%"))
     return found
 
@@ -148,9 +147,9 @@ def _disturbed(rows: Sequence[Row]) -> list[Row]:
 def _diagnostics(rows: Sequence[Row]) -> list[Row]:
     return [
         _row(
-            f"an epoch with diagnostics takes longer by, {row['cell']}",
+            f"cost of diagnostics in an epoch, {row['cell']}",
             100 * (row["epoch_ratio"] - 1),
-            f"the evaluation alone by {100 * (row['evaluation_ratio'] - 1):.0f} %",
+            f"in the evaluation alone: {100 * (row['evaluation_ratio'] - 1):.0f} %",
             "%",
         )
         for row in rows
@@ -163,12 +162,13 @@ def _stopping(rows: Sequence[Row]) -> list[Row]:
         if "share" in row:
             seconds = {name: float(np.median(each)) for name, each in row["seconds"].items()}
             words = (
-                f"{row['trials']} trials, three in four of which stop after {row['stopped_epoch']} of {row['epochs']} "
-                f"epochs, take of the full time, {row['cell']}"
+                f"share of the full time if three in four of {row['trials']} trials stop after {row['stopped_epoch']} "
+                f"of {row['epochs']} epochs, {row['cell']}"
             )
             detail = (
-                f"{seconds['stopping']:.1f} s at width {row['widths']['stopping']} against {seconds['full']:.1f} s at "
-                f"width {row['widths']['full']}; the ideal is {100 * row['ideal']:.1f} %{_elsewhere(row)}"
+                f"{seconds['stopping']:.1f} s at width {row['widths']['stopping']} instead of {seconds['full']:.1f} s "
+                f"at width {row['widths']['full']}; {100 * row['ideal']:.1f} % of the epochs are trained"
+                f"{_elsewhere(row)}"
             )
             found.append(_row(words, 100 * row["share"], detail, "%"))
     return found
@@ -184,7 +184,7 @@ def _saving(rows: Sequence[Row]) -> list[Row]:
                 f"{row['trials']} trials, {row['epochs']} epochs: {seconds['with']:.1f} s with a run folder, "
                 f"{seconds['without']:.1f} s without; by round {_percents(ratios - 1)}{_elsewhere(row)}"
             )
-            found.append(_row(f"a run folder costs, {row['cell']}", 100 * (row["ratio"] - 1), detail, "%"))
+            found.append(_row(f"cost of a run folder, {row['cell']}", 100 * (row["ratio"] - 1), detail, "%"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Interleaved rounds of timed calls, their median and spread, and the columns of a row that say them."""
+"""Interleaved rounds of timed calls, their median and quartiles, and the columns of a row that hold them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: What is measured, one thing each, as JSON holds it.
+#: One measurement, JSON-serialisable.
 Row = dict[str, Any]
-#: A contender whose calls are long gets fewer rounds, so that all of them stay within this.
+#: Most seconds of all rounds of one contender; long calls get fewer rounds.
 SECONDS_OF_ROUNDS = 12.0
 FEWEST_ROUNDS = 2
 
 
 class Plan(NamedTuple):
-    """How thoroughly to time: rounds, and seconds of one timed call."""
+    """How thoroughly to time: the number of rounds, and the seconds of a timed entry in one round."""
 
     rounds: int
     target: float
 
 
 class Timed(NamedTuple):
-    """What to time: a blocking ``run(calls)``, how many calls at a time, and in how many of the rounds."""
+    """An entry to time: a blocking ``run(calls)``, the calls per round, and the number of rounds."""
 
     run: Callable[[int], Any]
     calls: int
@@ -44,7 +44,7 @@ def seconds_of(run: Callable[[int], Any], calls: int) -> float:
 
 
 def plan(run: Callable[[int], Any], per_call: float, rounds: int, target: float) -> Timed:
-    """As many calls as last about ``target`` seconds, and fewer rounds where a single call lasts much longer."""
+    """Plan so many calls that a round lasts about ``target`` seconds, and fewer rounds if a call lasts much longer."""
     calls = max(1, round(target / max(per_call, 1e-6)))
     affordable = int(SECONDS_OF_ROUNDS / max(per_call * calls, 1e-6))
     return Timed(run, calls, min(rounds, max(FEWEST_ROUNDS, affordable)))
@@ -55,13 +55,13 @@ def interleaved(
     timed: Callable[[Callable[[int], Any], int], float] = seconds_of,
     more: Callable[[float], bool] = lambda seconds: True,
 ) -> dict[str, list[float]]:
-    """Seconds of each round: every round times all entries, every other one in the opposite order.
+    """Seconds of each entry in each round. Every round times all entries, in alternating order.
 
     Args:
         entries: by name.
         timed: ``(run, calls) -> seconds``.
-        more: asked before each round but the first `FEWEST_ROUNDS`, with the seconds of the first round, which is the
-            longest: whether there is time for another.
+        more: ``seconds of the first round -> whether there is time for another``; called before each round after the
+            first `FEWEST_ROUNDS`. The first round is the longest.
     """
     seconds: dict[str, list[float]] = {name: [] for name in entries}
     for number in range(max((each.rounds for each in entries.values()), default=0)):
@@ -74,13 +74,13 @@ def interleaved(
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median, first and third quartile (linear interpolation)."""
+    """Median, first and third quartile, by linear interpolation."""
     lower, median, upper = np.percentile(np.asarray(values, float), [25, 50, 75])
     return Spread(float(median), float(lower), float(upper))
 
 
 def rate_columns(trial_steps: int, seconds: Sequence[float]) -> Row:
-    """Trial-steps per second: median, quartiles, and the seconds of one call in each round."""
+    """Columns of a row: the median and quartiles of trial-steps per second, and the seconds of a call in each round."""
     rates = spread([trial_steps / each for each in seconds])
     return {
         "rate": rates.median,

@@ -1,4 +1,4 @@
-"""Everything that is to be measured, in order of importance, what it will take, and which of it there is time for."""
+"""The works of a benchmark in order of importance, guesses of their durations, and what fits into the budget."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,22 +13,22 @@ from benchmark.problem import CHECKED_STEPS, OURS, PROCESSES, epoch_steps
 from benchmark.studies import EPOCHS, IDEAL, SAVED_SECONDS, absent, many
 from benchmark.timing import FEWEST_ROUNDS, Plan, plan
 
-#: What there is to measure: the contenders, the diagnostics, studies that stop early, studies that are saved.
+#: Parts of the benchmark: contenders, diagnostics, studies that stop early, studies with a run folder.
 PARTS = ("contenders", "diagnostics", "stopping", "saving")
 NAMES = (*CONTENDERS, PROCESSES)
-#: The contenders that the goals name, and those that come closest to ours. The first two belong together.
+#: The contenders that the summary names, and those that come closest to jaxlab. The first two belong together.
 _FIRST = (OURS, "loop")
 _GOALS = (*_FIRST, "vmap", "torch-loop", "torch-ensemble")
-#: FLOP/s of the machine's matrix product to which all guessed rates belong.
+#: FLOP/s of the matrix product on the machine for which all rates are guessed.
 MATMUL_RATE = 4e11
-#: FLOP/s of our whole studies, and the share that is of our contender's, which does not evaluate.
+#: FLOP/s of whole studies, and their rate as a share of the contender's, which does not evaluate.
 STUDY_RATE, STUDY_SHARE = 5e10, 0.75
-#: Seconds of a process that imports, compiles and trains a few steps; of ours, which also chooses its width; of a
-#: study's start; of compiling what diagnostics need.
+#: Seconds of a process that imports, compiles and trains a few steps; of jaxlab's, which also chooses its width; of
+#: a study's start; of compiling for the diagnostics.
 PROCESS, OUR_PROCESS, STUDY, DIAGNOSTICS = 6.0, 8.0, 5.0, 10.0
-#: Epochs of our contender for which it trains while it chooses its width.
+#: Epochs that jaxlab trains while it chooses its width.
 TRIED = 4
-#: Trials of the pack whose diagnostics are measured, at most.
+#: Trials of the pack whose diagnostics are measured, on two CPU cores.
 PACK = 16
 
 
@@ -36,10 +36,10 @@ class Work(NamedTuple):
     """One thing to measure.
 
     Attributes:
-        part: of `PARTS`.
-        cell: by name.
-        trials: their number, for a contender; 0 for what is measured once a cell.
-        contender: by name; processes are measured once for all numbers of trials.
+        part: one of `PARTS`.
+        cell: its name.
+        trials: the number of trials of a contest; 0 for what is measured once per cell.
+        contender: its name; processes are measured once for all numbers of trials.
     """
 
     part: str
@@ -49,19 +49,19 @@ class Work(NamedTuple):
 
     @property
     def contest(self) -> tuple[str, int] | None:
-        """The cell and number of trials whose contenders are timed in the same rounds; None for all else."""
+        """The cell and number of trials, if the work is timed in the rounds of a contest; else None."""
         return (self.cell, self.trials) if self.trials else None
 
 
 def in_order(
     cells: Sequence[str], trials: Sequence[int], contenders: Sequence[str], parts: Sequence[str]
 ) -> list[Work]:
-    """All works, the most important first.
+    """List all works, the most important first.
 
-    Wherever it is cut, what is left covers as many goals as there was time for: first every cell's ratio to the loop,
-    then to the other contenders that the goals name, all at one number of trials, the least from `MANY` on; one process
-    per trial; what diagnostics cost; the awkward cells; the other numbers of trials; studies that stop early; the
-    contenders that lag far behind; what saving costs.
+    Wherever the list is cut, the rest covers as much of the summary as possible. The order: the speedup over the loop
+    on every cell, then over the other contenders that the summary names, all at the smallest number of trials from
+    `MANY` on; one process per trial; the cost of diagnostics; the awkward cells; the other numbers of trials; studies
+    that stop early; the contenders that lag far behind; the cost of a run folder.
     """
     own = [cell for cell in cells if cell not in AWKWARD]
     awkward = [cell for cell in cells if cell in AWKWARD]
@@ -86,7 +86,7 @@ def in_order(
 
 
 def _contests(cells: Sequence[str], trials: Sequence[int], names: Sequence[str]) -> list[Work]:
-    """For each number of trials the ratio to the loop on every cell, then one contender after the other."""
+    """For each number of trials: jaxlab and the loop on every cell, then one contender after the other."""
     found = []
     for count in trials:
         pairs = [(cell, name) for cell in cells for name in names if name in _FIRST]
@@ -96,28 +96,28 @@ def _contests(cells: Sequence[str], trials: Sequence[int], names: Sequence[str])
 
 
 class Agenda:
-    """The works that have neither been measured nor dropped yet, the most important first."""
+    """The works that are neither measured nor dropped yet, the most important first."""
 
     def __init__(self, works: Sequence[Work]):
         self.pending = list(works)
         self._rank = {work: rank for rank, work in enumerate(works)}
 
     def next(self) -> list[Work]:
-        """The most important work; of a contest all works, since they must be timed together."""
+        """The most important work; if it belongs to a contest, all works of that contest."""
         first = self.pending[0]
         if first.contest is None:
             return [first]
         return [work for work in self.pending if work.contest == first.contest]
 
     def remove(self, work: Work) -> None:
-        """It is measured, or dropped, or both where its time ran out."""
+        """Remove a work that is measured or dropped; it may be removed twice."""
         if work in self.pending:
             self.pending.remove(work)
 
     def left_for(self, work: Work, seconds_of: Callable[[Work], float], left: float) -> float:
-        """Seconds left for ``work``, pending or not, after all that is pending and more important.
+        """Seconds left for ``work``, pending or not, after all more important pending works.
 
-        What is more important but would not fit itself does not count, nor does a contender without `OURS`.
+        A more important work does not count if it would not fit either, nor does a contender without `OURS`.
         """
         without: set[tuple[str, int] | None] = set()
         for other in self.pending:
@@ -133,30 +133,30 @@ class Agenda:
         return left
 
     def has_time(self, work: Work, seconds_of: Callable[[Work], float], left: float) -> bool:
-        """Whether ``work`` may begin: with a margin, for a guess may be wrong."""
+        """Whether ``work`` may begin, with a margin, since a guess may be wrong."""
         return SAFETY * seconds_of(work) <= self.left_for(work, seconds_of, left)
 
 
 class Guesses:
-    """Seconds of a piece of work, before it begins: guesses for two CPU cores, corrected by what was measured.
+    """Guesses of the seconds of a work before it begins: values for two CPU cores, corrected by measurements.
 
-    They decide what a budget has time for and nothing else; without a budget they are not used.
+    They only decide what fits into the budget; without a budget they are not used.
 
     Args:
-        budget: knows what earlier pieces took.
-        how: rounds and seconds of a timed call.
+        budget: holds the durations of earlier pieces of work.
+        how: rounds and seconds of a timed entry.
         rate: FLOP/s of the matrix product.
-        batches: of processes.
-        earlier: by cell, what its contests left so far.
+        batches: batches of processes.
+        earlier: by cell, the `Earlier` of its contests.
     """
 
     def __init__(self, budget: Budget, how: Plan, rate: float, batches: int, earlier: dict[str, Earlier]):
         self._budget, self._how, self._batches, self._earlier = budget, how, batches, earlier
-        # What accelerators reach is not known; there, compilation takes most of the time.
+        # The rates of accelerators are not known; there, compilation takes most of the time.
         self._relative = rate / MATMUL_RATE if jax.default_backend() == "cpu" else 100.0
 
     def first(self, work: Work) -> float:
-        """Without a look at what such work has taken: of a contender the compilation alone."""
+        """The guess for a work without experience with its kind; for a contender, of the compilation alone."""
         cell = CELLS[work.cell]
         if work.contest is not None:
             return CONTENDERS[work.contender].seconds
@@ -170,7 +170,7 @@ class Guesses:
         return whole + (1 + 2 * rounds) * SAVED_SECONDS + (2 * rounds + 3) * STUDY
 
     def seconds(self, work: Work) -> float:
-        """With all that is known; 0 for what is absent for another reason than time."""
+        """The guess for a work from all that is known; 0 if it is absent for another reason than time."""
         if work.contest is not None:
             return self._contender(work)
         if work.part in ("stopping", "saving") and absent(CELLS[work.cell]):
@@ -197,7 +197,7 @@ class Guesses:
         return compiling + warm_calls(work, steps) * call + timing
 
     def _study(self, cell: Cell) -> float:
-        """A whole study: by our contender's rate on the cell, or by a guess of it."""
+        """Seconds of a whole study, by jaxlab's rate on the cell or by a guess of it."""
         rate = self._earlier.get(cell.name, Earlier()).rates.get(OURS)
         rate = STUDY_SHARE * rate if rate else STUDY_RATE * self._relative / step_flops(cell)
         return many() * EPOCHS * epoch_steps(cell, many()) / rate
@@ -209,10 +209,10 @@ class Guesses:
 
 
 def warm_calls(work: Work, steps: int) -> int:
-    """Calls of so many steps that are made before a contender is timed: to check it, and to know what a call takes."""
+    """Calls of ``steps`` steps before a contender is timed, which check its losses and measure one call."""
     return -(-CHECKED_STEPS // steps) + 1 + TRIED * (work.contender == OURS)
 
 
 def kind_of(work: Work) -> str:
-    """What the budget learns together: the guesses of one kind are wrong by about the same factor."""
+    """The kind of a work for the budget; guesses of one kind are wrong by about the same factor."""
     return work.contender or work.part

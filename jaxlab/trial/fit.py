@@ -57,23 +57,16 @@ def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) ->
     """
     targets = data.train.targets
     batch = [jax.ShapeDtypeStruct((_BATCH, *each.shape[1:]), each.dtype) for each in (outputs, targets)]
-    loss, custom_loss = _without_settings(task.loss), True
-    if any(loss is known for known in LOSSES.values()):
+    loss = _without_settings(task.loss)
+    custom_loss = not any(loss is known for known in LOSSES.values())
+    if not custom_loss:
         _check_width(f"the loss {loss.__name__}", outputs, data)
-        custom_loss = False
-    built_in = [getattr(known, "example", None) for known in METRICS.values()]
-    custom = []
-    for name, metric in task.metrics.items():
-        if (isinstance(metric, Metric) and any(metric.example is known for known in built_in)) or (
-            name in METRICS and isinstance(metric, SetMetric)
-        ):
-            _check_width(name, outputs, data)
-        else:
-            custom.append(name)
+    custom = {name: metric for name, metric in task.metrics.items() if not _is_built_in(name, metric)}
+    for name in task.metrics.keys() - custom.keys():
+        _check_width(name, outputs, data)
     if custom_loss:
         _check_values("loss", task.loss, *batch)
-    for name in custom:
-        metric = task.metrics[name]
+    for name, metric in custom.items():
         if isinstance(metric, SetMetric):
             _check_sums(name, metric, *batch)
             _check_padding(name, metric, outputs, targets)
@@ -81,6 +74,12 @@ def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) ->
             _check_values(name, metric.example, *batch)
     if custom_loss and data.classes is not None:
         _check_labels(task.loss, outputs, data.classes)
+
+
+def _is_built_in(name: str, metric: Metric | SetMetric) -> bool:
+    if isinstance(metric, SetMetric):
+        return name in METRICS
+    return any(metric.example is getattr(known, "example", None) for known in METRICS.values())
 
 
 def _without_settings(function: Callable) -> Callable:
