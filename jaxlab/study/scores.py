@@ -133,7 +133,10 @@ def _metric(given: str | Callable, targets: Targets) -> Metric | SetMetric:
     if _makes_metric(given):
         return _set_metric(field, given, targets)
     if getattr(given, "better", None) not in BETTER:
-        remedy = 'does not declare which direction is better: decorate it with jaxlab.metrics.better("higher") or "lower"'
+        remedy = (
+            "does not declare which direction is better: decorate it with jaxlab.metrics.better('higher') "
+        )
+        remedy += "or ('lower')"
         raise InputError(field, given, remedy)
     return Metric(_per_example("metrics", given), given.better, getattr(given, "units", "1"))
 
