@@ -245,12 +245,12 @@ def raising(targets):
         ),
         ({"metrics": [raising]}, "raises ValueError: two lines"),
         ({"metrics": [specificity(metrics.Targets(10))]}, "configuration.metrics"),
-        ({"metrics": ["r2"]}, "the targets of digits are labels: take accuracy or"),
+        ({"metrics": ["r2"]}, "the targets of arrays are labels: take one of accuracy,"),
         ({"metrics": ["macro_f2"]}, "macro_f1"),
-        ({"class_weights": [1.0, 2.0]}, "give one weight for each of the 10 classes of digits"),
+        ({"class_weights": [1.0, 2.0]}, "give one weight for each of the 10 classes of arrays"),
         ({"class_weights": "fair"}, "balanced"),
         ({"class_weights": [1.0] * 9 + [0.0]}, "class_weights"),
-        ({"loss": "mse", "class_weights": "balanced"}, "the targets of digits are labels"),
+        ({"loss": "mse", "class_weights": "balanced"}, "the targets of arrays are labels"),
     ],
 )
 def test_a_wrong_loss_or_metric_is_one_line(configuration, words):
