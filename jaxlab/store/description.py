@@ -22,7 +22,7 @@ _DIGEST = "coordinates_digest"
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions and devices of the process that wrote the run last.
+    """Package versions and devices of the process that wrote to the run most recently.
 
     Attributes:
         versions: versions of Python and of the packages that affect numbers, by name.
