@@ -7,18 +7,20 @@ import os
 import secrets
 from pathlib import Path
 
+import numpy as np
+
 
 def temporary_name(path: Path, ending: str) -> Path:
     """An unpredictable name in the folder of a path."""
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{ending}")
 
 
-def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+def write_whole(path: Path, *parts: bytes | np.ndarray) -> None:
     """Write a file atomically; it is on disk when this returns. An existing link is replaced.
 
     Args:
         path: path of the file, in an existing folder.
-        parts: content, which is concatenated.
+        parts: the content, bytes or contiguous arrays of bytes, which is concatenated without a copy.
     """
     partial = temporary_name(path, "partial")
     try:

@@ -116,9 +116,8 @@ def _classes(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> tuple[jax.Array, ja
     """Check logits and labels; return the logits in float32 or wider."""
     outputs_BxK, labels_B = _float(outputs_BxK), jnp.asarray(labels_B)
     if not jnp.issubdtype(labels_B.dtype, jnp.integer):
-        raise InputError(
-            "targets", labels_B.dtype.name, "give integer class labels, or use a regression loss"
-        )
+        remedy = "give integer class labels, or use a regression loss"
+        raise InputError("targets", labels_B.dtype.name, remedy)
     if outputs_BxK.ndim != 2 or labels_B.shape != outputs_BxK.shape[:1]:
         shapes = {"outputs": outputs_BxK.shape, "targets": labels_B.shape}
         raise InputError("targets", shapes, "give outputs [B, K] and integer labels [B]")

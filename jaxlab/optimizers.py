@@ -50,7 +50,8 @@ def build_optimizer(
         rate = SCHEDULES[schedule].build(rate, h, steps_per_epoch, steps_per_epoch * epochs)
     l2 = [add_l2(h.l2)] if c.l2_type == "coupled" else []
     if c.l1_type == "proximal":
-        return optax.chain(*l2, proximal_l1(rate, h.l1, **_scaling_of_prox(c, h)))
+        scaling = {} if c.optimizer == "sgd" else {"decay": h.decay, "eps": h.eps, "centered": c.centered}
+        return optax.chain(*l2, proximal_l1(rate, h.l1, **scaling))
     before = [add_l1(h.l1), *l2]
     momentum = h.momentum if c.momentum_type != "none" else None
     nesterov = c.momentum_type == "nesterov"
@@ -66,36 +67,26 @@ def _scaled(schedule: optax.Schedule, rate: jax.Array) -> optax.Schedule:
     return lambda step: rate * schedule(step)
 
 
-def _scaling_of_prox(configuration: Configuration, hyperparameters: Hyperparameters) -> dict:
-    if configuration.optimizer == "sgd":
-        return {}
-    h = hyperparameters
-    return {"decay": h.decay, "eps": h.eps, "centered": configuration.centered}
-
-
 def optimizer(field: str, value: Any) -> Any:
     """Check an optimizer: the name of a built-in one, or a custom function that builds one."""
     if isinstance(value, optax.GradientTransformation):
         remedy = (
-            "is built already: give a function of (configuration, hyperparameters) that builds it, such as "
+            "is built already: give a function of (configuration, hyperparameters) that builds it, such as"
         )
-        raise InputError(field, value, f"{remedy}lambda c, h: optax.adamw(h.learning_rate)")
+        raise InputError(field, value, f"{remedy} lambda c, h: optax.adamw(h.learning_rate)")
     return one_of(field, value, OPTIMIZERS, or_function=True)
 
 
 def check_optimizer(configuration: Configuration) -> None:
     """Raise InputError if the built-in optimizer does not support the combination of fields."""
     c = configuration
-    if callable(c.optimizer):
+    if callable(c.optimizer) or c.l1_type != "proximal":
         return
-    if c.l1_type == "proximal":
-        if c.optimizer not in ("rmsprop", "sgd"):
+    if c.optimizer not in ("rmsprop", "sgd"):
+        remedy = f"does not work with {c.optimizer}: set configuration.optimizer to rmsprop or sgd"
+        raise InputError("configuration.l1_type", c.l1_type, remedy)
+    for field, needed in (("momentum_type", "none"), ("l2_type", "coupled")):
+        if c[field] != needed:
             raise InputError(
-                "configuration.l1_type", c.l1_type, f"not with {c.optimizer}: take rmsprop or sgd"
+                f"configuration.{field}", c[field], f"does not work with proximal L1: set it to {needed}"
             )
-        if c.momentum_type != "none":
-            raise InputError(
-                "configuration.momentum_type", c.momentum_type, "not with proximal L1: set it to none"
-            )
-        if c.l2_type == "decoupled":
-            raise InputError("configuration.l2_type", c.l2_type, "not with proximal L1: set it to coupled")

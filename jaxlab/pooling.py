@@ -158,9 +158,8 @@ def _check(
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError("x.dtype", x.dtype.name, "give floating-point numbers, e.g. x.astype('float32')")
     if not 0 < n < x.ndim or min(window) < 1:
-        raise InputError(
-            "window_shape", window, f"give one positive integer per spatial axis of x, of shape {x.shape}"
-        )
+        remedy = f"give one positive integer per spatial axis of x, of shape {x.shape}"
+        raise InputError("window_shape", window, remedy)
     if len(strides) != n or min(strides) < 1:
         raise InputError("strides", strides, f"give {n} positive integers, one per axis of window_shape")
     spatial = x.shape[-n - 1 : -1]
@@ -173,7 +172,6 @@ def _check(
     pads = [(int(low), int(high)) for low, high in padding]
     size = tuple(m + low + high for m, (low, high) in zip(spatial, pads, strict=True))
     if any(m < w for m, w in zip(size, window, strict=True)):
-        raise InputError(
-            "window_shape", window, f"does not fit in x, padded to {size}; give a smaller window, or pad x"
-        )
+        remedy = f"does not fit in x, padded to {size}; give a smaller window, or pad x"
+        raise InputError("window_shape", window, remedy)
     return pads

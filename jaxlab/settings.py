@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -42,7 +42,7 @@ class _Fields(Mapping):
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is read-only; use replace({name}=...)")
 
-    def replace(self, **changes: Any):
+    def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed or added."""
         return type(self)(self._values, **changes)
 
@@ -88,7 +88,7 @@ class Hyperparameters(_Fields):
         return cls(dict(zip(names, leaves, strict=True)))
 
 
-def traced(columns: Mapping[str, Any]) -> Hyperparameters:
+def as_traced(columns: Mapping[str, Any]) -> Hyperparameters:
     """Convert hyperparameters to the dtypes in which they are traced: uint32 for ``seed``, float64 for the others.
 
     JAX turns float64 into float32 unless 64-bit types are enabled.

@@ -3,8 +3,11 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import types
 from importlib.metadata import version
+from pathlib import Path
 
 # Compiled programs are shared between the tests, workers and subprocesses of one run. Set before JAX is imported.
 _CACHE = None
@@ -29,7 +32,10 @@ import pytest  # noqa: E402
 from beartype import BeartypeConf  # noqa: E402
 from beartype.claw import beartype_package  # noqa: E402
 
-for package in ("jaxlab", "benchmark"):  # the second is in scripts
+sys.path.insert(
+    0, str(Path(__file__).parent.parent / "scripts")
+)  # the benchmark and the accelerator questions
+for package in ("jaxlab", "benchmark"):
     beartype_package(package, conf=BeartypeConf(is_pep484_tower=True))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -48,6 +54,27 @@ def x64():
     """Run one test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def free_memory(monkeypatch):
+    """``free_memory(bytes)`` sets the free memory that psutil reports of the host."""
+
+    def report(available):
+        monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=available))
+
+    return report
+
+
+@pytest.fixture(scope="session")
+def cli_folder(tmp_path_factory):
+    """A folder with the study file ``tiny.toml`` and its finished run ``runs/tiny``, both of the command line."""
+    import command_line
+
+    path = tmp_path_factory.mktemp("cli")
+    (path / "tiny.toml").write_text(command_line.FILE)
+    assert command_line.jaxlab(path, "run", "tiny.toml", "--width", "6").returncode == 0
+    return path
 
 
 @pytest.fixture

@@ -109,6 +109,23 @@ def test_the_name_holds_the_stem_and_the_digest_of_the_bytes(tmp_path):
         assert stem_of(tmp_path / name) is None
 
 
+def test_arrays_are_written_without_a_copy_in_memory(tmp_path):
+    arrays = {"x": np.arange(2e6), "y": np.ones((1000, 1000), ml_dtypes.bfloat16), "z": np.ones(10**6, "i4")}
+    tracemalloc.start()
+    path = write_arrays(tmp_path, "x", arrays, {})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 20_000_000
+    assert most < 1_000_000
+
+
+def test_names_and_notes_that_the_format_cannot_hold_are_refused_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be written: 1 arrays and their note .*; split") as caught:
+        write_arrays(tmp_path, "x", {"x": np.ones(2)}, "x" * 100_000_000)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_objects_and_notes_that_json_lacks_are_not_written(tmp_path):
     with pytest.raises(TypeError, match="array of references"):
         write_arrays(tmp_path, "x", {"x": np.array([object()])}, {})

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from test_engine import settings as rates
 from test_width import curve
 
 from jaxlab import RunInterrupted, Study, space
-from jaxlab.engine import compile_group, compile_programs, make_pack, memory, probe, train
+from jaxlab.engine import clear_programs, compile_group, compile_programs, make_pack, train
 from jaxlab.engine.width_cache import save_width
 from jaxlab.errors import InputError
 from jaxlab.store import read_records
@@ -128,17 +129,29 @@ def test_no_estimate_where_it_would_cost_a_good_part_of_the_training(trials, sam
     assert (readings(trial, hyper, 1) > 2) == estimated
 
 
-def exhausted(*arguments):
-    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+EXHAUSTED = "RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"
 
 
-def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
-    real = probe.compile_functions
-    monkeypatch.setattr(
-        probe,
-        "compile_functions",
-        lambda traced, pack, *more: (real if pack.width < 4 else exhausted)(traced, pack, *more),
-    )
+@pytest.fixture
+def compiler(monkeypatch):
+    """``compiler(message, width)``: JAX's compiler raises an error from that width on."""
+    compile_ = jax.stages.Lowered.compile
+
+    def fail(message, from_width=1):
+        def compile_or_fail(lowered, *arguments, **more):
+            (lanes,) = {leaf.shape[0] for leaf in jax.tree.leaves(lowered.args_info[0][0])}
+            if lanes >= from_width:
+                raise jax.errors.JaxRuntimeError(message)
+            return compile_(lowered, *arguments, **more)
+
+        monkeypatch.setattr(jax.stages.Lowered, "compile", compile_or_fail)
+
+    clear_programs()  # a program that is held is not compiled again
+    return fail
+
+
+def test_out_of_memory_while_trying_is_a_smaller_width(compiler):
+    compiler(EXHAUSTED, from_width=4)
     choice = chosen_by(Clock(), quadratic(), rates(np.ones(32)))
     assert choice.seconds[4] == math.inf
     assert choice.programs.pack.width < 4
@@ -146,20 +159,25 @@ def test_out_of_memory_while_trying_is_a_smaller_width(monkeypatch):
 
 @pytest.mark.parametrize("fitting", [1, 0])
 def test_out_of_memory_at_the_first_width_tried_goes_down(monkeypatch, fitting):
-    """Width 2 fits until it is timed, width 1 or none does then."""
-    answers = [True, False, bool(fitting)]
-    monkeypatch.setattr(probe, "fits", lambda needed, devices: answers.pop(0))
+    """Width 2 fits until it is timed; then only width 1 fits, or none."""
+    free = [math.inf, 0, math.inf if fitting else 0]
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free.pop(0)))
     if fitting:
         assert chosen_by(Clock(), quadratic(), rates(np.ones(32))).programs.pack.width == 1
     else:
         with pytest.raises(InputError, match="out of memory even at width 1"):
             chosen_by(Clock(), quadratic(), rates(np.ones(32)))
-    assert answers == []
+    assert free == []
 
 
 def test_no_more_devices_than_trials(monkeypatch):
-    used = []
-    monkeypatch.setattr(probe, "make_pack", lambda width, devices: used.append(devices) or make_pack(width))
+    make_mesh, used = jax.make_mesh, []
+
+    def on_one_device(shape, names, *, devices, **more):
+        used.append(devices)
+        return make_mesh((1,), names, devices=devices[:1], **more)
+
+    monkeypatch.setattr(jax, "make_mesh", on_one_device)
     compile_group(quadratic(), rates(np.ones(3)), ONE, 2, devices=jax.devices() * 4)
     compile_group(quadratic(), rates(np.ones(3)), ONE, 2, width=2, devices=jax.devices() * 4)
     assert [len(devices) for devices in used] == [3, 2]
@@ -174,29 +192,21 @@ def test_a_supervised_trial_offers_a_few_batches(examples, kept):
     assert all(few[split][0].dtype == its.arrays[split][0].dtype for split in its.arrays)
 
 
-def test_a_rule_of_thumb_too_large_for_the_memory_gives_way(monkeypatch):
-    real = probe.compile_traced
-    monkeypatch.setattr(
-        probe,
-        "compile_traced",
-        lambda traced, pack, *more: (real if pack.width < 2 else exhausted)(traced, pack, *more),
-    )
+def test_a_rule_of_thumb_too_large_for_the_memory_gives_way(compiler):
+    compiler(EXHAUSTED, from_width=2)
     assert compile_group(quadratic(), rates(np.ones(32)), ONE, 20).programs.pack.width == 1
-    monkeypatch.setattr(probe, "compile_traced", exhausted)
+    compiler(EXHAUSTED)
     with pytest.raises(InputError, match="width = 'auto': out of memory even at width 1"):
         compile_group(quadratic(), rates(np.ones(32)), ONE, 20)
 
 
-def test_a_width_that_the_estimate_refuses_gives_way_but_never_the_smallest(monkeypatch):
-    monkeypatch.setattr(memory, "free_on_host", lambda: 1.0)
+def test_a_width_that_the_estimate_refuses_gives_way_but_never_the_smallest(free_memory):
+    free_memory(1)
     assert compile_group(quadratic(), rates(np.ones(32)), ONE, 20).programs.pack.width == 1
 
 
-def test_other_errors_are_not_taken_for_memory(monkeypatch):
-    def broken(*arguments):
-        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
-
-    monkeypatch.setattr(probe, "compile_traced", broken)
+def test_other_errors_are_not_taken_for_memory(compiler):
+    compiler("INTERNAL: broken")
     with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
         compile_group(quadratic(), rates(np.ones(32)), ONE, 20)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jaxlab import datasets
-from jaxlab.datasets import _cifar10
+from jaxlab.datasets import published
 from jaxlab.errors import InputError
 
 RECORDS = 20
+BATCHES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 
 def make_batches(folder):
@@ -20,7 +21,7 @@ def make_batches(folder):
     planes = rng.integers(0, 256, (6, RECORDS, 3, 32, 32), np.uint8)
     labels = rng.integers(0, 10, (6, RECORDS), np.uint8)
     folder.mkdir()
-    for name, images, targets in zip([*_cifar10.TRAIN, _cifar10.TEST], planes, labels, strict=True):
+    for name, images, targets in zip(BATCHES, planes, labels, strict=True):
         records = [bytes([target]) + image.tobytes() for image, target in zip(images, targets, strict=True)]
         (folder / name).write_bytes(b"".join(records))
     return planes, labels
@@ -39,7 +40,7 @@ def pack(folder, archive, inner="cifar-10-batches-bin"):
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
     """A folder of small batches, their planes and labels."""
-    monkeypatch.setattr(_cifar10, "RECORDS", RECORDS)
+    monkeypatch.setattr(published, "CIFAR10_RECORDS", RECORDS)
     return tmp_path / "cifar", *make_batches(tmp_path / "cifar")
 
 
@@ -64,8 +65,26 @@ def test_cifar10(cifar, tmp_path, form):
         np.testing.assert_array_equal(split.targets, labels.ravel()[start:stop])
 
 
-def test_sizes_of_the_published_cifar10():
-    assert (_cifar10.RECORDS, _cifar10.BYTES) == (10_000, 3073)
+def test_files_of_the_published_size(tmp_path):
+    """Black images of class 0, except for the first and the last record of each file."""
+    for number, name in enumerate(BATCHES):
+        with (tmp_path / name).open("wb") as file:
+            file.write(bytes([number]))
+            file.truncate(10_000 * 3073)
+            file.seek(9_999 * 3073)
+            file.write(bytes([9, 2 + number]))
+    data = datasets.load("cifar10", folder=tmp_path)
+    assert [len(split.targets) for split in (data.train, data.validation, data.test)] == [
+        45_000,
+        5_000,
+        10_000,
+    ]
+    places = [0, 9_999, 10_000, 19_999, 40_000]
+    assert data.train.targets[places].tolist() == [0, 9, 1, 9, 4]
+    assert data.train.inputs[places, 0, 0].tolist() == [[0, 0, 0], [2, 0, 0], [0, 0, 0], [3, 0, 0], [0, 0, 0]]
+    assert data.validation.targets[[0, -1]].tolist() == [0, 9]
+    assert data.test.targets[[0, 1, -1]].tolist() == [5, 0, 9]
+    assert data.test.inputs[-1, 0, 0].tolist() == [7, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ import pytest
 from test_datasets_cifar10 import RECORDS, make_batches, pack
 
 from jaxlab import datasets
-from jaxlab.datasets import _cifar10, _fashion_mnist
+from jaxlab.datasets import published
 from jaxlab.errors import InputError
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN = published.DEBIAN
 needs_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 
 
@@ -27,7 +27,7 @@ needs_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's da
 def empty_cache(tmp_path, monkeypatch):
     """No data set is installed, and the cache is an empty folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(_fashion_mnist, "DEBIAN", tmp_path / "not-installed")
+    monkeypatch.setattr(published, "DEBIAN", tmp_path / "not-installed")
     return tmp_path / "cache" / "jaxlab"
 
 
@@ -76,8 +76,8 @@ def small_fashion(tmp_path, monkeypatch):
         (plain / name).write_bytes(content)
         (compressed / f"{name}.gz").write_bytes(gzip.compress(content))
         facts[name] = (array.shape, hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(_fashion_mnist, "FILES", facts)
-    monkeypatch.setattr(_fashion_mnist, "VALIDATION", 8)
+    monkeypatch.setattr(published, "FASHION_MNIST", facts)
+    monkeypatch.setattr(published, "FASHION_MNIST_VALIDATION", 8)
     return plain, compressed, arrays
 
 
@@ -220,7 +220,7 @@ def test_without_pooch(function, empty_cache, monkeypatch):
 
 
 def test_cifar10_download_is_checked_and_kept(tmp_path, empty_cache, serve, monkeypatch):
-    monkeypatch.setattr(_cifar10, "RECORDS", RECORDS)
+    monkeypatch.setattr(published, "CIFAR10_RECORDS", RECORDS)
     make_batches(tmp_path / "cifar")
     archive = pack(tmp_path / "cifar", tmp_path / "cifar-10-binary.tar.gz")
     url, requested = serve(tmp_path)
@@ -228,7 +228,7 @@ def test_cifar10_download_is_checked_and_kept(tmp_path, empty_cache, serve, monk
     with pytest.raises(InputError, match="MD5 differs"):
         datasets.cifar10(download=True, url=url)
     assert list(empty_cache.iterdir()) == []
-    monkeypatch.setattr(_cifar10, "ARCHIVE_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(published, "CIFAR10_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
     data = datasets.cifar10(download=True, url=url)
     assert data.fingerprint() == datasets.cifar10(tmp_path / "cifar").fingerprint()
     assert datasets.cifar10(download=True, url=url).fingerprint() == data.fingerprint()

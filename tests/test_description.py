@@ -327,8 +327,8 @@ def test_epochs_that_no_memory_holds_are_one_line(tmp_path, epochs):
         read_results(run.path)
 
 
-def test_many_epochs_are_no_reason_to_take_memory(many_epochs, monkeypatch):
-    monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**9)
+def test_many_epochs_are_no_reason_to_take_memory(many_epochs, free_memory):
+    free_memory(10**9)
     tracemalloc.start()
     with pytest.raises(
         InputError, match=r"epochs = 100000000: is too many for the results of 3 trials: it takes"

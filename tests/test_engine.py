@@ -46,10 +46,10 @@ def settings(learning_rates, curvature=1.0) -> Hyperparameters:
     return Hyperparameters(learning_rate=rates, curvature=np.full_like(rates, curvature))
 
 
-def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=ONE):
+def run(trial, hyper, width=3, epochs=EPOCHS, shared=ONE):
     """All records of a run as arrays over trials."""
     example = jax.tree.map(lambda leaf: leaf[0], hyper)
-    programs = compile_programs(trial, example, shared, make_pack(width), segment_epochs)
+    programs = compile_programs(trial, example, shared, make_pack(width))
     count = len(jax.tree.leaves(hyper)[0])
     recorded: dict[str, np.ndarray] = {}
     for record in train(programs, hyper, shared, epochs):
@@ -66,10 +66,9 @@ def run(trial, hyper, width=3, epochs=EPOCHS, segment_epochs=1, shared=ONE):
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 8])
-@pytest.mark.parametrize("segment_epochs", [1, 2, 4])
-def test_quadratic_follows_its_law(width, segment_epochs):
+def test_quadratic_follows_its_law(width):
     rates = np.array([0.1, 0.5, 1.0, 1.5, 1.9], np.float32)
-    found = run(quadratic(), settings(rates), width, segment_epochs=segment_epochs)
+    found = run(quadratic(), settings(rates), width)
     steps = STEPS * np.arange(EPOCHS + 1)
     np.testing.assert_allclose(found["w"], (1 - rates[:, None]) ** steps, rtol=2e-4, atol=1e-30)
     np.testing.assert_array_equal(found["test_w"], found["w"][:, -1])
@@ -205,13 +204,10 @@ def test_default_width_is_never_above_the_trials():
     assert default_width(jax.devices()[0], 1) == 1
 
 
-@pytest.mark.parametrize("epochs", [0, 3])
-def test_epochs_must_be_a_multiple_of_the_segment(epochs):
-    programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(1), segment_epochs=2)
-    with pytest.raises(
-        InputError, match=f"epochs = {epochs}: give a positive multiple of segment_epochs = 2"
-    ):
-        list(train(programs, settings([0.1]), np.float32(1), epochs))
+def test_at_least_one_epoch_is_trained():
+    programs = compile_programs(quadratic(), settings([0.1]), np.float32(1), make_pack(1))
+    with pytest.raises(InputError, match="epochs = 0: give a whole number >= 1"):
+        list(train(programs, settings([0.1]), np.float32(1), 0))
 
 
 def pixels(traces=None):
@@ -231,7 +227,7 @@ def pixels(traces=None):
 
 def test_nothing_goes_between_host_and_device_but_what_train_sends():
     hyper, shared = settings([0.1, 0.2, 0.3]), np.full((10, 8, 8), 255, np.uint8)
-    programs = compile_programs(pixels(), settings([0.1]), shared, make_pack(2), segment_epochs=2)
+    programs = compile_programs(pixels(), settings([0.1]), shared, make_pack(2))
     with jax.transfer_guard("disallow"):
         records = list(train(programs, hyper, shared, EPOCHS))
     np.testing.assert_allclose(records[-1].values["test_w"], [12.0], rtol=1e-5)

@@ -7,11 +7,12 @@ import shutil
 import jax
 import ml_dtypes
 import numpy as np
+import optax
 import pytest
 from small import digits, grid, plain_model, study
 
 from jaxlab import InputError, load_model, pruning, verify
-from jaxlab.store import RecordWriter, read_records, read_weights, write_weights
+from jaxlab.store import RecordWriter, discard_weights, read_records, read_weights, write_weights
 from jaxlab.store.arrays import write_arrays
 
 SMALL = digits(train=64, other=40)
@@ -209,6 +210,46 @@ def test_weights_of_another_model_are_refused(finished, tmp_path):
         write_weights(folder / "weights", np.array([0]), np.array([99]), {"last": wide})
     with pytest.raises(InputError, match="does not belong to the state of this study"):
         load_model(folder, 0)
+
+
+def test_discarded_weights_are_not_read(tmp_path):
+    """The last epochs of trials 0 to 3 are discarded, those of trial 4 are not."""
+    for trials, epoch in [([0, 1], 1), ([0, 1, 4], 3), ([2], 3), ([3, 4], 2)]:
+        kept = weights_of(trials, epoch, ("last", "best"))
+        write_weights(tmp_path, np.array(trials), np.full(len(trials), epoch), kept)
+    for _ in range(2):
+        discard_weights(tmp_path, {0: 2, 1: 0, 2: -1, 3: 2})
+        for trial, epoch in [(0, 1), (3, 2), (4, 3)]:
+            found = read_weights(tmp_path, trial)["best"]
+            assert found["bias"] == np.float32(10 * trial + epoch)
+        assert read_weights(tmp_path, 1) == read_weights(tmp_path, 2) == {}
+
+
+def test_after_an_accepted_change_weights_are_those_of_the_new_end(tmp_path):
+    """Before it, the trials end later than after it."""
+    factor = 1.0
+
+    def optimizer(configuration, hyperparameters):
+        return optax.sgd(factor * hyperparameters.learning_rate)
+
+    def interrupted():
+        if any((tmp_path / "run" / "weights").glob("*")):
+            raise KeyboardInterrupt
+        return False
+
+    rules = (pruning.Patience(epochs=3, min_delta=100.0),)
+    changed = its("last", rules, 5, grid(learning_rate=[1e-2], seed=[0, 1]), optimizer=optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        changed.run(tmp_path / "run", width=1, stop=interrupted, checkpoint_seconds=1e6)
+    assert len(list((tmp_path / "run" / "weights").iterdir())) == 1
+    factor = 1e38
+    results = changed.run(tmp_path / "run", width=1, accept_changes=True)
+    assert (results.outcome == "diverged").all()
+    changed.run(tmp_path / "whole", width=1)
+    found, expected = (read_weights(tmp_path / name / "weights", 0)["last"] for name in ("run", "whole"))
+    assert found.keys() == expected.keys()
+    for path, leaf in expected.items():
+        np.testing.assert_array_equal(found[path], leaf)
 
 
 def test_on_a_full_disk_weights_kept_before_are_read(small_disk):

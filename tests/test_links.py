@@ -10,7 +10,8 @@ from test_resume import After, assert_same, its
 
 from jaxlab import InputError, RunInterrupted, read_results
 from jaxlab.files import write_whole
-from jaxlab.store import Checkpoints, RunFolder, files, write_weights
+from jaxlab.store import Checkpoints, RunFolder, write_weights
+from jaxlab.store.disk import remove, write_tree
 
 SPACE = grid(learning_rate=[1e-3, 1e-2], seed=[0, 1])
 
@@ -54,7 +55,7 @@ def test_a_link_in_the_place_of_a_folder_is_refused(interrupted, tmp_path, mine,
     run = shutil.copytree(interrupted, tmp_path / "run")
     (stage,) = (path.name for path in (run / "checkpoints").iterdir())
     path = run / place.replace("STAGE", stage)
-    files.remove(path)
+    remove(path)
     path.symlink_to(mine / "thesis" if place == "lock" else mine)
     with pytest.raises(InputError, match=rf"out = .*{path.name}': is a link, .*: remove it"):
         resumed(run)
@@ -108,7 +109,7 @@ def test_links_among_the_checkpoints_and_the_results_lead_nowhere(tmp_path, mine
     results = tmp_path / "results.zarr"
     results.mkdir()
     (results / "inner").symlink_to(mine)
-    files.write_tree(results, {"a/b": b"1"})
+    write_tree(results, {"a/b": b"1"})
     assert contents(results) == {results / "a": None, results / "a" / "b": "1"}
 
 
@@ -123,7 +124,7 @@ def test_results_may_lie_on_another_disk_behind_a_link(interrupted, whole, tmp_p
     disk.mkdir()
     if there == "an empty folder":
         (disk / "its").mkdir()
-    files.remove(run / "results.zarr")
+    remove(run / "results.zarr")
     (run / "results.zarr").symlink_to(disk / "its")
     assert_same(resumed(run), whole)
     assert (run / "results.zarr").is_symlink()
@@ -149,8 +150,8 @@ def test_a_link_to_something_else_is_refused_before_anything_is_trained(interrup
     target = mine / "thesis" if what == "a file" else mine
     if what == "results of another study":
         target = tmp_path / "other"
-        files.write_tree(target, {".zattrs": b'{"study_hash": "another"}'})
-    files.remove(run / "results.zarr")
+        write_tree(target, {".zattrs": b'{"study_hash": "another"}'})
+    remove(run / "results.zarr")
     (run / "results.zarr").symlink_to(target)
     seen = []
     with pytest.raises(

@@ -10,8 +10,8 @@ import pytest
 from jaxlab.engine import memory
 
 
-def test_devices_of_a_cpu_share_the_hosts_memory(monkeypatch):
-    monkeypatch.setattr(memory, "free_on_host", lambda: 1000.0)
+def test_devices_of_a_cpu_share_the_hosts_memory(free_memory):
+    free_memory(1000)
     (device,) = jax.devices()[:1]
     assert memory.fits(900, [device])
     assert not memory.fits(901, [device])

@@ -261,7 +261,7 @@ def test_setting_without_an_id_is_named(row, configuration, match):
         sp.trial_id(row, configuration)
 
 
-@pytest.mark.parametrize("module", ["", ".values", ".settings", ".distributions", ".table", ".grouping"])
+@pytest.mark.parametrize("module", ["", ".values", ".space", ".distributions", ".table", ".grouping"])
 def test_examples_in_docstrings_hold(module):
     result = doctest.testmod(importlib.import_module(f"jaxlab.space{module}"))
     assert result.failed == 0

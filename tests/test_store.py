@@ -21,7 +21,7 @@ from jaxlab import pruning, read_results
 from jaxlab.errors import InputError
 from jaxlab.store import Records, RunFolder
 from jaxlab.store.dataset import assemble
-from jaxlab.store.files import read_tree, tree_digest
+from jaxlab.store.disk import read_tree, tree_digest
 
 SPACE = grid(learning_rate=[1e-3, 1e-2, 1e30], l2=[0.0, 1e-3])
 

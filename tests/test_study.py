@@ -170,7 +170,10 @@ def bad(**fields):
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
         ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, mse, mae, huber"),
-        ({"configuration": {"l1_type": "proximal", "momentum_type": "classical"}}, "not with proximal L1"),
+        (
+            {"configuration": {"l1_type": "proximal", "momentum_type": "classical"}},
+            "does not work with proximal L1",
+        ),
         ({"configuration": {"centered": True, "optimizer": "sgd"}}, "set configuration.optimizer to rmsprop"),
         (
             {"configuration": {"loss": "mae"}},
@@ -290,7 +293,7 @@ def test_out_of_memory_names_the_width(monkeypatch):
     def exhausted(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    monkeypatch.setattr("jaxlab.engine.Training.segments", exhausted)
+    monkeypatch.setattr(jax.stages.Compiled, "__call__", exhausted)
     with pytest.raises(InputError, match=r"width = 3: out of memory: give a smaller --width"):
         study(grid()).run(width=3)
 
@@ -301,7 +304,7 @@ def test_weights_that_are_all_zero_are_not_divergence():
 
 
 def test_a_study_needs_data_or_a_triple():
-    with pytest.raises(InputError, match="give either data, or trial with what it shares"):
+    with pytest.raises(InputError, match="give data, or trial together with shared"):
         Study()
 
 
@@ -316,7 +319,7 @@ def test_width_must_be_a_whole_number():
         study(grid()).run(width=0)
 
 
-def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
+def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(free_memory):
     with pytest.raises(
         InputError, match=r"epochs = 1000000000: give at most 536,870,911: a trial has at most"
     ):
@@ -324,7 +327,7 @@ def test_what_nothing_can_hold_is_one_line_before_it_is_compiled(monkeypatch):
     for features in ([10**10], [10**12], [10**20]):
         with pytest.raises(InputError, match="the state of one trial exceeds the total memory"):
             study(grid(), model="mlp", features=features).run()
-    monkeypatch.setattr("jaxlab.store.files.free_on_host", lambda: 10**6)
+    free_memory(10**6)
     for epochs in (10**6, 10**8):  # more than is free for the results; for whatever is kept of each epoch
         with pytest.raises(InputError, match=f"epochs = {epochs}: is too many for the results of 1 trials"):
             study(grid(), epochs).run()

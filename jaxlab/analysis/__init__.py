@@ -5,10 +5,7 @@ have not completed an epoch yet. `by_setting` is the one place where trials are 
 """
 
 from jaxlab.analysis.answers import Best, Gap, best_setting, largest_gap
-from jaxlab.analysis.grid import unstack
-from jaxlab.analysis.limits import largest_stable, limits_table, sensitivity, threshold_crossing
-from jaxlab.analysis.measures import dead_units, divergence, overfitting
-from jaxlab.analysis.settings import (
+from jaxlab.analysis.averages import (
     Line,
     by_setting,
     default_by,
@@ -21,6 +18,9 @@ from jaxlab.analysis.settings import (
     values_of,
     varied,
 )
+from jaxlab.analysis.grid import unstack
+from jaxlab.analysis.limits import largest_stable, limits_table, sensitivity, threshold_crossing
+from jaxlab.analysis.measures import dead_units, divergence, overfitting
 from jaxlab.analysis.summary import Row, summary
 from jaxlab.analysis.tables import dead_units_table, divergence_table, overfitting_table
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from jaxlab.analysis.averages import by_setting, matching, varied
 from jaxlab.analysis.measures import overfitting
-from jaxlab.analysis.settings import by_setting, matching, varied
 from jaxlab.errors import InputError
 
 
@@ -78,20 +78,24 @@ def best_setting(results: xr.Dataset) -> Best:
     Raises:
         InputError: the run lacks training or validation metrics, or no trial has a finite value.
     """
-    every = _with_ends(results)
-    figures = every.isel(trial=np.flatnonzero(~every.pruned)) if not every.pruned.all() else every
+    every = overfitting(results)
+    ends = results[["first_bad_step", "outcome"]].sel(trial=every.trial)
+    every = every.assign(diverged=ends.first_bad_step >= 0)
+    pruned = (ends.outcome == "pruned").values
+    figures = every if pruned.all() else every.isel(trial=~pruned)
     names = varied(results)
-    finite = np.isfinite(figures.validation)
+    finite = _finite(figures.validation)
     means = by_setting(
         figures[["diverged"]].assign(lost=~finite, validation=figures.validation.where(finite)), names
     )
     score = (1 if figures.attrs["better"] == "higher" else -1) * means.validation
     clean = score.where(means.diverged + means.lost == 0)
     some_clean = bool(clean.notnull().any())
-    point = _largest(means, clean if some_clean else score.where(means.lost == means.lost.min()))
+    score = clean if some_clean else score.where(means.lost == means.lost.min())
+    point = means.isel(setting=int(score.argmax("setting")))
     values = {name: point[name].item() for name in names}
-    own = matching(figures, values)
-    seeds = figures.isel(trial=np.flatnonzero(own & finite.values))
+    chosen = matching(figures, values)
+    seeds = figures.isel(trial=chosen & finite.values)
     validation = seeds.validation.values
     return Best(
         values,
@@ -103,9 +107,9 @@ def best_setting(results: xr.Dataset) -> Best:
         float(seeds.train.mean()),
         float(seeds.test.mean(skipna=False)) if "test" in seeds else float("nan"),
         seeds.sizes["trial"],
-        int(matching(every, values).sum() - own.sum()),
+        int(matching(every, values).sum() - chosen.sum()),
         not some_clean,
-        int(own.sum()) - seeds.sizes["trial"],
+        int(chosen.sum()) - seeds.sizes["trial"],
     )
 
 
@@ -117,11 +121,8 @@ def largest_gap(results: xr.Dataset) -> Gap:
     """
     figures = overfitting(results)
     names = varied(results)
-    measured = figures.isel(trial=np.flatnonzero(np.isfinite(figures.gap)))
-    if not measured.sizes["trial"]:
-        raise InputError("results", "nan", "no trial has a finite value of the metric")
-    means = by_setting(measured, names)
-    point = _largest(means, means.gap)
+    means = by_setting(figures.isel(trial=_finite(figures.gap).values), names)
+    point = means.isel(setting=int(means.gap.argmax("setting")))
     values = {name: point[name].item() for name in names}
     return Gap(
         values,
@@ -133,13 +134,9 @@ def largest_gap(results: xr.Dataset) -> Gap:
     )
 
 
-def _with_ends(results: xr.Dataset) -> xr.Dataset:
-    figures = overfitting(results)
-    ends = results[["first_bad_step", "outcome"]].sel(trial=figures.trial)
-    return figures.assign(diverged=ends.first_bad_step >= 0, pruned=ends.outcome == "pruned")
-
-
-def _largest(means: xr.Dataset, score: xr.DataArray) -> xr.Dataset:
-    if not bool(score.notnull().any()):
+def _finite(values: xr.DataArray) -> xr.DataArray:
+    """Which trials have a finite value; raise InputError if none has."""
+    finite = np.isfinite(values)
+    if not finite.any():
         raise InputError("results", "nan", "no trial has a finite value of the metric")
-    return means.isel(setting=int(score.argmax("setting")))
+    return finite

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.settings import used_values, values_of, varied
+from jaxlab.analysis.averages import used_values, values_of, varied
 from jaxlab.errors import InputError
 
 
@@ -38,12 +38,9 @@ def unstack(results: xr.Dataset) -> xr.Dataset:
     sizes = {name: len(set(values_of(results[name]))) for name in names}
     settings = set(zip(*(values_of(results[name]) for name in names), strict=True))
     if math.prod(sizes.values()) != results.sizes["trial"] or len(settings) != results.sizes["trial"]:
-        shown = " x ".join(f"{size} {name}" for name, size in sizes.items())
-        raise InputError(
-            "results",
-            f"{results.sizes['trial']} trials",
-            f"are not a full grid of {shown}: cannot be unstacked",
-        )
+        axes = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        remedy = f"are not a full grid of {axes}: cannot be unstacked"
+        raise InputError("results", f"{results.sizes['trial']} trials", remedy)
     return plain.set_index(trial=names).unstack("trial").assign_coords(constant)
 
 

@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import (
+from jaxlab.analysis.averages import (
     Line,
     by_setting,
     default_by,
@@ -22,7 +20,9 @@ from jaxlab.analysis.settings import (
     require,
     values_of,
 )
-from jaxlab.analysis.words import aligned, label, number, numbers, percent
+from jaxlab.analysis.measures import dead_units, divergence
+from jaxlab.analysis.words import aligned, label, numbers, percent
+from jaxlab.checks import number
 from jaxlab.diagnostics import learning_rate_sensitivity
 from jaxlab.errors import InputError
 
@@ -55,22 +55,20 @@ def largest_stable(
         InputError: there is no such name, or the run lacks the verdicts.
     """
     figures = divergence(results)
-    flags = [name for name in ("unstable", "did_not_learn") if name in figures]
+    idle = figures.get("did_not_learn", xr.zeros_like(figures.unstable))
+    followed = _followed(results, figures[["unstable"]].assign(did_not_learn=idle), over, by)
     limits = []
-    followed = _followed(results, figures[flags], over, by)
     for line in followed:
-        values, bad = line.points[over].values, line.points.unstable.values > 0
+        bad = line.points.unstable.values > 0
         count = int(bad.argmax()) if bad.any() else len(bad)
-        idle = line.points[flags[-1]].values if len(flags) > 1 else np.zeros(len(values))
-        limits.append(
-            (_value_or_nan(values, count - 1), _value_or_nan(values, count), _value_or_nan(idle, count - 1))
-        )
+        places = ((over, count - 1), (over, count), ("did_not_learn", count - 1))
+        limits.append([_value_or_nan(line.points[name].values, place) for name, place in places])
     words = {
         "largest_stable": "largest {} up to which every trial is stable",
         "smallest_unstable": "smallest {} beyond it, with an unstable trial",
         "did_not_learn": "share of the trials at the largest stable {} that did not learn",
     }
-    return _labelled(followed, over, words, limits)
+    return _answer(followed, over, words, limits)
 
 
 def threshold_crossing(
@@ -94,8 +92,7 @@ def threshold_crossing(
     Raises:
         InputError: the share is not in (0, 1], there is no such name, or the run does not count dead units.
     """
-    if not 0 < share <= 1:
-        raise InputError("share", share, "give a share in (0, 1]")
+    number("share", share, above=0, most=1, remedy="give a share in (0, 1]")
     figures = dead_units(results)
     followed = _followed(results, figures[["end", "worst_end"]], over, by)
     crossings = []
@@ -107,7 +104,7 @@ def threshold_crossing(
         "crossing": f"smallest {{}} with {100 * share:g} % dead units, mean over layers",
         "worst_layer_crossing": f"smallest {{}} with {100 * share:g} % dead units in some layer",
     }
-    return _labelled(followed, over, words, crossings)
+    return _answer(followed, over, words, crossings)
 
 
 def sensitivity(
@@ -132,37 +129,26 @@ def sensitivity(
     figures = xr.Dataset({"initial": initial, "capped": capped})
     followed = _followed(results, figures, over, by)
     values = [
-        (
-            float(
-                learning_rate_sensitivity(
-                    *(jnp.asarray(line.points[name].values) for name in ("capped", "initial"))
-                )
-            ),
-        )
+        [float(learning_rate_sensitivity(line.points.capped.values, line.points.initial.values))]
         for line in followed
     ]
-    return _labelled(
-        followed, over, {"sensitivity": "sensitivity of the final training loss to the {}"}, values
-    )
+    words = {"sensitivity": "sensitivity of the final training loss to the {}"}
+    return _answer(followed, over, words, values)
 
 
 def _followed(
     results: xr.Dataset, figures: xr.Dataset, over: str, by: Sequence[str] | str | None
 ) -> list[Line]:
     """Averages along ``over``, as one line for each combination of ``by``."""
-    if (
-        over not in results.coords
-        or results[over].dims != ("trial",)
-        or results[over].dtype.kind not in "fiu"
-    ):
-        names = [
-            str(name)
-            for name, values in results.coords.items()
-            if values.dims == ("trial",) and values.dtype.kind in "fiu"
-        ]
+    names = [
+        str(name)
+        for name, values in results.coords.items()
+        if values.dims == ("trial",) and values.dtype.kind in "fiu"
+    ]
+    if over not in names:
         raise InputError("over", over, f"name a number that the trials have: {', '.join(names)}")
     by = default_by(results, over) if by is None else ([by] if isinstance(by, str) else list(by))
-    used = figures.isel(trial=np.flatnonzero(figures[over].notnull()))  # NaN: a trial that does not use it
+    used = figures.isel(trial=figures[over].notnull().values)  # NaN: a trial that does not use it
     if not used.sizes["trial"]:
         raise InputError("over", over, f"no trained trial uses {label(over)}")
     return lines(by_setting(used, [over, *by]), over, by)
@@ -172,9 +158,10 @@ def _value_or_nan(values: np.ndarray, index: int) -> float:
     return float(values[index]) if 0 <= index < len(values) else float("nan")
 
 
-def _labelled(
+def _answer(
     followed: list[Line], over: str, words: dict[str, str], rows: Sequence[Sequence[float]]
 ) -> xr.Dataset:
+    """A data set with one variable for each of ``words``, its long name, and one setting for each line and row."""
     columns = np.array(rows, float).T
     name = over.replace("_", " ")
     answer = xr.Dataset(
@@ -183,14 +170,10 @@ def _labelled(
             for (key, text), column in zip(words.items(), columns, strict=True)
         }
     )
-    fixed = followed[0].values
-    return answer.assign_coords(
-        {key: ("setting", _column([line.values[key] for line in followed])) for key in fixed}
-    )
-
-
-def _column(values: list) -> np.ndarray:
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+    for key, value in followed[0].values.items():
+        dtype = object if isinstance(value, str) else None
+        answer[key] = ("setting", np.array([line.values[key] for line in followed], dtype))
+    return answer.set_coords(followed[0].values)
 
 
 def fixed(answer: xr.Dataset) -> list[str]:
@@ -208,16 +191,21 @@ def limits_table(results: xr.Dataset) -> str:
     over = default_over(results)
     if over is None or not default_by(results, over):
         return ""
-    columns: dict[str, list[str]] = {}
+    questions = [
+        (largest_stable, {"largest_stable": "largest stable", "smallest_unstable": "unstable at"}),
+        (sensitivity, {"sensitivity": "sensitivity"}),
+    ]
+    for share in SHARES:
+        places = {"crossing": "dead from", "worst_layer_crossing": "in some layer from"}
+        headings = {name: f"{percent(share)} {place}" for name, place in places.items()}
+        questions.append((partial(threshold_crossing, share=share), headings))
+    columns: dict[str, Sequence[str]] = {}
     limits = None
-    for columns_of in (
-        _stable_columns,
-        _sensitivity_columns,
-        *(partial(_dead_columns, each) for each in SHARES),
-    ):
+    for find, headings in questions:
         with contextlib.suppress(InputError):  # not recorded
-            limits, more = columns_of(results, over)
-            columns |= more
+            limits = find(results, over=over)
+            rows = zip(*(limits[name].values.tolist() for name in headings), strict=True)
+            columns |= zip(headings.values(), zip(*map(numbers, rows), strict=True), strict=True)
     count = 0 if limits is None else limits.sizes["setting"]
     if count <= MOST_NAMED:
         return ""
@@ -226,27 +214,3 @@ def limits_table(results: xr.Dataset) -> str:
     more = [f"... and {count - _MOST_ROWS} more settings"] if count > _MOST_ROWS else []
     title = f"limits of {label(over)}"
     return "\n".join([title, *aligned(list(columns), rows[:_MOST_ROWS]), *more])
-
-
-def _stable_columns(results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
-    limits = largest_stable(results, over)
-    headings = {"largest_stable": "largest stable", "smallest_unstable": "unstable at"}
-    pairs = [
-        numbers([limits[name][index].item() for name in headings]) for index in range(limits.sizes["setting"])
-    ]
-    return limits, dict(zip(headings.values(), map(list, zip(*pairs, strict=True)), strict=True))
-
-
-def _sensitivity_columns(results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
-    found = sensitivity(results, over)
-    return found, {"sensitivity": _texts(found, "sensitivity")}
-
-
-def _dead_columns(share: float, results: xr.Dataset, over: str) -> tuple[xr.Dataset, dict[str, list[str]]]:
-    found = threshold_crossing(results, share, over)
-    headings = {"crossing": "dead from", "worst_layer_crossing": "in some layer from"}
-    return found, {f"{percent(share)} {heading}": _texts(found, name) for name, heading in headings.items()}
-
-
-def _texts(answer: xr.Dataset, name: str) -> list[str]:
-    return [number(value) for value in answer[name].values.tolist()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from jaxlab.analysis.settings import judged, last, require
+from jaxlab.analysis.averages import judged, last, require
 from jaxlab.diagnostics import or_worst
 from jaxlab.store import validation_metric
 

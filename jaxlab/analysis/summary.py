@@ -8,16 +8,7 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.analysis.answers import Best, best_setting, largest_gap
-from jaxlab.analysis.limits import (
-    MOST_NAMED,
-    SHARES,
-    fixed,
-    largest_stable,
-    sensitivity,
-    threshold_crossing,
-)
-from jaxlab.analysis.measures import dead_units, divergence
-from jaxlab.analysis.settings import (
+from jaxlab.analysis.averages import (
     NotRecorded,
     by_setting,
     default_over,
@@ -27,6 +18,15 @@ from jaxlab.analysis.settings import (
     values_of,
     varied,
 )
+from jaxlab.analysis.limits import (
+    MOST_NAMED,
+    SHARES,
+    fixed,
+    largest_stable,
+    sensitivity,
+    threshold_crossing,
+)
+from jaxlab.analysis.measures import dead_units, divergence
 from jaxlab.analysis.words import (
     amount,
     counted,
@@ -57,11 +57,11 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     """
     over = default_over(results) or ("learning_rate" if "learning_rate" in results.coords else None)
     rate = label(over) if over else "learning rate"
-    questions: dict[str, Callable[[], str]] = {
+    questions: dict[str, Callable[[], str | None]] = {
         "best setting": lambda: _best(results),
         "diverged": lambda: _diverged(results),
-        **_idle(results),
-        **_stopped(results),
+        "did not learn": lambda: _idle(results),
+        "stopped by rules": lambda: _stopped(results),
         f"largest stable {rate}": lambda: _stable(results, over),
         f"sensitivity to {rate}": lambda: _sensitivity(results, over),
         "largest generalisation gap": lambda: _gap(results),
@@ -69,10 +69,11 @@ def summary(results: xr.Dataset) -> tuple[Row, ...]:
     }
     for share in SHARES:
         questions[f"{percent(share)} of units dead"] = lambda share=share: _crossing(results, share, over)
-    return tuple(Row(question, _answered(answer)) for question, answer in questions.items())
+    answers = {question: _answered(answer) for question, answer in questions.items()}
+    return tuple(Row(question, answer) for question, answer in answers.items() if answer is not None)
 
 
-def _answered(answer: Callable[[], str]) -> str:
+def _answered(answer: Callable[[], str | None]) -> str | None:
     try:
         return answer()
     except NotRecorded:
@@ -84,41 +85,34 @@ def _answered(answer: Callable[[], str]) -> str:
 def _best(results: xr.Dataset) -> str:
     best = best_setting(results)
     value = amount(best.validation, best.metric, best.units)
-    spread = _spread(best)
     test = "" if np.isnan(best.test) else f", test {amount(best.test, best.metric, best.units)}"
     warning = "; every setting has a trial that diverged or is not finite" if best.diverged else ""
-    return f"{_where(best.setting)}validation {label(best.metric)} {value}{spread}{test}{warning}"
+    return f"{_where(best.setting)}validation {label(best.metric)} {value}{_spread(best)}{test}{warning}"
 
 
 def _spread(best: Best) -> str:
     """The number of seeds and their range, in brackets."""
-    parts = []
-    left_out = {"pruned": best.pruned, "not finite": best.not_finite}
+    left_out = best.pruned + best.not_finite
+    if best.trials == 1 and not left_out:
+        return ""
+    words = counted(best.trials + left_out, "seed")
+    if left_out:
+        words = f"{best.trials} of {words}"
     if best.trials > 1:
         low, high = (amount(each, best.metric, best.units) for each in best.validation_range)
-        parts.append(f"mean of {_seeds(best.trials, left_out)}, {low} to {high}")
-    elif any(left_out.values()):
-        parts.append(_seeds(best.trials, left_out))
-    return _bracketed(parts, left_out)
-
-
-def _bracketed(parts: list[str], left_out: dict[str, int]) -> str:
-    reasons = [reason for reason, count in left_out.items() if count]
-    parts = [*parts, *([f"the others {' or '.join(reasons)}"] if reasons else [])]
-    return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _seeds(used: int, left_out: dict[str, int]) -> str:
-    every = counted(used + sum(left_out.values()), "seed")
-    return f"{used} of {every}" if any(left_out.values()) else every
+        words = f"mean of {words}, {low} to {high}"
+    if left_out:
+        reasons = [*["pruned"] * (best.pruned > 0), *["not finite"] * (best.not_finite > 0)]
+        words += f"; the others {' or '.join(reasons)}"
+    return f" ({words})"
 
 
 def _gap(results: xr.Dataset) -> str:
     gap = largest_gap(results)
     train, validation = (amount(value, gap.metric, gap.units) for value in (gap.train, gap.validation))
     size = difference(gap.gap, gap.metric, gap.units)
-    left_out = {"not finite": gap.not_finite}
-    seeds = f"; {_seeds(gap.trials, left_out)}, the others not finite" if gap.not_finite else ""
+    every = counted(gap.trials + gap.not_finite, "seed")
+    seeds = f"; {gap.trials} of {every}, the others not finite" if gap.not_finite else ""
     return (
         f"{_where(gap.setting)}{size} of {label(gap.metric)} (training {train}, validation {validation}{seeds}); "
         f"validation loss ends at {number(gap.rise)} x its minimum"
@@ -132,7 +126,7 @@ def _where(values: dict) -> str:
 def _diverged(results: xr.Dataset) -> str:
     if "first_bad_step" not in results:
         return "not recorded"
-    bad = results.isel(trial=np.flatnonzero(results.first_bad_step.values >= 0))
+    bad = results.isel(trial=results.first_bad_step.values >= 0)
     of = f"{bad.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
     if not bad.sizes["trial"]:
         return of
@@ -142,41 +136,36 @@ def _diverged(results: xr.Dataset) -> str:
     return f"{of}{lowest}; first bad step {int(bad.first_bad_step.min())} at the earliest"
 
 
-def _idle(results: xr.Dataset) -> dict[str, Callable[[], str]]:
-    """A row about the trials that did not learn, where there are any."""
+def _idle(results: xr.Dataset) -> str | None:
+    """Words about the trials that did not learn; None where there are none."""
     if "did_not_learn" not in results or not bool(results.did_not_learn.any()):
-        return {}
-
-    def words() -> str:
-        trained = judged(results)
-        idle = trained.isel(trial=np.flatnonzero(trained.did_not_learn))
-        over, where = default_over(results), ""
-        if over:
-            values = sorted(set(values_of(idle[over].dropna("trial"))))
-            few = len(values) < 4
-            shown = (" and " if few else " to ").join(numbers(values if few else [values[0], values[-1]]))
-            where = f", {label(over)} {shown}" if values else ""
-        of = f"{idle.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
-        return f"{of}{where}: stable, but no better than before training or than a constant answer"
-
-    return {"did not learn": words}
+        return None
+    trained = judged(results)
+    idle = trained.isel(trial=trained.did_not_learn.values)
+    over, where = default_over(results), ""
+    if over:
+        values = sorted(set(values_of(idle[over].dropna("trial"))))
+        few = len(values) < 4
+        shown = (" and " if few else " to ").join(numbers(values if few else [values[0], values[-1]]))
+        where = f", {label(over)} {shown}" if values else ""
+    of = f"{idle.sizes['trial']} of {counted(results.sizes['trial'], 'trial')}"
+    return f"{of}{where}: stable, but no better than before training or than a constant answer"
 
 
-def _stopped(results: xr.Dataset) -> dict[str, Callable[[], str]]:
-    """A row about the trials that a rule stopped, diverged ones excluded; empty where there are none."""
+def _stopped(results: xr.Dataset) -> str | None:
+    """Words about the trials that a rule stopped, diverged ones excluded; None where there are none."""
     stopped = stopped_early(results)
     if not stopped.sizes["trial"]:
-        return {}
+        return None
     rules = ", ".join(
         f"{label(rule)} {count}" for rule, count in Counter(stopped.stopped_by.values).most_common()
     )
     low, high = int(stopped.epochs_run.min()), int(stopped.epochs_run.max())
     planned = results.sizes["trial"] * (results.sizes["epoch"] - 1)
-    words = (
+    return (
         f"{stopped.sizes['trial']} of {counted(results.sizes['trial'], 'trial')} ({rules}), after {low} to {high} "
         f"epochs; {percent(float(results.epochs_run.sum()) / planned)} of all epochs trained"
     )
-    return {"stopped by rules": lambda: words}
 
 
 def _stable(results: xr.Dataset, over: str | None) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from jaxlab.analysis.averages import by_setting, values_of, varied
 from jaxlab.analysis.limits import limits_table
 from jaxlab.analysis.measures import dead_units, divergence, overfitting
-from jaxlab.analysis.settings import by_setting, values_of, varied
 from jaxlab.analysis.summary import summary
 from jaxlab.analysis.words import aligned, amount, difference, label, number, numbers, percent
 
@@ -120,6 +120,6 @@ def _table(results: xr.Dataset, figures: xr.Dataset, columns: Columns, notes: tu
     rows = []
     for index in range(means.sizes["setting"]):
         row = means.isel(setting=index)
-        own = [column[index] for column in settings]
-        rows.append([*own, str(int(row.trials)), *(text(row) for text in columns.values())])
+        values = [column[index] for column in settings]
+        rows.append([*values, str(int(row.trials)), *(text(row) for text in columns.values())])
     return "\n".join([*aligned([*map(label, names), "trials", *columns], rows), "", *notes])

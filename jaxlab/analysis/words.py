@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxlab.errors import visible
@@ -30,12 +30,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 def numbers(values: Sequence[Any]) -> list[str]:
     """Format numbers with as many digits as distinguish different values."""
-    different = len({str(value) for value in values})
-    for digits in range(3, 18):
-        texts = [number(value, digits) for value in values]
-        if len(set(texts)) >= different:
-            break
-    return texts
+    return _distinguished(values, number)
 
 
 def percent(value: float, digits: int = 0) -> str:
@@ -70,9 +65,13 @@ def setting(values: Mapping[str, Any], digits: int = 3) -> str:
 
 def settings(values: Sequence[Mapping[str, Any]]) -> list[str]:
     """Format settings with as many digits as distinguish different ones."""
-    different = len({str(each) for each in values})
+    return _distinguished(values, setting)
+
+
+def _distinguished(values: Sequence[Any], text: Callable[[Any, int], str]) -> list[str]:
+    different = len({str(value) for value in values})
     for digits in range(3, 18):
-        texts = [setting(each, digits) for each in values]
+        texts = [text(value, digits) for value in values]
         if len(set(texts)) >= different:
             break
     return texts

@@ -143,8 +143,8 @@ def _no_exit(study: Path | None) -> Iterator[None]:
     except SystemExit as error:
         frames = [each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).is_file()]
         folder = None if study is None else study.absolute().parent
-        own = [frame for frame in frames if folder in Path(frame.filename).absolute().parents]
-        line = (own or frames)[-1]
+        beside = [frame for frame in frames if folder in Path(frame.filename).absolute().parents]
+        line = (beside or frames)[-1]
         remedy = "calls sys.exit or exit: raise an exception with a message instead"
         raise InputError("study", f"{line.filename}:{line.lineno}", remedy) from error
 
@@ -202,9 +202,6 @@ def _devices_of(run: Path) -> int:
 
     count = RunFolder(run).describe().environment.devices
     if count > MAX_DEVICES:
-        raise InputError(
-            "run",
-            str(run),
-            f"was trained on {count} devices, too many for this host: give their number with --devices",
-        )
+        remedy = f"was trained on {count} devices, too many for this host: give their number with --devices"
+        raise InputError("run", str(run), remedy)
     return count

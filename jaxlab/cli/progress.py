@@ -24,8 +24,8 @@ class Watcher:
 
     def __init__(self, name: str, signals: Signals | None = None, intro: str = ""):
         self.signals, self.intro = signals, intro
-        console = Terminal(stderr=True)
-        self.console, self.name, self.said = console, name, time.monotonic()
+        self.console = console = Terminal(stderr=True)
+        self.name, self.said = name, time.monotonic()
         self.bar = Bar(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -51,16 +51,10 @@ class Watcher:
             self.console.print(f"{self.name}: {self.intro}", markup=False, highlight=False, soft_wrap=True)
             self.intro = ""
         words = describe(progress)
-        training = progress.phase in ("training", "done")
-        self.bar.update(
-            self.task,
-            completed=progress.trial_epochs,
-            total=progress.all_trial_epochs if training else None,
-            words=words,
-        )
-        if not self.console.is_terminal and (
-            time.monotonic() - self.said > 30 or progress.phase != "training"
-        ):
+        total = progress.all_trial_epochs if progress.phase in ("training", "done") else None
+        self.bar.update(self.task, completed=progress.trial_epochs, total=total, words=words)
+        due = time.monotonic() - self.said > 30 or progress.phase != "training"
+        if due and not self.console.is_terminal:
             self.said = time.monotonic()
             say(f"{self.name}: {words}")
 

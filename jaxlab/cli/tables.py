@@ -21,10 +21,8 @@ from jaxlab.study import Plan, Verification
 def print_plan(plan: Plan, name: str) -> None:
     """Print the plan of a study: groups, packs, compilations, memory and time."""
     console = Terminal()
-    table = Table(
-        title=f"{name}: {counted(plan.trials, 'trial')} × {counted(plan.epochs, 'epoch')}",
-        title_justify="left",
-    )
+    title = f"{name}: {counted(plan.trials, 'trial')} × {counted(plan.epochs, 'epoch')}"
+    table = Table(title=title, title_justify="left")
     for column in ("group", "trials", "width", "packs", "compile", "memory", "training"):
         table.add_column(column, justify="left" if column == "group" else "right")
     for group, words in zip(plan.groups, _groups(plan), strict=True):
@@ -38,9 +36,8 @@ def print_plan(plan: Plan, name: str) -> None:
             f"≈ {duration(group.seconds)}",
         )
     console.print(table)
-    devices = f"{plan.devices} × {plan.device_kind}"
     console.print(
-        f"{len(plan.groups)} compiled program{'s' * (len(plan.groups) > 1)} on {devices}; "
+        f"{counted(len(plan.groups), 'compiled program')} on {plan.devices} × {plan.device_kind}; "
         f"about {duration(plan.seconds)} in total. No results were written."
     )
     console.print(
@@ -65,20 +62,15 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
     """Print the summary of a run, the limits of its settings, and times."""
     console = Terminal()
     # A run that was killed before anything was recorded has no outcomes.
-    outcome = (
-        results.outcome.values if "outcome" in results else np.full(results.sizes["trial"], "unfinished")
-    )
+    trials = results.sizes["trial"]
+    outcome = results.outcome.values if "outcome" in results else np.full(trials, "unfinished")
     counts = {key: int((outcome == key).sum()) for key in Outcome}
     ended = ", ".join(f"{count} {key}" for key, count in counts.items() if count)
     attributes = results.attrs
-    table = Table(
-        title=f"{attributes['title']}: {counted(results.sizes['trial'], 'trial')}, {ended}",
-        title_justify="left",
-    )
-    table.add_column("question")
-    table.add_column("answer")
+    title = f"{attributes['title']}: {counted(trials, 'trial')}, {ended}"
+    table = Table("question", "answer", title=title, title_justify="left")
     for row in summary(results):
-        table.add_row(row.question, row.answer)
+        table.add_row(*row)
     console.print(table)
     limits = limits_table(results)
     if limits:
@@ -96,11 +88,8 @@ def print_run(results: xr.Dataset, folder: Path) -> None:
 def print_verification(found: Verification, folder: Path) -> None:
     """Print for each trial whether it was reproduced, and what has changed since the run."""
     console = Terminal()
-    table = Table(
-        title=f"{folder}: {counted(len(found.trials), 'trial')} trained again", title_justify="left"
-    )
-    for column in ("trial", "id", "bitwise equal"):
-        table.add_column(column)
+    title = f"{folder}: {counted(len(found.trials), 'trial')} trained again"
+    table = Table("trial", "id", "bitwise equal", title=title, title_justify="left")
     for verdict in found.trials:
         table.add_row(str(verdict.trial), verdict.trial_id, _equality(verdict.differs))
     console.print(table)

@@ -7,7 +7,7 @@ times slower than the same arithmetic as a matrix product. Requires only JAX.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxlab.checks import one_of
 from jaxlab.convolution.geometry import check_window, geometry_of
-from jaxlab.convolution.rules import check_lowering, lowering_of
+from jaxlab.convolution.lowerings import as_product, as_remat, as_sum
+from jaxlab.errors import InputError
 
+# Accepted values of ``lowering``; "native" is the convolution of jax.lax.
+LOWERINGS = ("auto", "product", "remat", "sum", "native")
 # Precisions that matrix products accept and convolutions do not.
 _PRODUCT_PRECISIONS = (lax.DotAlgorithm, lax.DotAlgorithmPreset)
 
@@ -80,7 +84,7 @@ def conv_general_dilated(
         InputError: the window does not fit in the padded input (``jax.lax`` returns an empty array), or the lowering
             is unknown.
     """
-    check_lowering(lowering)
+    one_of("lowering", lowering, LOWERINGS)
     ones = (1,) * len(window_strides)
     dilation = ones if rhs_dilation is None else tuple(rhs_dilation)
     undilated = lhs_dilation is None or tuple(lhs_dilation) == ones
@@ -107,8 +111,19 @@ def conv_general_dilated(
     geometry = geometry_of(x.shape[1:-1], kernel.shape[:-2], *sizes, feature_group_count)
     check_window(x.shape, geometry)
     accumulate = jax.eval_shape(native, x, kernel).dtype  # raises the errors of jax.lax
-    function = lowering_of(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
+    function = _lowered(lowering, x.shape[-1], kernel.shape[-1], feature_group_count)
     return function(x, kernel, geometry, precision, None if preferred_element_type is None else accumulate)
+
+
+def _lowered(lowering: str, channels: int, features: int, groups: int) -> Callable[..., jax.Array]:
+    """The function that computes a convolution by a lowering other than "native"; see docs/convolution.md."""
+    depthwise = channels == features == groups > 1
+    if lowering == "sum" and not depthwise:
+        remedy = f"{channels} channels to {features} in {groups} groups are not depthwise; give 'product'"
+        raise InputError("lowering", lowering, remedy)
+    if lowering == "auto":
+        lowering = "sum" if depthwise else "product"
+    return {"product": as_product, "remat": as_remat, "sum": as_sum}[lowering]
 
 
 def _is_lowered(

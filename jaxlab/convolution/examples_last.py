@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ def conv_examples_last(
     kernel: jax.Array,
     strides: Sequence[int],
     padding: str | Sequence[Sequence[int]],
-    precision: Any = None,
+    precision: lax.PrecisionLike = None,
 ) -> jax.Array:
     """Convolve [C, *spatial, B]: `conv_general_dilated` of the transposed arrays, transposed back::
 

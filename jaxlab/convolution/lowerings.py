@@ -1,6 +1,7 @@
 """Lowerings of a convolution that stay fast when ``vmap`` gives every trial its own kernel.
 
-All consist of plain slices, products and sums, so every JAX transformation applies.
+All consist of plain slices, products and sums, so every JAX transformation applies. ``dtype`` is that of the
+accumulation and of the result, by default that of the arguments.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxlab.convolution.geometry import Geometry
 
@@ -21,14 +22,14 @@ _MANY_TAPS = 16
 
 
 def as_product(
-    x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
+    x: jax.Array, kernel: jax.Array, g: Geometry, precision: lax.PrecisionLike, dtype: DTypeLike | None
 ) -> jax.Array:
     """im2col: the patches under the window, [B·P, K·L·C], times the kernel, [K·L·C, F].
 
     If T kernels are mapped and share the patches, this is one product, [B·P, K·L·C] by [K·L·C, T·F].
     """
     *_, c, f = kernel.shape
-    dot = {"precision": precision, "preferred_element_type": preferred_element_type}
+    dot = {"precision": precision, "preferred_element_type": dtype}
     patches = jnp.concatenate(taps(x, g), axis=-1)
     rows = patches.reshape(-1, patches.shape[-1])  # 2-D: slightly faster on XLA's CPU backend
     if g.groups == 1:
@@ -42,7 +43,7 @@ def as_product(
 
 
 def as_remat(
-    x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
+    x: jax.Array, kernel: jax.Array, g: Geometry, precision: lax.PrecisionLike, dtype: DTypeLike | None
 ) -> jax.Array:
     """`as_product` of a few examples at a time; the backward pass recomputes their patches.
 
@@ -54,7 +55,7 @@ def as_remat(
 
     @jax.checkpoint
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return as_product(x, kernel, g, precision, preferred_element_type)
+        return as_product(x, kernel, g, precision, dtype)
 
     if parts == 1:
         return product(x, kernel)
@@ -64,13 +65,13 @@ def as_remat(
 
 
 def as_sum(
-    x: jax.Array, kernel: jax.Array, g: Geometry, precision: Any, preferred_element_type: Any
+    x: jax.Array, kernel: jax.Array, g: Geometry, precision: lax.PrecisionLike, dtype: DTypeLike | None
 ) -> jax.Array:
     """Depthwise convolution, C = G = F: the sum over taps of elementwise products, in float32 or wider.
 
     As a matrix product it would be [B·P, K·L] by [K·L, 1] per channel. ``precision`` is ignored.
     """
-    dtype = preferred_element_type or jnp.result_type(x, kernel)
+    dtype = dtype or jnp.result_type(x, kernel)
     wide = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
     weights = kernel.reshape(-1, kernel.shape[-1])
     terms = [

@@ -178,11 +178,9 @@ def _draw_missing(given: dict[str, Split], fractions: dict[str, float], split_se
     for field in missing:
         size = max(1, round(fractions[field] * len(train.targets)))
         if size >= len(order):
-            raise InputError(
-                f"{field}_fraction",
-                fractions[field],
-                f"leaves nothing to train on of {len(train.targets)} examples; give a smaller fraction, or more data",
-            )
+            found = f"leaves nothing to train on of {len(train.targets)} examples"
+            remedy = f"{found}; give a smaller fraction, or more data"
+            raise InputError(f"{field}_fraction", fractions[field], remedy)
         taken, order = np.sort(order[:size]), order[size:]
         splits[field] = Split(train.inputs[taken], train.targets[taken])
     kept = np.sort(order)

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from jaxlab import checks
+from jaxlab.datasets import published
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.files import cache_folder, fetch, find, read
+from jaxlab.datasets.downloads import cache_folder, fetch, find, read
 from jaxlab.errors import InputError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE = "cifar-10-binary.tar.gz"
-ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as published on the data set's page
 INNER = "cifar-10-batches-bin"
 TRAIN = [f"data_batch_{i}.bin" for i in range(1, 6)]
 TEST = "test_batch.bin"
-RECORDS = 10_000
 BYTES = 1 + 3 * 32 * 32
 REMEDY = "replace it with a fresh copy of the binary version"
 
@@ -47,11 +46,11 @@ def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Datase
     folder = None if folder is None else checks.path("folder", folder)
     batches = [
         _decode(*batch)
-        for batch in _batches(folder, checks.flag("download", download), checks.text("url", url))
+        for batch in _read_files(folder, checks.flag("download", download), checks.text("url", url))
     ]
     inputs = np.concatenate([inputs for inputs, _ in batches[:-1]])
     targets = np.concatenate([targets for _, targets in batches[:-1]])
-    validation = RECORDS // 2
+    validation = published.CIFAR10_RECORDS // 2
     return Dataset(
         name="cifar10",
         train=Split(inputs[:-validation], targets[:-validation]),
@@ -62,7 +61,7 @@ def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Datase
     )
 
 
-def _batches(folder: Path | None, download: bool, url: str) -> list[tuple[str, bytes]]:
+def _read_files(folder: Path | None, download: bool, url: str) -> list[tuple[str, bytes]]:
     """Name and content of the five training files and the test file."""
     root = folder if folder is not None else cache_folder()
     for place in [] if root is None else [root, root / INNER]:
@@ -87,7 +86,10 @@ def _read_batch(path: Path) -> tuple[str, bytes]:
 
 def _check_archive(path: Path) -> None:
     with path.open("rb") as file:
-        if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != ARCHIVE_MD5:
+        if (
+            hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            != published.CIFAR10_MD5
+        ):
             raise InputError("file", str(path), "not the published archive (MD5 differs); download it again")
 
 
@@ -107,10 +109,11 @@ def _read_archive(path: Path) -> list[tuple[str, bytes]]:
 
 def _decode(path: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Decode one file to inputs uint8 [N, 32, 32, 3] and labels int32 [N]."""
-    if len(content) != RECORDS * BYTES:
-        remedy = f"holds {len(content)} bytes instead of {RECORDS} records of {BYTES}; {REMEDY}"
+    expected = published.CIFAR10_RECORDS
+    if len(content) != expected * BYTES:
+        remedy = f"holds {len(content)} bytes instead of {expected} records of {BYTES}; {REMEDY}"
         raise InputError("file", path, remedy)
-    records = np.frombuffer(content, np.uint8).reshape(RECORDS, BYTES)
+    records = np.frombuffer(content, np.uint8).reshape(expected, BYTES)
     labels = records[:, 0].astype(np.int32)
     if labels.max() > 9:
         record = int(labels.argmax())

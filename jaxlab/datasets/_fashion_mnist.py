@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxlab import checks
+from jaxlab.datasets import published
 from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.files import cache_folder, check_sha256, fetch, find, read
+from jaxlab.datasets.downloads import cache_folder, fetch, find, read
 from jaxlab.errors import InputError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 REMEDY = "replace it with a fresh copy of the published file"
-VALIDATION = 10_000
-
-# Shape and SHA-256 of each file's uncompressed content; compressed files differ between publishers.
-FILES = {
-    "train-images-idx3-ubyte": (
-        (60_000, 28, 28),
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
-    "train-labels-idx1-ubyte": (
-        (60_000,),
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    ),
-    "t10k-images-idx3-ubyte": (
-        (10_000, 28, 28),
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        (10_000,),
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-}
 
 
 def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> Dataset:
@@ -55,16 +35,17 @@ def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> 
     """
     folder = None if folder is None else checks.path("folder", folder)
     download, url = checks.flag("download", download), checks.text("url", url)
-    arrays = {name: _load(name, folder, download, url) for name in FILES}
+    arrays = {name: _load(name, folder, download, url) for name in published.FASHION_MNIST}
     inputs = arrays["train-images-idx3-ubyte"][..., None]
     targets = arrays["train-labels-idx1-ubyte"].astype(np.int32)
     test = Split(
         arrays["t10k-images-idx3-ubyte"][..., None], arrays["t10k-labels-idx1-ubyte"].astype(np.int32)
     )
+    validation = published.FASHION_MNIST_VALIDATION
     return Dataset(
         name="fashion_mnist",
-        train=Split(inputs[:-VALIDATION], targets[:-VALIDATION]),
-        validation=Split(inputs[-VALIDATION:], targets[-VALIDATION:]),
+        train=Split(inputs[:-validation], targets[:-validation]),
+        validation=Split(inputs[-validation:], targets[-validation:]),
         test=test,
         classes=10,
         scale=1 / 255,
@@ -73,25 +54,22 @@ def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> 
 
 def _load(name: str, folder: Path | None, download: bool, url: str) -> np.ndarray:
     cache = cache_folder()
-    folders = [folder] if folder is not None else [DEBIAN, *([cache] if cache else [])]
+    folders = [folder] if folder is not None else [published.DEBIAN, *([cache] if cache else [])]
     path = find(folders, [name, f"{name}.gz"])
-    if path is None and folder is not None:
-        raise InputError(
-            "folder", str(folder), f"contains neither {name} nor {name}.gz; put it there, or omit folder"
-        )
-    if path is None and not download:
-        remedy = (
-            f"{name}.gz was not found; give folder, set download=True, or apt install dataset-fashion-mnist"
-        )
-        raise InputError("folder", None, remedy)
-    if path is None:
-        path = fetch(f"{url.rstrip('/')}/{name}.gz", lambda path: _read_idx(path, name))
-    return _read_idx(path, name)
+    if path is not None:
+        return _read_idx(path, name)
+    if folder is not None:
+        remedy = f"contains neither {name} nor {name}.gz; put it there, or omit folder"
+        raise InputError("folder", str(folder), remedy)
+    if not download:
+        remedy = "give folder, set download=True, or apt install dataset-fashion-mnist"
+        raise InputError("folder", None, f"{name}.gz was not found; {remedy}")
+    return _read_idx(fetch(f"{url.rstrip('/')}/{name}.gz", lambda path: _read_idx(path, name)), name)
 
 
 def _read_idx(path: Path, name: str) -> np.ndarray:
     """Read an IDX file: big-endian int32 magic 0x0800 + axes, one int32 size per axis, then uint8 values."""
-    shape, sha256 = FILES[name]
+    shape, sha256 = published.FASHION_MNIST[name]
     content = read(path, REMEDY)
     header = np.array([0x0800 + len(shape), *shape], ">i4").tobytes()
     if content[:4] != header[:4]:
@@ -99,5 +77,6 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     expected = len(header) + int(np.prod(shape))
     if len(content) != expected:
         raise InputError("file", str(path), f"holds {len(content)} bytes instead of {expected}; {REMEDY}")
-    check_sha256(path, content, sha256, REMEDY)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError("file", str(path), f"not the published file (SHA-256 differs); {REMEDY}")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlab import checks
-from jaxlab.datasets.describe import describe
 from jaxlab.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -60,7 +59,7 @@ class Dataset:
         checks.text("name", self.name)
         checks.text("target_units", self.target_units)
         object.__setattr__(self, "classes", check_classes(self.classes))
-        check_affine(self.scale, self.shift)
+        _check_affine(self.scale, self.shift)
         for field in SPLITS:
             split = getattr(self, field)
             check_split(field, split, self.classes)
@@ -75,7 +74,22 @@ class Dataset:
         >>> datasets.digits().summary()
         'train 1,077 × 8×8×1 uint8 in [0, 16], seen as [0, 1], 10 classes, largest 10 %; validation 360; test 360'
         """
-        return describe(self)
+        inputs, targets = self.train
+        words = [
+            f"train {len(inputs):,} × {sizes(inputs.shape[1:])} {inputs.dtype.name} in {interval(inputs)}"
+        ]
+        if (self.scale, self.shift) != (1, 0):
+            words.append(f"seen as {interval(inputs, self.scale, self.shift)}")
+        if self.classes is None:
+            units = f" {self.target_units}" if self.target_units else ""
+            number = targets.shape[1]
+            words.append(f"{number} target{'s' * (number > 1)} in {interval(targets)}{units}")
+        else:
+            share = 100 * np.bincount(targets).max() / len(targets)
+            largest = f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
+            words += [f"{self.classes:,} classes", f"largest {largest}"]
+        others = [f"{field} {len(getattr(self, field).targets):,}" for field in SPLITS[1:]]
+        return "; ".join([", ".join(words), *others])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -108,21 +122,27 @@ def prepared(inputs: jax.typing.ArrayLike, scale: float | int, shift: float | in
     return jnp.asarray(inputs).astype(jnp.float32) * jnp.float32(scale) + jnp.float32(shift)
 
 
+def sizes(shape: tuple[int, ...]) -> str:
+    """Format a shape: ``(28, 28, 1)`` becomes "28×28×1"."""
+    return "×".join(map(str, shape))
+
+
+def interval(array: np.ndarray, scale: float = 1.0, shift: float = 0.0) -> str:
+    """Format the range of an array, after scale and shift: "[0, 1]"."""
+    low, high = sorted(float(extreme) * scale + shift for extreme in (array.min(), array.max()))
+    return f"[{low:.4g}, {high:.4g}]"
+
+
 def check_classes(classes: Any) -> int | None:
     """Check a number of classes, or None for regression."""
-    if classes is None:
-        return None
-    return checks.whole(
-        "classes", classes, 2, remedy="give a whole number, at least 2, or None for regression"
-    )
+    remedy = "give a whole number, at least 2, or None for regression"
+    return None if classes is None else checks.whole("classes", classes, 2, remedy=remedy)
 
 
-def check_affine(scale: Any, shift: Any) -> None:
+def _check_affine(scale: Any, shift: Any) -> None:
     """Raise InputError unless both numbers are finite in float32 and ``scale`` is not 0 there."""
-    for field, value, remedy in (
-        ("scale", scale, "give a finite number other than 0"),
-        ("shift", shift, "give a finite number"),
-    ):
+    remedies = {"scale": "give a finite number other than 0", "shift": "give a finite number"}
+    for (field, remedy), value in zip(remedies.items(), (scale, shift), strict=True):
         checks.number(field, value, remedy=remedy)
         with np.errstate(over="ignore"):
             seen = np.float32(value)
@@ -140,9 +160,15 @@ def check_split(field: str, split: Split, classes: int | None, first_label: int 
         first_label: the first label as the user gave them, for the error; None if the user did not set it.
     """
     for part, array in zip(Split._fields, split, strict=True):
-        _check_array(f"{field}.{part}", array)
+        if not isinstance(array, np.ndarray):
+            remedy = "give a NumPy array, or use from_arrays, which converts"
+            raise InputError(f"{field}.{part}", type(array).__name__, remedy)
+        check_unmasked(f"{field}.{part}", array)
     check_examples(field, split)
-    _check_inputs(f"{field}.inputs", split.inputs)
+    if split.inputs.dtype not in (np.uint8, np.float32):
+        remedy = "give uint8 or float32, or use from_arrays, which converts"
+        raise InputError(f"{field}.inputs", split.inputs.dtype.name, remedy)
+    _check_finite(f"{field}.inputs", split.inputs)
     _check_targets(f"{field}.targets", split.targets, classes, first_label)
 
 
@@ -150,21 +176,13 @@ def check_examples(field: str, split: Split) -> None:
     """Raise InputError unless a split has examples along the first axis and one target per example."""
     inputs, targets = split
     if inputs.ndim < 2:
-        raise InputError(
-            f"{field}.inputs", inputs.shape, "give [N, *spatial, C]: examples first, channels last"
-        )
+        remedy = "give [N, *spatial, C]: examples first, channels last"
+        raise InputError(f"{field}.inputs", inputs.shape, remedy)
     if inputs.size == 0:
         raise InputError(f"{field}.inputs", inputs.shape, "give at least one example; no axis may be empty")
     if targets.ndim == 0 or len(targets) != len(inputs):
         remedy = f"give one target per input, along the first axis; there are {len(inputs)} inputs"
         raise InputError(f"{field}.targets", targets.shape, remedy)
-
-
-def _check_array(field: str, array: Any) -> None:
-    if not isinstance(array, np.ndarray):
-        remedy = "give a NumPy array, or use from_arrays, which converts"
-        raise InputError(field, type(array).__name__, remedy)
-    check_unmasked(field, array)
 
 
 def check_unmasked(field: str, values: Any, depth: int = 64) -> None:
@@ -174,13 +192,6 @@ def check_unmasked(field: str, values: Any, depth: int = 64) -> None:
         raise InputError(field, type(values).__name__, remedy)
     for each in values if depth and isinstance(values, (list, tuple)) else ():
         check_unmasked(field, each, depth - 1)
-
-
-def _check_inputs(field: str, inputs: np.ndarray) -> None:
-    if inputs.dtype not in (np.uint8, np.float32):
-        remedy = "give uint8 or float32, or use from_arrays, which converts"
-        raise InputError(field, inputs.dtype.name, remedy)
-    _check_finite(field, inputs)
 
 
 def _check_targets(field: str, targets: np.ndarray, classes: int | None, first_label: int | None) -> None:
@@ -205,16 +216,14 @@ def _check_finite(field: str, array: np.ndarray) -> None:
     # The extremes reveal NaN and infinity without a mask as large as the data.
     if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         first = np.argwhere(~np.isfinite(array))[0]
-        place = ", ".join(str(i) for i in first)
+        place = ", ".join(map(str, first))
         raise InputError(f"{field}[{place}]", float(array[tuple(first)]), "remove NaN and infinite values")
 
 
 def _check_like_train(field: str, split: Split, train: Split) -> None:
     for part, array, reference in zip(Split._fields, split, train, strict=True):
-        if array.shape[1:] != reference.shape[1:] or array.dtype != reference.dtype:
-            remedy = f"make it like the training split: {reference.dtype.name} [N, {_sizes(reference)}]"
-            raise InputError(f"{field}.{part}", f"{array.dtype.name} [N, {_sizes(array)}]", remedy)
-
-
-def _sizes(array: np.ndarray) -> str:
-    return ", ".join(str(size) for size in array.shape[1:])
+        given, wanted = (
+            f"{each.dtype.name} [N, {', '.join(map(str, each.shape[1:]))}]" for each in (array, reference)
+        )
+        if given != wanted:
+            raise InputError(f"{field}.{part}", given, f"make it like the training split: {wanted}")

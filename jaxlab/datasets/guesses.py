@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxlab.datasets.conversion import Conventions, one_hot_rows
-from jaxlab.datasets.dataset import Dataset, Split
-from jaxlab.datasets.describe import interval, sizes
+from jaxlab.datasets.dataset import Dataset, Split, interval, sizes
 from jaxlab.errors import InputError
 
 # An axis of one of these sizes is probably that of channels: grey, RGB, RGBA.

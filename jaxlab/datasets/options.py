@@ -95,9 +95,8 @@ def _mislabel(train: Split, fraction: Any, classes: int | None, seed: int) -> Sp
     if not len(chosen):
         return train
     if classes is None:
-        raise InputError(
-            "label_noise", fraction, "omit it for regression, where outliers changes the targets"
-        )
+        remedy = "omit it for regression, where outliers changes the targets"
+        raise InputError("label_noise", fraction, remedy)
     # An offset of 1 to classes - 1, modulo classes, gives every other class equally often and never the old one.
     offsets = 1 + (uniform(seed, "wrong label", len(train.targets)) * (classes - 1)).astype(np.int32)
     targets = train.targets.copy()
@@ -110,9 +109,8 @@ def _add_outliers(train: Split, fraction: Any, size: Any, classes: int | None, s
     if not len(chosen):
         return train
     if classes is not None:
-        raise InputError(
-            "outliers", fraction, "omit it for classification, where label_noise changes the labels"
-        )
+        remedy = "omit it for classification, where label_noise changes the labels"
+        raise InputError("outliers", fraction, remedy)
     size = checks.number("outlier_size", size, remedy="give a finite number to add, in units of the targets")
     targets = train.targets.copy()
     targets[chosen] += np.float32(size)

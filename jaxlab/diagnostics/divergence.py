@@ -58,9 +58,8 @@ def first_bad(finite_S: ArrayLike) -> jax.Array:
     """
     finite_S = jnp.asarray(finite_S)
     if finite_S.ndim != 1 or finite_S.dtype != bool:
-        raise InputError(
-            "finite_S", (finite_S.dtype.name, finite_S.shape), "give a 1-D array of bools, one per step"
-        )
+        remedy = "give a 1-D array of bools, one per step"
+        raise InputError("finite_S", (finite_S.dtype.name, finite_S.shape), remedy)
     if finite_S.size == 0:
         return jnp.asarray(-1, jnp.int32)
     return jnp.where(jnp.all(finite_S), -1, jnp.argmin(finite_S) + 1).astype(jnp.int32)

@@ -27,13 +27,8 @@ _ROOTS = tuple(
 #: Packages whose versions a run records and compares separately.
 _VERSIONED_BY_RUN = {"jaxlab", "jax", "jaxlib", "flax", "optax", "numpy"}
 _METADATA = {"__annotations__", "__dict__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
-_METADATA |= {
-    "__static_attributes__",
-    "__weakref__",
-    "__annotate__",
-    "__annotations_cache__",
-    "__slotnames__",
-}
+_METADATA |= {"__static_attributes__", "__weakref__"}
+_METADATA |= {"__annotate__", "__annotations_cache__", "__slotnames__"}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _BINDING = (ast.Store, ast.Del)
 #: Fields whose string is not a local name: a keyword argument, a module, an attribute, or a literal.

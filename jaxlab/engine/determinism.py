@@ -41,8 +41,3 @@ def determinism_error(operation: str) -> InputError:
     return InputError(
         "deterministic", True, f"{remedy}{_REMEDIES.get(operation, ' or avoid this operation')}"
     )
-
-
-def nondeterminism_reason(operation: str) -> str:
-    """One-line reason, for logs and results, why a program is not deterministic."""
-    return f"{operation} has no deterministic form on this device"

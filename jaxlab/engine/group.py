@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from jaxlab.engine.host import Rows, concatenate, to_device, to_host
 from jaxlab.engine.memory import free_on_device
 from jaxlab.engine.programs import Programs
-from jaxlab.engine.traced import canonical
+from jaxlab.engine.tracing import canonical
+from jaxlab.trial import PyTree
 
 
 class Call(NamedTuple):
@@ -32,11 +33,11 @@ class Call(NamedTuple):
 class _PackState:
     """A pack of trials: ``trials`` by lane (−1: none), the epoch that it reached, hyperparameters and states."""
 
-    def __init__(self, trials: np.ndarray, epoch: int, values: Any, states: Any):
+    def __init__(self, trials: np.ndarray, epoch: int, values: PyTree, states: PyTree):
         self.trials, self.epoch, self.values, self.states = trials, epoch, values, states
         self.on_host = False
 
-    def rows(self, states: Any, lanes: np.ndarray) -> Rows:
+    def rows(self, states: PyTree, lanes: np.ndarray) -> Rows:
         """Copy the lanes that a mask selects from the pack's ``states`` on the host."""
         trials = self.trials[lanes]
         return Rows(trials, np.full(len(trials), self.epoch), jax.tree.map(lambda leaf: leaf[lanes], states))
@@ -47,7 +48,7 @@ def split_into_packs(trials: int, lanes: int) -> list[np.ndarray]:
     return [np.minimum(np.arange(first, first + lanes), trials - 1) for first in range(0, trials, lanes)]
 
 
-def take_rows(tree: Any, index: np.ndarray | int) -> Any:
+def take_rows(tree: PyTree, index: np.ndarray | int) -> PyTree:
     """Select rows of a tree of NumPy arrays, in the dtypes that the device uses."""
     return jax.tree.map(lambda leaf: canonical(np.asarray(leaf)[index]), tree)
 
@@ -68,8 +69,8 @@ class GroupTraining:
     def __init__(
         self,
         programs: Programs,
-        hyperparameters: Any,
-        shared: Any,
+        hyperparameters: PyTree,
+        shared: PyTree,
         rows: np.ndarray | None = None,
         resident: int | None = None,
         reserve: int = 0,
@@ -104,9 +105,8 @@ class GroupTraining:
         self._set_resident(len(packs))
         for lanes in packs:
             values = self._place_hyperparameters(lanes)
-            states, record = self.programs.measure(
-                values, self.programs.start(values, self.shared), self.shared
-            )
+            new = self.programs.start(values, self.shared)
+            states, record = self.programs.measure(values, new, self.shared)
             pack = _PackState(np.where(_is_original(lanes), lanes, -1), 0, values, states)
             self._packs.append(pack)
             self._park(pack)
@@ -129,13 +129,13 @@ class GroupTraining:
     def advance(self, epoch: int) -> Iterator[Call]:
         """Train the packs that are at ``epoch`` for one segment."""
         programs = self.programs
-        now = np.arange(epoch + 1, epoch + 1 + programs.segment_epochs, dtype=np.int32)
-        epochs = jax.device_put(now, programs.pack.replicated)
+        now = np.array([epoch + 1], np.int32)
+        placed = jax.device_put(now[0], programs.pack.replicated)
         for pack in self._packs:
             if pack.epoch == epoch:
                 states = self._place_states(pack.states) if pack.on_host else pack.states
-                pack.states, record = programs.segment(pack.values, states, self.shared, epochs)
-                pack.epoch = int(now[-1])
+                pack.states, record = programs.segment(pack.values, states, self.shared, placed)
+                pack.epoch = epoch + 1
                 self._park(pack)
                 yield Call(pack.trials.copy(), now, record)
 
@@ -163,12 +163,10 @@ class GroupTraining:
             now = self._take_ended(lanes)
             (filled,) = split_into_packs(len(now.trials), lanes)
             states = self._place_states(now.take(filled).states)
-            record = self.programs.finish(
-                self._place_hyperparameters(now.trials[filled]), states, self.shared
-            )
-            yield Call(
-                np.where(_is_original(filled), now.trials[filled], -1), now.epochs[filled], record, now
-            )
+            values = self._place_hyperparameters(now.trials[filled])
+            record = self.programs.finish(values, states, self.shared)
+            trials = np.where(_is_original(filled), now.trials[filled], -1)
+            yield Call(trials, now.epochs[filled], record, now)
 
     def _take_ended(self, lanes: int) -> Rows:
         """Remove and return up to ``lanes`` ended trials."""
@@ -183,26 +181,22 @@ class GroupTraining:
         return concatenate(parts)
 
     def _add_packs(self, these: Rows) -> None:
-        """Add packs of these trials, in order; a pack holds trials of one epoch."""
+        """Put trials into packs, in order; all trials of a pack have reached the same epoch."""
         for epoch in np.unique(these.epochs):
             order = np.argsort(these.trials)
             order = order[these.epochs[order] == epoch]
             for filled in split_into_packs(len(order), self.programs.pack.lanes):
                 part = these.take(order[filled])
                 trials = np.where(_is_original(filled), part.trials, -1)
-                pack = _PackState(
-                    trials,
-                    int(epoch),
-                    self._place_hyperparameters(part.trials),
-                    self._place_states(part.states),
-                )
+                values = self._place_hyperparameters(part.trials)
+                pack = _PackState(trials, int(epoch), values, self._place_states(part.states))
                 self._packs.append(pack)
                 self._park(pack)
 
-    def _place_hyperparameters(self, trials: np.ndarray) -> Any:
+    def _place_hyperparameters(self, trials: np.ndarray) -> PyTree:
         return jax.device_put(take_rows(self._hyperparameters, trials), self.programs.pack.over_trials)
 
-    def _place_states(self, states: Any) -> Any:
+    def _place_states(self, states: PyTree) -> PyTree:
         return to_device(states, self.programs.lane, self.programs.pack.over_trials)
 
     def _set_resident(self, packs: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxlab.trial import Record, Trial, select
+from jaxlab.trial import PyTree, Record, Trial, select
 
 
 class Best(NamedTuple):
@@ -13,7 +13,7 @@ class Best(NamedTuple):
 
     score: Any
     epoch: Any
-    kept: Any
+    kept: PyTree
 
 
 class Lane(NamedTuple):
@@ -25,12 +25,12 @@ class Lane(NamedTuple):
         best: a `Best`, or None if the trial has no score.
     """
 
-    state: Any
+    state: PyTree
     first_bad_step: Any
-    best: Any = None
+    best: PyTree = None
 
 
-def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
+def start(trial: Trial, hyperparameters: PyTree, shared: PyTree) -> Lane:
     """Initialise a lane."""
     state = trial.init(hyperparameters, shared)
     best = None
@@ -39,7 +39,7 @@ def start(trial: Trial, hyperparameters: Any, shared: Any) -> Lane:
     return Lane(state, jnp.where(trial.finite(state), -1, 0).astype(jnp.int32), best)
 
 
-def measure(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> tuple[Lane, Record]:
+def measure(trial: Trial, hyperparameters: PyTree, lane: Lane, shared: PyTree) -> tuple[Lane, Record]:
     """Evaluate epoch 0: the lane and its record."""
     state, record = trial.evaluate(hyperparameters, lane.state, shared, False)
     record, bad = _pop_bad_step(record)
@@ -55,7 +55,7 @@ def _pop_bad_step(record: Record) -> tuple[Record, jax.Array]:
 
 
 def _update_best(
-    trial: Trial, best: Best | None, state: Any, record: Record, epoch: jax.Array
+    trial: Trial, best: Best | None, state: PyTree, record: Record, epoch: jax.Array
 ) -> Best | None:
     """Replace the best epoch if this one is better; at a tie the earlier one stays."""
     if best is None:
@@ -66,17 +66,13 @@ def _update_best(
     return select(better, Best(score, epoch, trial.weights.kept(state)), best)
 
 
-def segment(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epochs: jax.Array):
-    """Train and evaluate ``len(epochs)`` epochs: the lane, and a record with a leading axis of epochs."""
+def segment(
+    trial: Trial, hyperparameters: PyTree, lane: Lane, shared: PyTree, epoch: jax.Array
+) -> tuple[Lane, Record]:
+    """Train and evaluate one epoch: the lane and its record.
 
-    def epoch_of(lane: Lane, epoch: jax.Array):
-        return _one_epoch(trial, hyperparameters, lane, shared, epoch)
-
-    return jax.lax.scan(epoch_of, lane, epochs)
-
-
-def _one_epoch(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any, epoch: jax.Array):
-    """Train and evaluate one epoch; a lane with an earlier bad step does not change and records only `missing`."""
+    A lane with an earlier bad step does not change and records only `missing`.
+    """
     alive = lane.first_bad_step < 0
     state, trained = trial.train_segment(hyperparameters, lane.state, shared, epoch)
     trained, bad = _pop_bad_step(trained)
@@ -110,7 +106,7 @@ def missing(value: jax.Array) -> jax.Array:
     return jnp.array(jnp.nan if jnp.issubdtype(value.dtype, jnp.inexact) else -1).astype(value.dtype)
 
 
-def finish(trial: Trial, hyperparameters: Any, lane: Lane, shared: Any) -> Record:
+def finish(trial: Trial, hyperparameters: PyTree, lane: Lane, shared: PyTree) -> Record:
     """Final record of a trial, at its last finite state if it diverged, and the record at its best epoch."""
     record = trial.evaluate(hyperparameters, lane.state, shared, True)[1]
     if lane.best is None:

@@ -37,14 +37,8 @@ def _total_on_host() -> float:
 
 def free_on_device(device: jax.Device) -> float:
     """Usable free memory of an accelerator in bytes; infinite if unknown."""
-    return _USABLE * _free(device)
-
-
-def _free(device: jax.Device) -> float:
     memory = device.memory_stats() or {}
-    if "bytes_limit" not in memory:
-        return math.inf
-    return memory["bytes_limit"] - memory.get("bytes_in_use", 0)
+    return _USABLE * (memory.get("bytes_limit", math.inf) - memory.get("bytes_in_use", 0))
 
 
 def free_on_host() -> float:

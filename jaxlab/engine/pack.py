@@ -58,14 +58,10 @@ def over_trials(
         mapped: for each argument, whether it has a leading trial axis; other arguments are shared by all trials.
         operations: names of the operations in ``function``. With some of them, a CPU runs trials one by one.
     """
+    may_deadlock = _LAPACK_DEADLOCKS and pack.platform == "cpu" and pack.mesh.size > 1
     if pack.width == 1:
         batched = _map_single(function, mapped)
-    elif (
-        _LAPACK_DEADLOCKS
-        and pack.platform == "cpu"
-        and pack.mesh.size > 1
-        and not _LAPACK.isdisjoint(operations)
-    ):
+    elif may_deadlock and not _LAPACK.isdisjoint(operations):
         batched = _map_sequentially(function, mapped)
     else:
         batched = jax.vmap(function, in_axes=tuple(0 if each else None for each in mapped))
@@ -96,12 +92,8 @@ def _map_sequentially(function: Callable, mapped: Sequence[bool]) -> Callable:
 
         def one(per_trial: list) -> Any:
             remaining = iter(per_trial)
-            return function(
-                *(
-                    next(remaining) if each else argument
-                    for argument, each in zip(arguments, mapped, strict=True)
-                )
-            )
+            pairs = zip(arguments, mapped, strict=True)
+            return function(*(next(remaining) if each else argument for argument, each in pairs))
 
         return jax.lax.map(one, per_trial)
 

@@ -5,8 +5,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jaxlib
@@ -18,12 +18,12 @@ from jaxlab.engine.memory import fits, idle_packs, is_out_of_memory
 from jaxlab.engine.pack import Pack, make_pack
 from jaxlab.engine.program_cache import clear_programs
 from jaxlab.engine.programs import Programs, bytes_of, compile_functions, compile_traced
-from jaxlab.engine.traced import Traced, canonical, trace
+from jaxlab.engine.tracing import Traced, canonical, trace
 from jaxlab.engine.train import place_shared
 from jaxlab.engine.width import candidates, choose, default_width, pack_count, search
 from jaxlab.engine.width_cache import load_width, save_width
 from jaxlab.errors import InputError
-from jaxlab.trial import Trial
+from jaxlab.trial import PyTree, Trial
 
 _TIMING_SECONDS = 0.5  # time to spend on timing one width
 _TRAINING_TO_PROBE = 8  # training must take at least this many times longer than all probing
@@ -51,8 +51,8 @@ class _Workload(NamedTuple):
     """Everything to train, and the devices to train on."""
 
     trial: Trial
-    hyperparameters: Any
-    shared: Any
+    hyperparameters: PyTree
+    shared: PyTree
     devices: list[jax.Device]
     epochs: int
     trials: int  # per device
@@ -63,13 +63,12 @@ class _Workload(NamedTuple):
 
 def compile_group(
     trial: Trial,
-    hyperparameters: Any,
-    shared: Any,
+    hyperparameters: PyTree,
+    shared: PyTree,
     epochs: int,
     width: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     *,
-    segment_epochs: int = 1,
     cache: str | os.PathLike | None = None,
     smallest_within: float = 0.0,
     deterministic: bool | str = "auto",
@@ -89,7 +88,6 @@ def compile_group(
         epochs: total number of epochs.
         width: trials per device; None chooses.
         devices: all by default; at most as many as there are trials are used.
-        segment_epochs: epochs per call.
         cache: file of widths chosen earlier for the same program, devices, versions and number of trials. A cached
             width is used without timing; a new choice is added.
         smallest_within: choose the smallest width that is at most this fraction slower than the fastest.
@@ -106,7 +104,7 @@ def compile_group(
     # A device without a trial would train copies, and slow down host devices that share its cores.
     devices = (list(devices) if devices is not None else jax.devices())[: pack_count(width or 1, all_trials)]
     trials = pack_count(len(devices), all_trials)
-    traced = trace(trial, take_rows(hyperparameters, 0), shared, segment_epochs)
+    traced = trace(trial, take_rows(hyperparameters, 0), shared)
     if width is not None:
         return Choice(compile_traced(traced, make_pack(width, devices), deterministic), {}, 0.0)
     workload = _Workload(
@@ -134,9 +132,9 @@ def compile_group(
     return Choice(programs, found, clock() - began - programs.compile_seconds)
 
 
-def fingerprint(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> str:
+def fingerprint(trial: Trial, hyperparameters: PyTree, shared: PyTree) -> str:
     """`Programs.fingerprint` of the programs that `compile_group` would compile, by tracing alone."""
-    return trace(trial, take_rows(hyperparameters, 0), shared, segment_epochs).digest
+    return trace(trial, take_rows(hyperparameters, 0), shared).digest
 
 
 def _unprobed_key(key: str, epochs: int) -> str:
@@ -191,28 +189,16 @@ def _estimate_training(workload: _Workload, programs: Programs) -> float:
     0 if even that costs too much because training is only a few times longer.
     """
     pack, sampled = programs.pack, workload.trial.sample is not None
-    segments = pack_count(pack.width, workload.trials) * workload.epochs / programs.segment_epochs
-    cost = 1 / (_SEGMENT_TO_EVALUATION * programs.segment_epochs) if sampled else 1.0  # in segments
+    segments = pack_count(pack.width, workload.trials) * workload.epochs
+    cost = 1 / _SEGMENT_TO_EVALUATION if sampled else 1.0  # in segments
     if segments <= 2 * _TRAINING_TO_PROBE * cost:
         return 0.0
-    shared, values, now = (
-        place_shared(workload.shared, pack),
-        _first_pack(workload, pack),
-        _epochs(workload, pack),
-    )
-    lanes = programs.start(values, shared)
-    if sampled:
-        once = _fastest(
-            lambda lanes: programs.measure(values, lanes, shared), lanes, _TIMING_SECONDS / 5, workload.clock
-        )
-    else:
-        once = _fastest(
-            lambda lanes: programs.segment(values, lanes, shared, now),
-            lanes,
-            _TIMING_SECONDS / 5,
-            workload.clock,
-        )
-    return once / cost * segments
+
+    def measure(values: PyTree, lanes: PyTree, shared: PyTree, epoch: jax.Array) -> tuple:
+        return programs.measure(values, lanes, shared)
+
+    call = measure if sampled else programs.segment
+    return _fastest(workload, pack, programs.start, call, _TIMING_SECONDS / 5) / cost * segments
 
 
 def _search_width(
@@ -234,16 +220,18 @@ def _search_width(
         notify: called with each width.
     """
     began, first = workload.clock(), programs.pack.width
-    shared, traced, ready = workload.shared, workload.traced, [programs.start, programs.segment]
+    sampled, ready = workload, {"start": programs.start, "segment": programs.segment}
     if workload.trial.sample is not None:
-        shared, ready = workload.trial.sample(shared), None
-        traced = trace(workload.trial, take_rows(workload.hyperparameters, 0), shared, traced.segment_epochs)
+        shared = workload.trial.sample(workload.shared)
+        traced = trace(workload.trial, take_rows(workload.hyperparameters, 0), shared)
+        sampled, ready = workload._replace(shared=shared, traced=traced), None
+    unsampled = _size(workload.shared) - _size(sampled.shared)
     once: dict[int, float] = {}
 
     def seconds_of(width: int) -> float:
         notify(width)
         compiled = ready if width == first else None
-        once[width] = _time_width(workload, traced, shared, width, compiled, not programs.nondeterministic)
+        once[width] = _time_width(sampled, width, compiled, unsampled, not programs.nondeterministic)
         return once[width]
 
     def worth(best: float) -> bool:
@@ -258,52 +246,45 @@ def _search_width(
 
 def _time_width(
     workload: _Workload,
-    traced: Traced,
-    shared: Any,
     width: int,
-    compiled: list[jax.stages.Compiled] | None,
+    compiled: Mapping[str, jax.stages.Compiled] | None,
+    unsampled: int,
     deterministic: bool,
 ) -> float:
-    """Time one segment at one width; ``inf`` if it does not fit in memory."""
-    pack = make_pack(width, workload.devices)
+    """Time one segment at one width; ``inf`` if it does not fit in memory together with ``unsampled`` bytes."""
+    pack, traced = make_pack(width, workload.devices), workload.traced
     try:
-        start, segment = compiled or compile_functions(traced, pack, ("start", "segment"), deterministic)[0]
-        idle = (
-            idle_packs(pack_count(width, workload.trials), workload.devices[0]) * width * traced.state_bytes
-        )
-        unsampled = _size(workload.shared) - _size(shared)
-        if not fits(max(bytes_of(start), bytes_of(segment)) + idle + unsampled, workload.devices):
+        if compiled is None:
+            compiled, _ = compile_functions(traced, pack, ("start", "segment"), deterministic)
+        needed = unsampled + max(map(bytes_of, compiled.values()))
+        packs = idle_packs(pack_count(width, workload.trials), workload.devices[0])
+        if not fits(needed + packs * width * traced.state_bytes, workload.devices):
             return math.inf
-        shared, values, now = place_shared(shared, pack), _first_pack(workload, pack), _epochs(workload, pack)
-        lanes = start(values, shared)
-        return _fastest(
-            lambda lanes: segment(values, lanes, shared, now), lanes, _TIMING_SECONDS, workload.clock
-        )
+        return _fastest(workload, pack, compiled["start"], compiled["segment"], _TIMING_SECONDS)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return math.inf
 
 
-def _fastest(call: Callable[[Any], tuple], lanes: Any, duration: float, clock: Callable[[], float]) -> float:
-    """Seconds of the fastest call ``lanes -> (lanes, record)``, repeated for a given time."""
-    times: list[float] = []
+def _fastest(
+    workload: _Workload, pack: Pack, start: Callable, call: Callable[..., tuple], duration: float
+) -> float:
+    """Seconds of the fastest call ``(hyperparameters, lanes, shared, epoch) -> (lanes, record)`` on the first pack.
+
+    It is repeated for ``duration`` seconds, with the lanes that the previous call returned.
+    """
+    first = split_into_packs(len(jax.tree.leaves(workload.hyperparameters)[0]), pack.lanes)[0]
+    values = jax.device_put(take_rows(workload.hyperparameters, first), pack.over_trials)
+    shared, epoch = place_shared(workload.shared, pack), jax.device_put(np.int32(1), pack.replicated)
+    lanes, times = start(values, shared), []
     while not times or sum(times) < duration:
-        began = clock()
-        lanes, record = call(lanes)
+        began = workload.clock()
+        lanes, record = call(values, lanes, shared, epoch)
         jax.block_until_ready((lanes, record))
-        times.append(clock() - began)
+        times.append(workload.clock() - began)
     return min(times)
 
 
-def _first_pack(workload: _Workload, pack: Pack) -> Any:
-    lanes = split_into_packs(len(jax.tree.leaves(workload.hyperparameters)[0]), pack.lanes)[0]
-    return jax.device_put(take_rows(workload.hyperparameters, lanes), pack.over_trials)
-
-
-def _epochs(workload: _Workload, pack: Pack) -> jax.Array:
-    return jax.device_put(np.arange(1, workload.traced.segment_epochs + 1, dtype=np.int32), pack.replicated)
-
-
-def _size(tree: Any) -> int:
+def _size(tree: PyTree) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(jax.tree.map(canonical, tree)))

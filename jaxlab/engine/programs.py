@@ -3,7 +3,7 @@
 import threading
 import time
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -13,13 +13,12 @@ from jaxlab.engine.determinism import (
     check_deterministic,
     determinism_error,
     deterministic_options,
-    nondeterminism_reason,
     nondeterministic_operation,
 )
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.program_cache import Compiled, add_program, find_program, record_cache_hits
-from jaxlab.engine.traced import Traced, TracedFunction, trace
-from jaxlab.trial import Trial
+from jaxlab.engine.tracing import Traced, TracedFunction, trace
+from jaxlab.trial import PyTree, Trial
 
 # The initial draws run once per pack, but LLVM takes as long to optimise them as the training loop.
 _START_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
@@ -34,18 +33,17 @@ class Programs(NamedTuple):
     """Compiled programs of one group, for any values, number of trials and number of epochs.
 
     They are ``start(hyperparameters, shared)``, ``measure(hyperparameters, lanes, shared)`` for epoch 0,
-    ``segment(hyperparameters, lanes, shared, epochs)`` and ``finish(hyperparameters, lanes, shared)``; hyperparameters
+    ``segment(hyperparameters, lanes, shared, epoch)`` and ``finish(hyperparameters, lanes, shared)``; hyperparameters
     and lanes have a leading axis of ``pack.lanes`` trials.
 
     Attributes:
         pack: devices and width.
-        segment_epochs: epochs per segment.
         compile_seconds: time to trace and compile.
         saved_seconds: one entry for each program that came from the cache of this process or from JAX's persistent
             compilation cache: compile time minus load time.
         state_bytes: size of a pack's states on one device.
         lane: shapes and dtypes of one lane.
-        fingerprint: digest of the four functions, see `jaxlab.engine.traced.Traced.digest`.
+        fingerprint: digest of the four functions, see `jaxlab.engine.tracing.Traced.digest`.
         nondeterministic: reason why numbers may change from call to call; empty if they do not.
     """
 
@@ -54,11 +52,10 @@ class Programs(NamedTuple):
     segment: jax.stages.Compiled
     finish: jax.stages.Compiled
     pack: Pack
-    segment_epochs: int
     compile_seconds: float
     saved_seconds: list[float]
     state_bytes: int
-    lane: Any
+    lane: PyTree
     fingerprint: str
     nondeterministic: str = ""
 
@@ -69,8 +66,8 @@ class Programs(NamedTuple):
 
     def memory_bytes(self, packs: int = 1) -> int:
         """Bytes needed on one device by the largest program and the states of the idle packs."""
-        programs = (self.start, self.measure, self.segment, self.finish)
-        return max(bytes_of(program) for program in programs) + (packs - 1) * self.state_bytes
+        largest = max(map(bytes_of, (self.start, self.measure, self.segment, self.finish)))
+        return largest + (packs - 1) * self.state_bytes
 
 
 def bytes_of(program: jax.stages.Compiled) -> int:
@@ -78,20 +75,15 @@ def bytes_of(program: jax.stages.Compiled) -> int:
     memory = program.memory_analysis()
     if memory is None:
         return 0
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
+    separate = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return separate - memory.alias_size_in_bytes
 
 
 def compile_programs(
     trial: Trial,
-    hyperparameters: Any,
-    shared: Any,
+    hyperparameters: PyTree,
+    shared: PyTree,
     pack: Pack,
-    segment_epochs: int = 1,
     *,
     deterministic: bool | str = "auto",
     options: Mapping[str, Any] | None = None,
@@ -99,12 +91,11 @@ def compile_programs(
     """Trace and compile the programs of one group.
 
     Args:
-        trial, hyperparameters, shared, segment_epochs: as in `trace`.
+        trial, hyperparameters, shared: as in `trace`.
         pack: devices and width.
         deterministic, options: as in `compile_traced`.
     """
-    traced = trace(trial, hyperparameters, shared, segment_epochs)
-    return compile_traced(traced, pack, deterministic, options)
+    return compile_traced(trace(trial, hyperparameters, shared), pack, deterministic, options)
 
 
 def compile_traced(
@@ -127,42 +118,40 @@ def compile_traced(
     """
     check_deterministic(deterministic)
     began = time.perf_counter()
-    names = ("start", "measure", "segment", "finish")
     why = ""
     try:
-        programs, saved = compile_functions(traced, pack, names, bool(deterministic), options)
+        programs, saved = compile_functions(traced, pack, _LONGEST_FIRST, bool(deterministic), options)
     except jax.errors.JaxRuntimeError as error:
         operation = nondeterministic_operation(error)
         if operation is None:
             raise
         if deterministic is True:
             raise determinism_error(operation) from error
-        why = nondeterminism_reason(operation)
+        why = f"{operation} has no deterministic form on this device"
         warnings.warn(f"{why}: a trial's numbers may change from run to run", stacklevel=2)
-        programs, saved = compile_functions(traced, pack, names, False, options)
+        programs, saved = compile_functions(traced, pack, _LONGEST_FIRST, False, options)
     if deterministic is False and deterministic_options(pack.platform):
         why = "as requested"
     return Programs(
-        *programs,
-        pack,
-        traced.segment_epochs,
-        traced.seconds + time.perf_counter() - began,
-        saved,
-        traced.state_bytes * pack.width,
-        traced.start.result,
-        traced.digest,
-        why,
+        **programs,
+        pack=pack,
+        compile_seconds=traced.seconds + time.perf_counter() - began,
+        saved_seconds=saved,
+        state_bytes=traced.state_bytes * pack.width,
+        lane=traced.start.result,
+        fingerprint=traced.digest,
+        nondeterministic=why,
     )
 
 
 def compile_functions(
     traced: Traced,
     pack: Pack,
-    names: Sequence[str],
+    names: Collection[str],
     deterministic: bool = True,
     options: Mapping[str, Any] | None = None,
-) -> tuple[list[jax.stages.Compiled], list[float]]:
-    """Compile some of the functions; return programs in order, and the seconds saved by each cached one."""
+) -> tuple[dict[str, jax.stages.Compiled], list[float]]:
+    """Compile some of the functions: programs by name, and the seconds saved by each cached one."""
     backend = pack.platform
     common = dict(deterministic_options(backend) if deterministic else {}) | dict(options or {})
     found: dict[str, Compiled] = {}
@@ -184,7 +173,7 @@ def compile_functions(
             found[name] = job.result()
             if key is not None:
                 add_program(key, found[name])
-    return [found[name].program for name in names], saved
+    return {name: each.program for name, each in found.items()}, saved
 
 
 def _key(
@@ -194,18 +183,10 @@ def _key(
     if not function.identity.complete or function.identity.constant_bytes > _MAX_CONSTANT_BYTES:
         return None
     structure = jax.tree.structure((function.arguments, function.result))
-    config = tuple(
-        repr(getattr(jax.config, name, value)) for name, value in sorted(jax.config.values.items())
-    )
-    return (
-        function.identity.digest,
-        structure,
-        tuple(function.mapped),
-        pack,
-        donated,
-        tuple(sorted(options.items())),
-        config,
-    )
+    values = sorted(jax.config.values.items())
+    config = tuple(repr(getattr(jax.config, name, value)) for name, value in values)
+    compilation = (pack, donated, tuple(sorted(options.items())), config)
+    return (function.identity.digest, structure, tuple(function.mapped), compilation)
 
 
 def _compile(lowered: jax.stages.Lowered, options: Mapping[str, Any], last: dict[int, float]) -> Compiled:

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlab.checks import whole
 from jaxlab.engine.group import Call, GroupTraining
-from jaxlab.engine.host import Rows
+from jaxlab.engine.host import EndRecord, EpochRecord, Rows
 from jaxlab.engine.pack import Pack
 from jaxlab.engine.programs import Programs
-from jaxlab.engine.records import EndRecord, EpochRecord
-from jaxlab.engine.traced import canonical
-from jaxlab.errors import InputError
+from jaxlab.engine.tracing import canonical
+from jaxlab.trial import PyTree
 
 Decide = Callable[[int], Sequence[np.ndarray]]
 #: Index of a group, and the record of one call.
@@ -27,15 +27,11 @@ class Training:
 
     Args:
         groups: the groups, new or restored.
-        epochs: number of epochs to train; a multiple of each group's ``segment_epochs``.
+        epochs: number of epochs to train.
     """
 
     def __init__(self, groups: Sequence[GroupTraining], epochs: int):
-        for group in groups:
-            length = group.programs.segment_epochs
-            if epochs < 1 or epochs % length:
-                raise InputError("epochs", epochs, f"give a positive multiple of segment_epochs = {length}")
-        self.groups, self.epochs = list(groups), epochs
+        self.groups, self.epochs = list(groups), whole("epochs", epochs, 1)
         self._pending: list[tuple[int, Call]] = []
 
     @property
@@ -92,7 +88,7 @@ class Training:
 
 
 def train(
-    programs: Programs, hyperparameters: Any, shared: Any, epochs: int, resident: int | None = None
+    programs: Programs, hyperparameters: PyTree, shared: PyTree, epochs: int, resident: int | None = None
 ) -> Iterator[EpochRecord | EndRecord]:
     """Train all trials of one group to the end; for the arguments see `GroupTraining` and `Training`."""
     group = GroupTraining(programs, hyperparameters, place_shared(shared, programs.pack), resident=resident)
@@ -107,12 +103,12 @@ def _fetch(call: Call) -> EpochRecord | EndRecord:
     values = {name: value[originals] for name, value in jax.device_get(call.record).items()}
     if call.ended is not None:
         return EndRecord(call.trials[originals], call.epochs[originals], values, call.ended)
-    if call.epochs[0] == 0:  # its record has no epoch axis
-        values = {name: value[:, None] for name, value in values.items()}
-    return EpochRecord(call.trials[originals], call.epochs, values)
+    return EpochRecord(
+        call.trials[originals], call.epochs, {name: value[:, None] for name, value in values.items()}
+    )
 
 
-def place_shared(shared: Any, pack: Pack) -> Any:
+def place_shared(shared: PyTree, pack: Pack) -> PyTree:
     """Put the shared arrays on each device of a pack, in their stored dtypes: uint8 stays uint8.
 
     The host devices of a CPU share one copy.

@@ -88,7 +88,10 @@ class CNN(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        self.input_shape = _check_input_shape(input_shape)
+        self.input_shape = sizes.integers("input_shape", input_shape)
+        if len(self.input_shape) not in (2, 3):
+            remedy = "give (height, width, channels) or (length, channels)"
+            raise InputError("input_shape", self.input_shape, remedy)
         layers = _layer_sizes(len(self.input_shape) - 1, features, kernel_sizes, strides, padding, pool_sizes)
         flat = math.prod(_spatial_shape(self.input_shape[:-1], layers)) * layers[-1].features
         dense = sizes.integers("dense", dense)
@@ -119,9 +122,8 @@ class CNN(nnx.Module):
 
         Their post-activations are returned transposed, with channels last as everywhere.
         """
-        supported = (
-            jax.default_backend() == "cpu" and type(self.head) is MLP and all(map(_is_unmodified, self.conv))
-        )
+        on_cpu = jax.default_backend() == "cpu"
+        supported = on_cpu and type(self.head) is MLP and all(map(_is_unmodified, self.conv))
         return tuple(f"conv_{i}" for i in range(len(self.conv))) if supported else ()
 
     def _channels_last(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -181,13 +183,6 @@ def _convolve_examples_last(layer: nnx.Conv, x_CxSPATIALxB: jax.Array) -> jax.Ar
     return y + bias.reshape(-1, *(1,) * (y.ndim - 1))
 
 
-def _check_input_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
-    shape = sizes.integers("input_shape", input_shape)
-    if len(shape) not in (2, 3):
-        raise InputError("input_shape", shape, "give (height, width, channels) or (length, channels)")
-    return shape
-
-
 def _layer_sizes(
     axes: int, features: Sequence[int], kernel_sizes: Any, strides: Any, padding: Any, pool_sizes: Any
 ) -> list[LayerSizes]:
@@ -223,12 +218,9 @@ def _spatial_shape(spatial: tuple[int, ...], layers: Sequence[LayerSizes]) -> tu
         for step, window, strides, padding in steps:
             before, spatial = spatial, _window_counts(spatial, window, strides, padding)
             if min(spatial) < 1:
-                raise InputError(
-                    f"conv_{i}'s {step}",
-                    window,
-                    f"nothing is left of its {'×'.join(map(str, before))} input; use smaller windows, "
-                    "fewer layers or pools, padding='SAME', or larger images",
-                )
+                remedy = "use smaller windows, fewer layers or pools, padding='SAME', or larger images"
+                found = f"nothing is left of its {'×'.join(map(str, before))} input"
+                raise InputError(f"conv_{i}'s {step}", window, f"{found}; {remedy}")
     return spatial
 
 

@@ -7,7 +7,8 @@ from functools import partial
 from flax import nnx
 from jax import lax
 
-from jaxlab.convolution import check_lowering, conv_general_dilated
+from jaxlab.checks import one_of
+from jaxlab.convolution import LOWERINGS, conv_general_dilated
 
 
 def use_fast_convolutions(model: nnx.Module, lowering: str = "auto") -> nnx.Module:
@@ -27,7 +28,7 @@ def use_fast_convolutions(model: nnx.Module, lowering: str = "auto") -> nnx.Modu
     Raises:
         InputError: the lowering is unknown.
     """
-    check_lowering(lowering)
+    one_of("lowering", lowering, LOWERINGS)
     fast = conv_general_dilated if lowering == "auto" else _Lowered(conv_general_dilated, lowering=lowering)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and _is_replaceable(module.conv_general_dilated):
@@ -40,5 +41,5 @@ class _Lowered(partial):
 
 
 def _is_replaceable(function: object) -> bool:
-    """Whether a convolution function may be replaced: that of JAX, of jaxlab, or of an earlier call."""
+    """Whether a convolution function may be replaced: JAX's own, or one that `use_fast_convolutions` has put there."""
     return isinstance(function, _Lowered) or function in (lax.conv_general_dilated, conv_general_dilated)

@@ -21,9 +21,8 @@ def per_layer(field: str, value: Any, layers: int) -> tuple[Any, ...]:
     if not _is_sequence(value):
         return (value,) * layers
     if len(value) != layers:
-        raise InputError(
-            field, value, f"give one value for all layers, or one per layer ({layers} as in features)"
-        )
+        remedy = f"give one value for all layers, or one per layer ({layers} as in features)"
+        raise InputError(field, value, remedy)
     return tuple(value)
 
 
@@ -55,9 +54,8 @@ def inputs(shape: Sequence[int], input_shape: tuple[int, ...]) -> None:
     """Check that a batch has the shape that the model was built for, (B, *input_shape)."""
     if tuple(shape[1:]) != input_shape or len(shape) == 0:
         expected = ", ".join(["B", *map(str, input_shape)])
-        raise InputError(
-            "inputs' shape", tuple(shape), f"give ({expected}), or build the model with this input_shape"
-        )
+        remedy = f"give ({expected}), or build the model with this input_shape"
+        raise InputError("inputs' shape", tuple(shape), remedy)
 
 
 def _is_sequence(value: Any) -> bool:

@@ -15,8 +15,8 @@ if importlib.util.find_spec("matplotlib") is None:
 
 from jaxlab.plots.dead_units import dead_units_figure
 from jaxlab.plots.divergence import divergence_figure
-from jaxlab.plots.files import save
 from jaxlab.plots.measure import measure
 from jaxlab.plots.overfitting import overfitting_figure
+from jaxlab.plots.saving import save
 
 __all__ = ["dead_units_figure", "divergence_figure", "measure", "overfitting_figure", "save"]

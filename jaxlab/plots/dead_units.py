@@ -20,9 +20,9 @@ from jaxlab.plots.frame import (
     marks,
     panels,
     percent_axis,
-    shade_unstable,
     shared_legend,
     visible_widths,
+    with_verdicts,
     without_mathtext,
     x_axis,
 )
@@ -36,9 +36,7 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
         InputError: the run does not count dead units, or no trial has completed an epoch.
     """
     results, view = view_of(results)
-    figures = dead_units(results)
-    for flag in {"unstable", "did_not_learn"} & set(results):
-        figures[flag] = results[flag].sel(trial=figures.trial)
+    figures = with_verdicts(dead_units(results), results)
     titles = ("dead units at the last epoch", "dead units by layer", "dead units during training")
     note = f"Dead: zero on the whole training set; mean over layers. {averaged(view)}{marks(figures)}"
     if view.by and view.joined:
@@ -53,11 +51,10 @@ def dead_units_figure(results: xr.Dataset) -> Figure:
     draw_curves(curves, figures, "curve", view, "end")
     for ax in (ends, layers):
         x_axis(ax, results, view)
-        shade_unstable(ax, results, view)
     for ax in (ends, layers, curves):
         _share_axis(ax)
     ends.set_ylabel("share of dead units")
-    shared_legend(figure, handles if view.by else [])
+    shared_legend(figure, handles)
     return without_mathtext(figure)
 
 
@@ -71,16 +68,13 @@ def finding(results: xr.Dataset, figures: xr.Dataset, view: View) -> str:
     up_to = f"Up to {percent(most)} of a trial's units are dead at the end"
     if view.ticks or not view.joined:
         return up_to
-    reached = {}
+    parts: list[str] = []
     for share in SHARES:
         crossing = threshold_crossing(results, share, view.over, view.by).crossing.values
         if not np.isnan(crossing).all():
-            reached[share] = _range(crossing, view)
-    if not reached:
-        return up_to
-    parts = [f"{percent(share)}{{}}from {words}" for share, words in reached.items()]
-    first, *rest = (part.format(" of the units are dead " if not n else " ") for n, part in enumerate(parts))
-    return ", ".join([first.replace("from ", f"from {view.label} ", 1), *rest])
+            words = "from" if parts else f"of the units are dead from {view.label}"
+            parts.append(f"{percent(share)} {words} {_range(crossing, view)}")
+    return ", ".join(parts) or up_to
 
 
 def _range(crossing: np.ndarray, view: View) -> str:

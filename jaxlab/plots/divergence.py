@@ -18,7 +18,6 @@ from jaxlab.plots.frame import (
     marks,
     panels,
     percent_axis,
-    shade_unstable,
     shared_legend,
     without_mathtext,
     x_axis,
@@ -53,10 +52,9 @@ def divergence_figure(results: xr.Dataset) -> Figure:
         log_y(ax)
     for ax in (loss, turns):
         x_axis(ax, results, view)
-        shade_unstable(ax, results, view)
     lost = figures.diverged | np.isinf(figures.loss_ratio)
     mark_lost(loss, figures, lost, "diverged" if bool(figures.diverged.any()) else "not finite", view)
-    shared_legend(figure, handles if view.by else [])
+    shared_legend(figure, handles)
     loss.set_ylabel("loss at the end / loss before training")
     curves.set_ylabel("loss / loss before training")
     turns.set_ylabel("share of sign changes of the loss difference")

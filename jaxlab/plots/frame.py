@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
+from matplotlib.typing import ColorType
 
 from jaxlab.analysis import by_setting, largest_stable, lines, matching, stopped_early, values_of
 from jaxlab.analysis.words import counted, joined, numbers, setting, settings
@@ -38,7 +39,7 @@ def panels(results: xr.Dataset, finding: str, note: str, titles: Sequence[str]) 
     figure.text(0.012, 0.905 - extra, note, fontsize=9.5, color="#555555", va="top")
     axes = list(figure.subplots(1, len(titles)))
     for letter, ax, title in zip("abc", axes, titles, strict=False):
-        # Above the label that `shade_unstable` writes.
+        # Above the label that `x_axis` writes.
         ax.set_title(f"{letter}   {title}", loc="left", fontsize=10.5, color=INK, pad=17)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#e6e6e6", linewidth=0.7)
@@ -71,10 +72,13 @@ def describe(results: xr.Dataset) -> str:
 def draw_lines(
     ax: Axes, results: xr.Dataset, figures: xr.Dataset, name: str, view: View, compared: str = ""
 ) -> list[Line2D]:
-    """Draw a line of means for each combination of ``view.by`` and a dot for each trial; return the legend entries.
+    """Draw a line of means for each combination of ``view.by`` and a dot for each trial.
 
     An unstable trial is a cross instead of a dot, one that did not learn a square. The means of ``compared`` are
     dotted, and the area between both lines is filled.
+
+    Returns:
+        the legend entries, none where no name distinguishes lines.
     """
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     colours = line_colours(results, view, len(followed))
@@ -93,11 +97,11 @@ def draw_lines(
             )
         if view.joined:
             ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=width + 1.7)
-        _draw_trials(ax, figures.isel(trial=matching(figures, line.values)), name, view, colour)
-        if "can_die" in figures and not figures.can_die.values[matching(figures, line.values)].any():
-            continue  # nothing was drawn
-        entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text or "mean"}
-        handles.append(Line2D([], [], color=colour, **entry))
+        trials = figures.isel(trial=matching(figures, line.values))
+        _draw_trials(ax, trials, name, view, colour)
+        if view.by and ("can_die" not in trials or trials.can_die.any()):  # else nothing was drawn
+            entry = {"linewidth": 2, "marker": "o", "markersize": 4, "label": text or "mean"}
+            handles.append(Line2D([], [], color=colour, **entry))
     return handles
 
 
@@ -110,9 +114,8 @@ def visible_widths(curves: Sequence[np.ndarray], least: float = 1.8) -> list[flo
     near = 0.01 * np.ptp(everything) if everything.size else 0.0
 
     def covers(upper: np.ndarray, lower: np.ndarray) -> bool:
-        hidden = (
-            np.abs(upper - lower)[np.isfinite(lower)] <= near
-        )  # a curve that ends early hides only a part
+        # A curve that ends early hides only a part.
+        hidden = np.abs(upper - lower)[np.isfinite(lower)] <= near
         return hidden.size > 0 and bool(hidden.mean() >= 0.5)
 
     def width(index: int) -> float:
@@ -132,12 +135,10 @@ def _finite(values: np.ndarray | xr.DataArray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _draw_trials(ax: Axes, own: xr.Dataset, name: str, view: View, colour) -> None:
-    x, y = own[view.over].values.astype(float), _finite(own[name])
-    none = np.zeros(len(x), bool)
-    bad, idle = (
-        own[flag].values.astype(bool) if flag in own else none for flag in ("unstable", "did_not_learn")
-    )
+def _draw_trials(ax: Axes, trials: xr.Dataset, name: str, view: View, colour: ColorType) -> None:
+    x, y = trials[view.over].values.astype(float), _finite(trials[name])
+    none = xr.zeros_like(trials[name], bool)
+    bad, idle = (trials.get(flag, none).values.astype(bool) for flag in ("unstable", "did_not_learn"))
     dots, alpha = (14, 0.4) if view.joined else (26, 0.75)
     styles = [
         (~bad & ~idle, {"s": dots, "color": colour, "alpha": alpha, "linewidths": 0}),
@@ -157,8 +158,9 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
     followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
     means = [np.nan_to_num(line.points[most].mean().item(), nan=-1) for line in followed]
     line = followed[int(np.argmax(means))]
-    own = figures.isel(trial=matching(figures, line.values) & figures[name].notnull().any("epoch").values)
-    values = sorted({value for value in values_of(own[view.over]) if value == value})
+    recorded = figures[name].notnull().any("epoch").values
+    trials = figures.isel(trial=matching(figures, line.values) & recorded)
+    values = sorted({value for value in values_of(trials[view.over]) if value == value})
     epoch_axis(ax, figures)
     if not values:
         return
@@ -167,17 +169,18 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
     shown = [
         (trial, rank)
         for rank, value in enumerate(chosen)
-        for trial in np.flatnonzero(own[view.over].values == value)[:_MOST_TRIALS].tolist()
+        for trial in np.flatnonzero(trials[view.over].values == value)[:_MOST_TRIALS].tolist()
     ]
-    kinds = _kinds(own, view, [trial for trial, _ in shown])
+    kinds = _kinds(trials, view, [trial for trial, _ in shown])
     colours = curve_colours(view, len(chosen))
-    curves = [_finite(own[name].isel(trial=trial)) for trial, _ in shown]
+    curves = [_finite(trials[name].isel(trial=trial)) for trial, _ in shown]
     for (trial, rank), curve, width in zip(shown, curves, visible_widths(curves, 1.3), strict=True):
         style = {"color": colours[rank], "linestyle": _STYLES[kinds[trial][0]], "linewidth": width}
-        ax.plot(own.epoch, curve, **style, alpha=opacity(width))
+        ax.plot(trials.epoch, curve, **style, alpha=opacity(width))
         known = np.flatnonzero(np.isfinite(curve))
-        if len(known) and bool(own.diverged[trial] if "diverged" in own else False):
-            ax.plot(own.epoch[known[-1]], curve[known[-1]], "x", color=colours[rank], markersize=7, mew=1.8)
+        if len(known) and "diverged" in trials and bool(trials.diverged[trial]):
+            end = known[-1]
+            ax.plot(trials.epoch[end], curve[end], "x", color=colours[rank], markersize=7, mew=1.8)
     styles = dict(sorted(set(kinds.values())))
     entries = [Line2D([], [], color=colour, label=word) for word, colour in zip(words, colours, strict=True)]
     if len(styles) > 1:
@@ -186,19 +189,19 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
     legend(ax, entries, title="\n".join([view.label, *textwrap.wrap(at, _LEGEND_WIDTH)]))
 
 
-def _kinds(own: xr.Dataset, view: View, trials: Sequence[int]) -> dict[int, tuple[int, str]]:
-    """The line style of each trial and its meaning: the seed, and any other name that distinguishes trials.
+def _kinds(trials: xr.Dataset, view: View, shown: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """The line style of each trial shown and its meaning: the seed, and any other name that distinguishes trials.
 
     All trials have the first style if there are more kinds than styles.
     """
-    names = [name for name in ("seed", *(() if view.ticks else view.averaged)) if name in own.coords]
-    columns = {name: values_of(own[name]) for name in names}
-    several = [name for name in names if len({columns[name][trial] for trial in trials}) > 1]
-    rows = {trial: tuple(columns[name][trial] for name in several) for trial in trials}
+    names = [name for name in ("seed", *(() if view.ticks else view.averaged)) if name in trials.coords]
+    columns = {name: values_of(trials[name]) for name in names}
+    several = [name for name in names if len({columns[name][trial] for trial in shown}) > 1]
+    rows = {trial: tuple(columns[name][trial] for name in several) for trial in shown}
     known = {row: index for index, row in enumerate(dict.fromkeys(rows.values()))}
-    alone = len(set(values_of(own[view.over][list(trials)]))) == len(trials)
+    alone = len(set(values_of(trials[view.over][list(shown)]))) == len(shown)
     if alone or len(known) > len(_STYLES):
-        return dict.fromkeys(trials, (0, "single trials"))
+        return dict.fromkeys(shown, (0, "single trials"))
     words = settings([dict(zip(several, row, strict=True)) for row in known])
     return {trial: (known[row], words[known[row]]) for trial, row in rows.items()}
 
@@ -241,18 +244,8 @@ def legend(ax: Axes, handles: list[Line2D] | None = None, title: str = "", **opt
 
 
 def x_axis(ax: Axes, results: xr.Dataset, view: View) -> None:
-    """Set the x axis of a panel to ``view.over``; call it before `shade_unstable`."""
+    """Set the x axis of a panel to ``view.over``, and shade it from the smallest value with an unstable trial."""
     set_x(ax, view, results[view.over].values.astype(float))
-
-
-def log_y(ax: Axes) -> None:
-    """Make the y axis logarithmic with plain numbers, even where it spans less than a decade."""
-    ax.set_yscale("log")
-    log_ticks(ax.yaxis, *ax.get_ylim())
-
-
-def shade_unstable(ax: Axes, results: xr.Dataset, view: View) -> None:
-    """Shade the panel from the smallest value of ``view.over`` with an unstable trial; call it after `x_axis`."""
     if not view.joined or "unstable" not in results:
         return
     bad = largest_stable(results, view.over, view.by).smallest_unstable.values
@@ -266,11 +259,23 @@ def shade_unstable(ax: Axes, results: xr.Dataset, view: View) -> None:
     ax.annotate("unstable", (1, 1.01), **place)
 
 
+def log_y(ax: Axes) -> None:
+    """Make the y axis logarithmic with plain numbers, even where it spans less than a decade."""
+    ax.set_yscale("log")
+    log_ticks(ax.yaxis, *ax.get_ylim())
+
+
 def averaged(view: View) -> str:
     """What the lines and dots of a figure show, in words."""
     if not view.joined:
         return "Dots: single trials."
     return f"Lines: mean over {joined(['seeds', *view.averaged])}; dots: single trials."
+
+
+def with_verdicts(figures: xr.Dataset, results: xr.Dataset) -> xr.Dataset:
+    """The figures with the flags of failed trials, where they are recorded."""
+    flags = [flag for flag in ("unstable", "did_not_learn") if flag in results]
+    return figures.assign({flag: results[flag].sel(trial=figures.trial) for flag in flags})
 
 
 def marks(figures: xr.Dataset) -> str:

@@ -11,8 +11,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from jaxlab.errors import InputError, visible
-from jaxlab.plots.files import save
 from jaxlab.plots.frame import describe
+from jaxlab.plots.saving import save
 from jaxlab.store import read_results
 
 

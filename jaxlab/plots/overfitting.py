@@ -25,9 +25,9 @@ from jaxlab.plots.frame import (
     opacity,
     panels,
     percent_axis,
-    shade_unstable,
     shared_legend,
     visible_widths,
+    with_verdicts,
     without_mathtext,
     x_axis,
 )
@@ -49,9 +49,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     """
     study = results
     results, view = view_of(results)
-    figures = overfitting(results)
-    for flag in {"unstable", "did_not_learn"} & set(results):
-        figures[flag] = results[flag].sel(trial=figures.trial)
+    figures = with_verdicts(overfitting(results), results)
     metric, units = figures.attrs["metric"], figures.attrs["units"]
     name = label(metric)
     titles = (f"{name} at the last epoch", f"generalisation gap in {name}", "loss during training")
@@ -65,10 +63,9 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
     gaps.axhline(0, color=FAINT, linewidth=1, linestyle="--", zorder=1)
     for ax in (values, gaps):
         x_axis(ax, results, view)
-        shade_unstable(ax, results, view)
-    shared_legend(figure, [*_sets(view.joined), *(handles if view.by else [])])
+    shared_legend(figure, [*_sets(view.joined), *handles])
     _two_curves(curves, study, figures)
-    _metric_axes(values, gaps, metric, units, figures.attrs["better"])
+    _label_metric_axes(values, gaps, metric, units, figures.attrs["better"])
     _draw_chance(values, figures)
     for ax in (values, gaps):
         mark_lost(ax, figures, np.isinf(figures.gap), "not finite", view)
@@ -133,7 +130,10 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
         # Training below validation; its dots stay visible where both coincide.
         ax.plot(one.epoch, one.train_loss, color=colour, linewidth=width + 0.9, linestyle=":")
         ax.plot(one.epoch, one.validation_loss, color=colour, linewidth=width, alpha=opacity(width))
-        _mark_lowest(ax, one, colour)
+        loss = one.validation_loss.values
+        if np.isfinite(loss).any():
+            at = int(np.argmin(or_worst(loss, "lower")))
+            ax.plot(one.epoch[at], loss[at], color=colour, **_RING)
     if len(shown) > len(chosen):
         entries.append(Line2D([], [], linestyle="", label="one pair of curves for each seed"))
     log_y(ax)
@@ -143,14 +143,7 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
     legend(ax, entries)
 
 
-def _mark_lowest(ax: Axes, own: xr.Dataset, colour: str) -> None:
-    loss = own.validation_loss.values
-    if np.isfinite(loss).any():
-        at = int(np.argmin(or_worst(loss, "lower")))
-        ax.plot(own.epoch[at], loss[at], color=colour, **_RING)
-
-
-def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str, better: str) -> None:
+def _label_metric_axes(values: Axes, gaps: Axes, metric: str, units: str, better: str) -> None:
     shown = f" ({units})" if units != "1" else ""
     for ax in (values, gaps):
         ax.yaxis.set_major_formatter("{x:g}")  # no common factor in a corner

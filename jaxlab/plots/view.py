@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.typing import ColorType
 
 from jaxlab.analysis import default_by, default_over, values_of, varied
 from jaxlab.analysis.words import counted, label, numbers
@@ -144,19 +145,19 @@ def between(view: View, low: float, high: float) -> float:
     return math.sqrt(low * high) if view.scale == "log" else (low + high) / 2
 
 
-def line_colours(results: xr.Dataset, view: View, count: int) -> list:
+def line_colours(results: xr.Dataset, view: View, count: int) -> list[ColorType]:
     """Colours of the lines: sequential where one number distinguishes them, otherwise qualitative."""
     if len(view.by) == 1 and results[view.by[0]].dtype.kind in "fiu":
         return ordered_colours("viridis", 0.0, 0.82, count)
     return [OKABE_ITO[index % len(OKABE_ITO)] for index in range(count)]
 
 
-def curve_colours(view: View, count: int) -> list:
+def curve_colours(view: View, count: int) -> list[ColorType]:
     """Colours of curves that ``view.over`` distinguishes, in other hues than the lines."""
     return OKABE_ITO[:count] if view.ticks else ordered_colours("afmhot_r", 0.3, 0.88, count)
 
 
-def ordered_colours(name: str, first: float, last: float, count: int) -> list:
+def ordered_colours(name: str, first: float, last: float, count: int) -> list[ColorType]:
     """``count`` colours from a section of a sequential colour map, which leaves out colours too light for white."""
     if count == 1:
         return [colormaps[name]((first + last) / 2)]

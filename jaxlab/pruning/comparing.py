@@ -1,21 +1,19 @@
 """Stopping rules that compare the trials of a cohort."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from jaxlab.checks import whole
-from jaxlab.pruning.history import History, Outcome, metric_name
+from jaxlab.pruning.history import BuiltIn, History, Outcome
 
 
-class _Comparing:
+class _Comparing(BuiltIn):
     """The attributes that these rules share."""
 
     outcome: ClassVar[str] = Outcome.PRUNED
     compares: ClassVar[bool] = True
-    draws: ClassVar[bool] = False
-    depends_on_epochs: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,7 @@ class Median(_Comparing):
     min_trials: int = 5
     metric: str | None = None
     name: ClassVar[str] = "median"
-
-    def __post_init__(self) -> None:
-        whole("pruning.median.warmup_epochs", self.warmup_epochs, 0)
-        whole("pruning.median.every", self.every, 1)
-        whole("pruning.median.min_trials", self.min_trials, 1)
-        metric_name("pruning.median.metric", self.metric)
+    least: ClassVar[Mapping[str, int]] = {"every": 1, "min_trials": 1}
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.median.metric")
@@ -53,7 +46,7 @@ class Median(_Comparing):
         if since < 0 or since % self.every or len(losses) < self.min_trials:
             return {}
         latest = losses[np.arange(len(losses)), history.last_epochs()]
-        best, median = losses.min(axis=1), _median(np.where(_diverged(history), np.inf, latest))
+        best, median = losses.min(axis=1), _median(np.where(_had_bad_step(history), np.inf, latest))
         sign = -1 if history.better[name] == "higher" else 1
         words = "best {} so far, {:.4g}, is worse than the median at epoch {}, {:.4g}"
         return {
@@ -80,11 +73,7 @@ class SuccessiveHalving(_Comparing):
     eta: int = 3
     metric: str | None = None
     name: ClassVar[str] = "successive_halving"
-
-    def __post_init__(self) -> None:
-        whole("pruning.successive_halving.min_epochs", self.min_epochs, 1)
-        whole("pruning.successive_halving.eta", self.eta, 2)
-        metric_name("pruning.successive_halving.metric", self.metric)
+    least: ClassVar[Mapping[str, int]] = {"min_epochs": 1, "eta": 2}
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.successive_halving.metric")
@@ -137,14 +126,9 @@ class Hyperband(_Comparing):
     seed: int = 0
     metric: str | None = None
     name: ClassVar[str] = "hyperband"
+    least: ClassVar[Mapping[str, int]] = {"eta": 2, "min_epochs": 1}
     depends_on_epochs: ClassVar[bool] = True
     draws: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        whole("pruning.hyperband.eta", self.eta, 2)
-        whole("pruning.hyperband.min_epochs", self.min_epochs, 1)
-        whole("pruning.hyperband.seed", self.seed, 0)
-        metric_name("pruning.hyperband.metric", self.metric)
 
     def brackets(self, trials: int, epochs: int) -> list[Bracket]:
         """The non-empty brackets for a number of trials and epochs, the one that drops trials earliest first."""
@@ -154,7 +138,7 @@ class Hyperband(_Comparing):
         levels = list(range(most, -1, -1))
         sizes = [-(-(most + 1) * self.eta**s // (s + 1)) for s in levels]
         order = np.random.default_rng(self.seed).permutation(trials)
-        ends = np.cumsum(_apportioned(trials, sizes))
+        ends = np.cumsum(_divide_in_proportion(trials, sizes))
         found = []
         for s, part in zip(levels, np.split(order, ends[:-1]), strict=True):
             rungs = tuple(_rounded_quotient(epochs, self.eta ** (s - i)) for i in range(s))
@@ -179,13 +163,13 @@ def _dropped(
     """The running ``members`` that are not among the best ``kept``, with reasons; at least one member is kept."""
     running = members[history.running[members]]
     # A diverged trial stops anyway. The metric of its frozen state is usually finite; it must not take another's place.
-    ranked = running[np.lexsort((losses[running, -1], _diverged(history)[running]))]
+    ranked = running[np.lexsort((losses[running, -1], _had_bad_step(history)[running]))]
     kept = max(1, kept)
     words = f"{name} at epoch {history.epoch} is not among the best {kept} of {len(members)}"
     return dict.fromkeys(ranked[kept:].tolist(), words)
 
 
-def _diverged(history: History) -> np.ndarray:
+def _had_bad_step(history: History) -> np.ndarray:
     """Whether each trial had a bad step so far, ``[T]``."""
     return (history.curves["first_bad_step"][:, : history.epoch + 1] >= 0).any(axis=1)
 
@@ -196,12 +180,12 @@ def _median(losses: np.ndarray) -> float:
     return low if low == high else low / 2 + high / 2  # halve first: the sum may overflow
 
 
-def _apportioned(trials: int, sizes: list[int]) -> list[int]:
-    """Divide trials in proportion to sizes, by the largest remainder; at least one to each if possible."""
-    total = sum(sizes)
-    shares = [trials * size // total for size in sizes]
-    order = sorted(range(len(sizes)), key=lambda each: (-(trials * sizes[each] % total), each))
-    for each in order[: trials - sum(shares)]:
+def _divide_in_proportion(count: int, weights: list[int]) -> list[int]:
+    """Divide a count in proportion to weights, by the largest remainder; at least one to each if possible."""
+    total = sum(weights)
+    shares = [count * weight // total for weight in weights]
+    order = sorted(range(len(weights)), key=lambda each: (-(count * weights[each] % total), each))
+    for each in order[: count - sum(shares)]:
         shares[each] += 1
     while 0 in shares and max(shares) > 1:
         fullest = max(range(len(shares)), key=lambda each: (shares[each], each))

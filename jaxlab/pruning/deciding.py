@@ -9,10 +9,12 @@ import numpy as np
 from jaxlab.checks import flag
 from jaxlab.errors import InputError, UnknownName
 from jaxlab.pruning.comparing import Hyperband, Median, SuccessiveHalving
-from jaxlab.pruning.history import History, Outcome, Stop
+from jaxlab.pruning.history import BuiltIn, History, Outcome, Stop
 from jaxlab.pruning.single import Divergence, GeneralizationLoss, Patience, ProductivityQuotient, Up
 
 Rule = Callable[[History], Any]
+_KINDS = (Divergence, Patience, GeneralizationLoss, ProductivityQuotient, Up)
+_KINDS += (Median, SuccessiveHalving, Hyperband)
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,6 @@ class AllOf:
         found = [_reasons(rule, history) for rule in self.rules]
         rows = set(found[0]).intersection(*found[1:])
         return {row: " and ".join(reasons[row] for reasons in found) for row in sorted(rows)}
-
-
-_BUILT_IN = (
-    Divergence,
-    Patience,
-    GeneralizationLoss,
-    ProductivityQuotient,
-    Up,
-    Median,
-    SuccessiveHalving,
-    Hyperband,
-)
 
 
 def decide(rules: Sequence[Rule], history: History) -> dict[int, Stop]:
@@ -117,8 +107,8 @@ def check_curves(rules: Sequence[Rule], history: History) -> None:
     for rule in rules:
         if isinstance(rule, AllOf):
             check_curves(rule.rules, history)
-        elif isinstance(rule, _BUILT_IN):
-            for name in getattr(rule, "curves", ()):
+        elif isinstance(rule, BuiltIn):
+            for name in rule.curves:
                 history.curve(name, f"pruning.{rule.name}")
             if hasattr(rule, "metric"):
                 history.losses(rule.metric, f"pruning.{rule.name}.metric")
@@ -141,7 +131,7 @@ def try_rules(rules: Sequence[Rule], history: History) -> None:
     for rule in rules:
         if isinstance(rule, AllOf):
             try_rules(rule.rules, history)
-        elif not isinstance(rule, _BUILT_IN):
+        elif not isinstance(rule, BuiltIn):
             _reasons(rule, made_up)
 
 
@@ -149,7 +139,7 @@ def plain_rule(rule: Any, plain: Callable[[Any], Any] = repr) -> Any:
     """A rule as a JSON-serialisable value: the parameters of a built-in rule, ``plain(rule)`` of a custom one."""
     if isinstance(rule, AllOf):
         return {"rule": rule.name, "rules": [plain_rule(each, plain) for each in rule.rules]}
-    if not isinstance(rule, _BUILT_IN):
+    if not isinstance(rule, BuiltIn):
         return plain(rule)
     found = {"rule": rule.name}
     for field in fields(rule):
@@ -171,7 +161,7 @@ def from_table(table: Mapping[str, Any]) -> tuple[Rule, ...]:
     Raises:
         InputError: a rule or parameter is unknown, or a value is not valid.
     """
-    kinds = {kind.name: kind for kind in _BUILT_IN}
+    kinds = {kind.name: kind for kind in _KINDS}
     found: list[Rule] = []
     for name, value in table.items():
         if name == "own":
@@ -225,7 +215,7 @@ def _reasons(rule: Rule, history: History) -> dict[int, str]:
             f"raises {text[:200]} at epoch {history.epoch}: a rule is a function of the history that returns "
         )
         raise InputError(
-            "rules", rule, f"{remedy}a bool array of the {len(history.running)} trials"
+            "rules", rule, f"{remedy}a bool array [{len(history.running)}], True for the trials that stop"
         ) from error
     trials = len(history.running)
     if isinstance(found, Mapping):
@@ -239,6 +229,6 @@ def _reasons(rule: Rule, history: History) -> dict[int, str]:
     except ValueError:  # lists of unequal lengths
         mask = np.asarray(found, object)
     if mask.shape != (trials,) or mask.dtype != bool:
-        remedy = f"return a bool array of the {trials} trials, or a mapping from rows to reasons"
+        remedy = f"return a bool array [{trials}], True for the trials that stop, or a mapping from rows to reasons"
         raise InputError(_name(rule), f"{mask.dtype} {list(mask.shape)}", remedy)
     return dict.fromkeys(np.flatnonzero(mask & history.running).tolist(), _name(rule))

@@ -1,12 +1,13 @@
 """The input and output of stopping rules: `History`, `Stop`, `Outcome`."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from jaxlab.checks import text
+from jaxlab.checks import flag, number, text, whole
 from jaxlab.diagnostics import or_worst
 from jaxlab.errors import InputError, did_you_mean
 
@@ -87,6 +88,40 @@ class Outcome(StrEnum):
     UNFINISHED = "unfinished"
 
 
+class BuiltIn:
+    """The attributes of a built-in rule; a custom rule without them is taken to compare trials and to draw.
+
+    Attributes:
+        name: name of the rule, in study files and results.
+        outcome: outcome of the trials that it stops.
+        compares: whether it compares trials with each other.
+        draws: whether it draws from NumPy's random generator.
+        depends_on_epochs: whether it depends on the planned number of epochs.
+        curves: names of the curves that it reads, besides ``metric``.
+        least: smallest values of its whole numbers, by parameter; 0 by default.
+    """
+
+    name: ClassVar[str]
+    outcome: ClassVar[str] = Outcome.STOPPED_EARLY
+    compares: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    depends_on_epochs: ClassVar[bool] = False
+    curves: ClassVar[tuple[str, ...]] = ()
+    least: ClassVar[Mapping[str, int]] = {}
+
+    def __post_init__(self) -> None:
+        for parameter in fields(self):
+            field, value = f"pruning.{self.name}.{parameter.name}", getattr(self, parameter.name)
+            if parameter.type is bool:
+                flag(field, value)
+            elif parameter.type is int:
+                whole(field, value, self.least.get(parameter.name, 0))
+            elif parameter.type is float:
+                number(field, value, 0)
+            elif value is not None:
+                text(field, value, remedy="give the name of a curve, e.g. validation_loss")
+
+
 class Stop(NamedTuple):
     """Why a trial stops.
 
@@ -99,9 +134,3 @@ class Stop(NamedTuple):
     outcome: str
     rule: str
     reason: str
-
-
-def metric_name(field: str, value: object) -> None:
-    """Raise InputError unless ``value`` is None or a string."""
-    if value is not None:
-        text(field, value, remedy="give the name of a curve, e.g. validation_loss")

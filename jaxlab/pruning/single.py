@@ -1,6 +1,6 @@
 """Stopping rules that read the curves of a single trial."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import ClassVar
@@ -8,22 +8,12 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from jaxlab.checks import flag, number, whole
 from jaxlab.diagnostics import generalization_loss, or_worst, productivity_quotient, up
-from jaxlab.pruning.history import History, Outcome, metric_name
-
-
-class _SingleTrial:
-    """The attributes that these rules share: no comparison, no dependence on the planned number of epochs."""
-
-    outcome: ClassVar[str] = Outcome.STOPPED_EARLY
-    compares: ClassVar[bool] = False
-    depends_on_epochs: ClassVar[bool] = False
-    draws: ClassVar[bool] = False
+from jaxlab.pruning.history import BuiltIn, History, Outcome
 
 
 @dataclass(frozen=True)
-class Divergence(_SingleTrial):
+class Divergence(BuiltIn):
     """Stop trials with a bad step: loss, gradient, parameters, optimizer or model state not finite.
 
     The training and validation losses after an epoch count as losses of its last step. A loss that rises and falls
@@ -35,9 +25,6 @@ class Divergence(_SingleTrial):
     name: ClassVar[str] = "divergence"
     outcome: ClassVar[str] = Outcome.DIVERGED
 
-    def __post_init__(self) -> None:
-        flag("pruning.divergence.stop", self.stop)
-
     def __call__(self, history: History) -> dict[int, str]:
         if not self.stop:
             return {}
@@ -46,7 +33,7 @@ class Divergence(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class Patience(_SingleTrial):
+class Patience(BuiltIn):
     """Stop a trial whose metric has not improved for ``epochs`` epochs in a row, as Keras' EarlyStopping does.
 
     An epoch is an improvement if its value is better than the best so far by more than ``min_delta``. Only then does it
@@ -65,12 +52,7 @@ class Patience(_SingleTrial):
     metric: str | None = None
     warmup_epochs: int = 0
     name: ClassVar[str] = "patience"
-
-    def __post_init__(self) -> None:
-        whole("pruning.patience.epochs", self.epochs, 1)
-        number("pruning.patience.min_delta", self.min_delta, 0)
-        metric_name("pruning.patience.metric", self.metric)
-        whole("pruning.patience.warmup_epochs", self.warmup_epochs, 0)
+    least: ClassVar[Mapping[str, int]] = {"epochs": 1}
 
     def __call__(self, history: History) -> dict[int, str]:
         name, losses = history.losses(self.metric, "pruning.patience.metric")
@@ -88,7 +70,7 @@ class Patience(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class GeneralizationLoss(_SingleTrial):
+class GeneralizationLoss(BuiltIn):
     """Stop when the validation loss is more than ``alpha`` percent above its minimum so far: Prechelt's GL_α.
 
     GL(t) = 100·(E_va(t) / min E_va − 1), see `jaxlab.diagnostics.generalization_loss`. A loss that is not finite
@@ -100,14 +82,10 @@ class GeneralizationLoss(_SingleTrial):
     name: ClassVar[str] = "generalization_loss"
     curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
 
-    def __post_init__(self) -> None:
-        number("pruning.generalization_loss.alpha", self.alpha, 0)
-        whole("pruning.generalization_loss.warmup_epochs", self.warmup_epochs, 0)
-
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        lost = _over_trials("generalization_loss")(_loss(history, "validation", self))[:, history.epoch]
+        lost = _over_trials(generalization_loss)(_loss(history, "validation", self))[:, history.epoch]
         words = "validation loss is {:.3g} % above its minimum (GL > {:g})"
         return {
             row: words.format(lost[row], self.alpha) for row in _rows((lost > self.alpha) & history.running)
@@ -115,7 +93,7 @@ class GeneralizationLoss(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class ProductivityQuotient(_SingleTrial):
+class ProductivityQuotient(BuiltIn):
     """Stop when generalisation loss over training progress in ``k`` epochs exceeds ``alpha``: Prechelt's PQ_α.
 
     PQ(t) = GL(t) / P_k(t), see `jaxlab.diagnostics.productivity_quotient`; evaluated at the end of each strip of
@@ -126,18 +104,14 @@ class ProductivityQuotient(_SingleTrial):
     k: int = 5
     warmup_epochs: int = 0
     name: ClassVar[str] = "productivity_quotient"
+    least: ClassVar[Mapping[str, int]] = {"k": 1}
     curves: ClassVar[tuple[str, ...]] = ("validation_loss", "train_loss")
-
-    def __post_init__(self) -> None:
-        number("pruning.productivity_quotient.alpha", self.alpha, 0)
-        whole("pruning.productivity_quotient.k", self.k, 1)
-        whole("pruning.productivity_quotient.warmup_epochs", self.warmup_epochs, 0)
 
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < max(self.k, self.warmup_epochs) or history.epoch % self.k:
             return {}
         both = _loss(history, "validation", self), _loss(history, "train", self)
-        quotient = _over_trials("productivity_quotient", k=int(self.k))(*both)[:, history.epoch]
+        quotient = _over_trials(productivity_quotient, k=int(self.k))(*both)[:, history.epoch]
         quotient = np.where(np.isnan(quotient), np.inf, quotient)  # both infinite
         words = "generalisation loss over training progress is {:.3g} (PQ > {:g})"
         rows = _rows((quotient > self.alpha) & history.running)
@@ -145,7 +119,7 @@ class ProductivityQuotient(_SingleTrial):
 
 
 @dataclass(frozen=True)
-class Up(_SingleTrial):
+class Up(BuiltIn):
     """Stop when the validation loss rose in ``s`` successive strips of ``k`` epochs: Prechelt's UP_s.
 
     See `jaxlab.diagnostics.up`. Source: Prechelt 1998.
@@ -155,17 +129,13 @@ class Up(_SingleTrial):
     k: int = 5
     warmup_epochs: int = 0
     name: ClassVar[str] = "up"
+    least: ClassVar[Mapping[str, int]] = {"s": 1, "k": 1}
     curves: ClassVar[tuple[str, ...]] = ("validation_loss",)
-
-    def __post_init__(self) -> None:
-        whole("pruning.up.s", self.s, 1)
-        whole("pruning.up.k", self.k, 1)
-        whole("pruning.up.warmup_epochs", self.warmup_epochs, 0)
 
     def __call__(self, history: History) -> dict[int, str]:
         if history.epoch < self.warmup_epochs:
             return {}
-        rose = _over_trials("up", s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[
+        rose = _over_trials(up, s=int(self.s), k=int(self.k))(_loss(history, "validation", self))[
             :, history.epoch
         ]
         reason = f"validation loss rose over {self.s} successive strips of {self.k} epochs"
@@ -176,24 +146,17 @@ def _rows(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask).tolist()
 
 
-def _loss(history: History, split: str, rule: _SingleTrial) -> np.ndarray:
+def _loss(history: History, split: str, rule: BuiltIn) -> np.ndarray:
     """The losses so far, infinite where they are not finite; NaN at later epochs."""
     values = history.curve(f"{split}_loss", f"pruning.{rule.name}")
     reached = np.arange(values.shape[1]) <= history.epoch
     return np.where(reached, or_worst(values, "lower"), values)
 
 
-_MEASURES = {
-    "generalization_loss": generalization_loss,
-    "productivity_quotient": productivity_quotient,
-    "up": up,
-}
-
-
 @cache
-def _over_trials(measure: str, **options: int) -> Callable[..., np.ndarray]:
+def _over_trials(measure: Callable[..., jax.Array], **options: int) -> Callable[..., np.ndarray]:
     """A measure mapped over trials. Curves keep their length, so it compiles once for each cohort."""
-    compiled = jax.jit(jax.vmap(partial(_MEASURES[measure], **options)))
+    compiled = jax.jit(jax.vmap(partial(measure, **options)))
 
     def of_all(*curves: np.ndarray) -> np.ndarray:
         with jax.default_device(_cpu()):

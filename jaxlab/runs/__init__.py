@@ -1,18 +1,18 @@
 """Execution of a job: a run, which begins anew or resumes where an earlier start ended.
 
-The module `jaxlab.runs.run` tells the life of a run from top to bottom: begin or resume, compile, train, decide,
+The module `jaxlab.runs.execution` tells the life of a run from top to bottom: begin or resume, compile, train, decide,
 record, checkpoint, finish.
 """
 
 from jaxlab.runs.compiling import fingerprint_of
 from jaxlab.runs.describe import coordinates, environment, varied
+from jaxlab.runs.digests import arrays_digest, digest, serialisable
+from jaxlab.runs.execution import Options, run
 from jaxlab.runs.job import Job
 from jaxlab.runs.numbering import Numbering, Stage, number_trials, stages
-from jaxlab.runs.plain import arrays_digest, digest, plain
 from jaxlab.runs.plan import GroupPlan, Plan, make_plan
 from jaxlab.runs.progress import Progress
-from jaxlab.runs.run import Options, run
-from jaxlab.runs.verify import Verdict, Verification, verify
+from jaxlab.runs.verification import Verdict, Verification, verify
 
 __all__ = [
     "GroupPlan",
@@ -31,8 +31,8 @@ __all__ = [
     "fingerprint_of",
     "make_plan",
     "number_trials",
-    "plain",
     "run",
+    "serialisable",
     "stages",
     "varied",
     "verify",

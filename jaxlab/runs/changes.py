@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxlab.engine import Programs
 from jaxlab.errors import InputError, name_of
 from jaxlab.pruning import Rule, draw, needing_epochs
+from jaxlab.runs.compiling import fingerprint_of
 from jaxlab.runs.job import Job
 from jaxlab.schedules import SCHEDULES
 from jaxlab.space import Group
-from jaxlab.store import Description, Environment
+from jaxlab.store import Description, Environment, GroupEntry
 
 # Other versions of these packages compile other programs, and so may change bits.
 _COMPUTES = ("jaxlab", "jax", "jaxlib", "flax", "optax")
@@ -48,19 +50,31 @@ def version_changes(before: Environment, now: Environment, packages: Sequence[st
     ]
 
 
-def fingerprint_changes(before: str | None, now: str, group: Group) -> list[str]:
-    """Report whether a group's traced programs have changed since the run."""
-    if before is None or before == now:
+def code_changes(job: Job, groups: Sequence[Group], entries: Sequence[GroupEntry]) -> list[str]:
+    """List the groups whose traced programs have changed since the run; tracing takes no compilation."""
+    pairs = zip(groups, entries, strict=True)
+    return [
+        each
+        for group, entry in pairs
+        for each in _fingerprint_changes(entry, fingerprint_of(job, group), group)
+    ]
+
+
+def program_changes(entry: GroupEntry, programs: Programs, group: Group) -> list[str]:
+    """List what has changed since the run in a group's compiled programs: their code, and their determinism."""
+    found = _fingerprint_changes(entry, programs.fingerprint, group)
+    before, now = entry.nondeterministic, programs.nondeterministic
+    if before not in (None, now):
+        words = [f"not deterministic ({why})" if why else "deterministic" for why in (now, before)]
+        found.append(f"the program that trains {_model_of(group)} is {words[0]} and was {words[1]}")
+    return found
+
+
+def _fingerprint_changes(entry: GroupEntry, now: str, group: Group) -> list[str]:
+    before = entry.fingerprint
+    if before in (None, now):
         return []
     return [f"the code that trains {_model_of(group)} has changed (fingerprint {now}, was {before})"]
-
-
-def determinism_changes(before: str | None, now: str, group: Group) -> list[str]:
-    """Report whether a group's programs are deterministic and were not, or vice versa."""
-    if before is None or before == now:
-        return []
-    words = [f"not deterministic ({why})" if why else "deterministic" for why in (now, before)]
-    return [f"the program that trains {_model_of(group)} is {words[0]} and was {words[1]}"]
 
 
 def width_changes(description: Description, width: int | None) -> list[str]:
@@ -72,16 +86,6 @@ def width_changes(description: Description, width: int | None) -> list[str]:
 def _model_of(group: Group) -> str:
     model = group.configuration.get("model", "a group")
     return name_of(model) if callable(model) else str(model)
-
-
-def check_accepted(changes: Sequence[str], accepted: bool, folder: str) -> None:
-    """Raise InputError if there are changes that the user has not accepted."""
-    if changes and not accepted:
-        remedy = (
-            "numbers could differ from those of an uninterrupted run: undo this, or give --accept-changes "
-        )
-        remedy += "(accept_changes=True)"
-        raise InputError("run", folder, f"{'; '.join(changes)}; {remedy}")
 
 
 def check_extension(job: Job, groups: Sequence[Group], before: int) -> None:

@@ -50,7 +50,7 @@ class Curves:
                 self.arrays[name][np.ix_(rows, record.epochs)] = values
 
     def allocate_all(self, records: Sequence[Mapping[str, jax.ShapeDtypeStruct]]) -> None:
-        """Allocate the curves of the groups' records, ``[lanes, epochs, ...]`` by name, if the results fit."""
+        """Allocate the curves of the groups' records, ``[lanes, ...]`` by name, if the results fit."""
         sizes: dict[str, int] = {}
         for name, values in (item for record in records for item in record.items()):
             each = math.prod(values.shape[2:]) * values.dtype.itemsize
@@ -58,7 +58,7 @@ class Curves:
         trials = len(self.numbers)
         check_epochs(trials, self.epochs, trials * (self.epochs + 1) * sum(sizes.values()))
         for name, values in (item for record in records for item in record.items()):
-            self.allocate(name, values.shape[2:], values.dtype)
+            self.allocate(name, values.shape[1:], values.dtype)
 
     def allocate(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Allocate one curve with further axes of a shape; if groups disagree about the shape, it is not a curve."""
@@ -82,11 +82,10 @@ class Curves:
 
 
 def check_names(rules: Sequence[Rule], trials: Sequence[Trial]) -> None:
-    """Raise InputError where a built-in rule reads a variable that no trial labels, before anything is compiled."""
+    """Raise InputError, before anything is compiled, where a built-in rule reads a variable that no trial records."""
     variables = {name: label for trial in trials for name, label in trial.variables.items()}
-    curves = Curves(
-        np.zeros(1, int), 0, variables, {dim for label in variables.values() for dim in label.dims}
-    )
+    dims = {dim for label in variables.values() for dim in label.dims}
+    curves = Curves(np.zeros(1, int), 0, variables, dims)
     for name, label in variables.items():
         curves.allocate(name, (1,) * len(label.dims), np.dtype(np.float32))
     check_curves(rules, curves.history(0, np.ones(1, bool)))

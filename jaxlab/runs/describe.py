@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxlab import __version__
 from jaxlab.devices import processor
+from jaxlab.runs.digests import marked, serialisable
 from jaxlab.runs.job import Job
 from jaxlab.runs.numbering import Numbering
-from jaxlab.runs.plain import marked, plain
 from jaxlab.space import Group
 from jaxlab.space.values import token
 from jaxlab.store import FORMAT, Description, Environment, GroupEntry
@@ -32,17 +32,25 @@ _NOT_USED = object()
 
 
 def describe(
-    job: Job, numbering: Numbering, trials: Sequence[Trial], devices: Sequence[jax.Device]
+    job: Job,
+    numbering: Numbering,
+    trials: Sequence[Trial],
+    devices: Sequence[jax.Device],
+    earlier: Description | None = None,
 ) -> Description:
-    """Describe a run before anything is compiled.
+    """Describe a run, with what is known of it before this process compiles anything.
 
     Args:
         job: the job that the run executes.
         numbering: numbers of its trials.
         trials: the triple of each group.
         devices: devices that train it.
+        earlier: description by earlier starts, whose groups come first.
     """
-    entries = zip(numbering.groups, numbering.numbers, trials, strict=True)
+    groups = [_entry(*each) for each in zip(numbering.groups, numbering.numbers, trials, strict=True)]
+    for index, was in enumerate(() if earlier is None else earlier.groups):
+        compiled = {name: getattr(was, name) for name in ("width", "fingerprint", "nondeterministic")}
+        groups[index] = dataclasses.replace(groups[index], **compiled)
     return Description(
         format=FORMAT,
         study_hash=job.study_hash,
@@ -51,25 +59,10 @@ def describe(
         environment=environment(devices),
         cohorts=numbering.cohorts,
         coordinates=coordinates(numbering),
-        groups=[_entry(*entry) for entry in entries],
-        times={},
-        changes=[],
+        groups=groups,
+        times={} if earlier is None else earlier.times,
+        changes=[] if earlier is None else earlier.changes,
     )
-
-
-def with_compiled(
-    description: Description,
-    widths: Sequence[int | None],
-    fingerprints: Sequence[str | None],
-    nondeterministic: Sequence[str | None],
-) -> Description:
-    """Add to a description what is known about each compiled group; None where a group is not compiled yet."""
-    found = zip(description.groups, widths, fingerprints, nondeterministic, strict=True)
-    groups = [
-        dataclasses.replace(entry, width=width, fingerprint=fingerprint, nondeterministic=why)
-        for entry, width, fingerprint, why in found
-    ]
-    return dataclasses.replace(description, groups=groups)
 
 
 def _entry(group: Group, numbers: np.ndarray, trial: Trial) -> GroupEntry:
@@ -127,7 +120,8 @@ def coordinates(numbering: Numbering) -> dict[str, list[Any]]:
     for group, numbers in zip(groups, numbering.numbers, strict=True):
         given = {name: group.configuration[name] for name in names if name in group.configuration}
         fields = {
-            name: words_for_none[name] if value is None else plain(value) for name, value in given.items()
+            name: words_for_none[name] if value is None else serialisable(value)
+            for name, value in given.items()
         }
         for row, number in enumerate(numbers.tolist()):
             values = {name: values[row].item() for name, values in group.hyperparameters.items()}

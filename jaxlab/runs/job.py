@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from jaxlab.pruning import Rule
 from jaxlab.space import Group, trial_ids
 from jaxlab.store import Source, Specification
-from jaxlab.trial import Trial
+from jaxlab.trial import PyTree, Trial
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Job:
     Attributes:
         groups: trials by configuration, numbered from 0 in the order of the space; each group has one compiled program.
         trial_of: ``group -> Trial``, the pure functions that train one trial of a group.
-        arrays: arrays that all trials share on the devices. A pytree, whose structure only the trials know.
+        arrays: arrays that all trials share on the devices.
         epochs: planned number of epochs.
         steps_per_epoch: ``group -> optimisation steps``.
         rules: stopping rules.
@@ -34,7 +33,7 @@ class Job:
 
     groups: tuple[Group, ...]
     trial_of: Callable[[Group], Trial]
-    arrays: Any
+    arrays: PyTree
     epochs: int
     steps_per_epoch: Callable[[Group], int]
     rules: Sequence[Rule]

@@ -1,6 +1,6 @@
 """The numbers of a run's trials, which never change, and the stages in which they train."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,10 +92,8 @@ def _check_kept(job: Job, earlier: Description) -> None:
     if len(missing) == len(before):
         raise InputError("space", job.name, "has none of the run's trials: name another folder")
     if missing:
-        columns = {
-            name: values[missing[0]] for name, values in earlier.coordinates.items() if name != "trial_id"
-        }
-        setting: dict[str, Any] = {name: value for name, value in columns.items() if value is not None}
+        columns = {name: values[missing[0]] for name, values in earlier.coordinates.items()}
+        setting = {name: value for name, value in columns.items() if value is not None and name != "trial_id"}
         remedy = f"lacks {len(missing)} of the run's {len(before)} trials, such as {setting}: "
         raise InputError("space", job.name, f"{remedy}only add settings, or name another folder")
 

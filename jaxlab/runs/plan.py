@@ -10,8 +10,8 @@ import jax
 from jaxlab.engine import split_into_packs, train
 from jaxlab.runs.compiling import compile_for, out_of_memory_names_width
 from jaxlab.runs.describe import varied
+from jaxlab.runs.digests import serialisable
 from jaxlab.runs.job import Job
-from jaxlab.runs.plain import plain
 from jaxlab.space import Group
 
 
@@ -57,40 +57,26 @@ def make_plan(
 ) -> Plan:
     """Plan a job: compile every group, and time the second of two segments of its first pack."""
     names = varied(job.groups)
+
+    def plan_of(group: Group) -> GroupPlan:
+        began = time.perf_counter()
+        programs = compile_for(job, group, job.trial_of(group), width, devices, cache=width_cache).programs
+        seconds = time.perf_counter() - began
+        pack = programs.pack
+        packs = len(split_into_packs(len(group.trials), pack.lanes))
+        few = jax.tree.map(lambda values: values[: pack.lanes], group.hyperparameters)
+        times = [time.perf_counter() for _ in train(programs, few, job.arrays, 2)]
+        return GroupPlan(
+            {name: serialisable(group.configuration[name]) for name in names if name in group.configuration},
+            len(group.trials),
+            pack.width,
+            packs,
+            seconds,
+            programs.memory_bytes(packs),
+            (times[2] - times[1]) * packs * job.epochs,
+        )
+
     with out_of_memory_names_width(lambda: width or "auto"):
-        groups = [_group_plan(job, group, width, devices, width_cache, names) for group in job.groups]
-    return Plan(
-        tuple(groups),
-        sum(len(group.trials) for group in job.groups),
-        job.epochs,
-        len(devices),
-        devices[0].device_kind,
-    )
-
-
-def _group_plan(
-    job: Job,
-    group: Group,
-    width: int | None,
-    devices: Sequence[jax.Device],
-    width_cache: str | os.PathLike | None,
-    names: Sequence[str],
-) -> GroupPlan:
-    began = time.perf_counter()
-    programs = compile_for(job, group, job.trial_of(group), width, devices, cache=width_cache).programs
-    seconds = time.perf_counter() - began
-    pack = programs.pack
-    packs = len(split_into_packs(len(group.trials), pack.lanes))
-    few = jax.tree.map(lambda values: values[: pack.lanes], group.hyperparameters)
-    times = []
-    for _ in train(programs, few, job.arrays, 2 * programs.segment_epochs):
-        times.append(time.perf_counter())
-    return GroupPlan(
-        {name: plain(group.configuration[name]) for name in names if name in group.configuration},
-        len(group.trials),
-        pack.width,
-        packs,
-        seconds,
-        programs.memory_bytes(packs),
-        (times[2] - times[1]) * packs * job.epochs / programs.segment_epochs,
-    )
+        groups = tuple(map(plan_of, job.groups))
+    trials = sum(group.trials for group in groups)
+    return Plan(groups, trials, job.epochs, len(devices), devices[0].device_kind)

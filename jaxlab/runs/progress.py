@@ -53,23 +53,19 @@ class Counter:
         self.bad, self.stopped = np.zeros(trials, bool), np.zeros(trials, bool)
         self.trial_steps, self.training, self.width = 0, 0.0, 0
 
-    def add(self, record: EpochRecord, steps_per_epoch: int) -> None:
-        """Count a record of this process, with trials by number."""
-        self.add_without_steps(record)
+    def add(self, record: EpochRecord, steps_per_epoch: int = 0) -> None:
+        """Count a record, with trials by number; the steps of an earlier process do not count."""
+        self.reached[record.trials] = np.maximum(self.reached[record.trials], record.epochs[-1])
+        self.bad[record.trials] |= np.any(record.values["first_bad_step"] >= 0, axis=1)
         if record.epochs[-1] > 0:
             self.trial_steps += len(record.trials) * len(record.epochs) * steps_per_epoch
 
-    def add_without_steps(self, record: EpochRecord) -> None:
-        """Count a record of this or an earlier process, without its steps."""
-        self.reached[record.trials] = np.maximum(self.reached[record.trials], record.epochs[-1])
-        self.bad[record.trials] |= np.any(record.values["first_bad_step"] >= 0, axis=1)
-
     def restart(self, records: Iterable[EpochRecord], stopped: Iterable[int]) -> None:
-        """Count anew what earlier processes recorded, and the trials that stopped; the steps stay."""
+        """Reset the counts to what earlier processes recorded and the trials that stopped; keep the number of steps."""
         for array in (self.reached, self.bad, self.stopped):
             array[:] = 0
         for record in records:
-            self.add_without_steps(record)
+            self.add(record)
         self.stop(stopped)
 
     def stop(self, numbers: Iterable[int]) -> None:

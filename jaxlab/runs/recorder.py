@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,7 @@ _NEVER = np.iinfo(np.int64).max
 
 
 class Recorder:
-    """Keeps records in memory, and on disk once a folder is opened; trials are given by their numbers.
+    """Keeps records in memory, and on disk once there is a ``writer``; trials are given by their numbers.
 
     Args:
         trials: number of trials.
@@ -25,11 +24,12 @@ class Recorder:
 
     Attributes:
         records: all records so far.
+        writer: writes the records from now on to a folder; None keeps them in memory only.
     """
 
     def __init__(self, trials: int, epochs: int, earlier: Records):
         self.trials, self.epochs = trials, epochs
-        self._writer: RecordWriter | None = None
+        self.writer: RecordWriter | None = None
         check_epochs(trials, epochs, trials * (epochs + 1))
         self._begin(earlier)
 
@@ -40,36 +40,36 @@ class Recorder:
         self._stopped_at = np.full(self.trials, _NEVER)
         self._rungs: dict[tuple[str, int], Rung] = {}
         for group, record in (*earlier.epochs, *earlier.ends):
-            self._add(group, record)
+            self.add(group, record)
         for rung in earlier.rungs:
-            self._stop(rung)
-
-    def open(self, folder: Path) -> None:
-        """Write to a folder from now on."""
-        self._writer = RecordWriter(folder)
-
-    @property
-    def opened(self) -> bool:
-        return self._writer is not None
+            self.stop(rung)
 
     def add(self, group: int, record: EpochRecord | EndRecord) -> None:
         """Add what one call recorded."""
-        self._add(group, record)
-        if self._writer is not None:
-            self._writer.add(group, record)
+        self.records.add(group, record)
+        if isinstance(record, EndRecord):
+            self._ended[record.trials] = np.maximum(self._ended[record.trials], record.epochs)
+        else:
+            self._recorded[np.ix_(record.trials, record.epochs)] = True
+        if self.writer is not None:
+            self.writer.add(group, record)
 
     def stop(self, rung: Rung) -> None:
         """Add the trials that stopped at a rung."""
-        self._stop(rung)
-        if self._writer is not None:
-            self._writer.stop(rung)
+        self.records.rungs.append(rung)
+        self._rungs[rung.stage, rung.epoch] = rung
+        self._stopped_at[list(rung.stops)] = rung.epoch
+        if self.writer is not None:
+            self.writer.stop(rung)
 
     def discard(self, after: Mapping[int, int]) -> None:
         """`Records.discard`, in memory and on disk."""
         self.records.discard(after)
+        writer, self.writer = self.writer, None  # the records that remain are written already
         self._begin(self.records)
-        if self._writer is not None:
-            self._writer.discard(after)
+        self.writer = writer
+        if writer is not None:
+            writer.discard(after)
 
     @property
     def stopped(self) -> list[int]:
@@ -113,22 +113,10 @@ class Recorder:
 
     def flush(self) -> None:
         """Write pending records."""
-        if self._writer is not None:
-            self._writer.flush()
+        if self.writer is not None:
+            self.writer.flush()
 
     def flush_if_cheap(self) -> None:
         """Write pending records, unless that takes too much of the time."""
-        if self._writer is not None:
-            self._writer.flush_if_cheap()
-
-    def _add(self, group: int, record: EpochRecord | EndRecord) -> None:
-        self.records.add(group, record)
-        if isinstance(record, EndRecord):
-            self._ended[record.trials] = np.maximum(self._ended[record.trials], record.epochs)
-        else:
-            self._recorded[np.ix_(record.trials, record.epochs)] = True
-
-    def _stop(self, rung: Rung) -> None:
-        self.records.rungs.append(rung)
-        self._rungs[rung.stage, rung.epoch] = rung
-        self._stopped_at[list(rung.stops)] = rung.epoch
+        if self.writer is not None:
+            self.writer.flush_if_cheap()

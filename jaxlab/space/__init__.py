@@ -32,7 +32,7 @@ The same sweep in a study file, read by `from_table`::
 
 from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
 from jaxlab.space.grouping import Group, groups, trial_id, trial_ids
-from jaxlab.space.settings import Space, grid, setting_key, zipped
+from jaxlab.space.space import Space, grid, setting_key, zipped
 from jaxlab.space.table import from_table
 from jaxlab.space.values import linear_range, log_range
 

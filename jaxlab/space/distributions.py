@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from jaxlab.checks import number, whole
 from jaxlab.errors import InputError
-from jaxlab.space.settings import Space, of_plain, row_tokens
+from jaxlab.space.space import Space, of_plain, row_tokens
 from jaxlab.space.values import Number, Whole, at_least_one, axis, linear_between, log_between
 
 
@@ -74,7 +74,10 @@ class choice:
         return [self.values[part * len(self.values) // whole] for part in parts]
 
 
-def _set_ends(distribution: Any, convert: Callable) -> None:
+Distribution = uniform | log_uniform | integers | choice
+
+
+def _set_ends(distribution: uniform | log_uniform | integers, convert: Callable) -> None:
     kind = type(distribution).__name__
     low, high = (convert(f"{kind}.{end}", getattr(distribution, end)) for end in ("low", "high"))
     if not low < high:
@@ -110,13 +113,13 @@ def random(samples: Whole, seed: Whole = 0, **distributions: Any) -> Space:
         raise InputError("random", distributions, "give one distribution or more")
     columns = {}
     for name, distribution in distributions.items():
-        if not isinstance(distribution, uniform | log_uniform | integers | choice):
+        if not isinstance(distribution, Distribution):
             remedy = "give uniform(low, high), log_uniform(low, high), integers(low, high) or choice(*values)"
             raise InputError(f"random.{name}", distribution, remedy)
         # Python documents this stream of multiples of 2**-53 as stable; it hashes the text with SHA-512.
         stream = Random(f"{seed}/{name}")
         columns[name] = distribution.at([int(stream.random() * 2**53) for _ in range(samples)], 2**53)
-    rows: dict[Any, tuple] = {}
+    rows: dict[Hashable, tuple] = {}
     for key, row in zip(row_tokens(columns), zip(*columns.values(), strict=True), strict=True):
         rows.setdefault(key, row)
     return of_plain(dict(zip(columns, row, strict=True)) for row in rows.values())

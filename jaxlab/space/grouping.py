@@ -12,8 +12,8 @@ from typing import Any
 
 from jaxlab.checks import number, plain, seed
 from jaxlab.errors import InputError, UnknownName
-from jaxlab.settings import Configuration, Hyperparameters, traced
-from jaxlab.space.settings import Space, setting_key
+from jaxlab.settings import Configuration, Hyperparameters, as_traced
+from jaxlab.space.space import Space, setting_key
 from jaxlab.space.values import first_repeat
 
 
@@ -42,7 +42,7 @@ def groups(
     space: Space,
     hyperparameters: Mapping[str, Any],
     configuration: Mapping[str, Any],
-    used: Callable[[Mapping[str, Any]], Collection[str]] | None = None,
+    used: Callable[[Configuration], Collection[str]] | None = None,
 ) -> tuple[Group, ...]:
     """Split a space into groups that share a configuration, in order of first appearance.
 
@@ -111,8 +111,8 @@ class _Members:
         trials: the trials' numbers.
     """
 
-    static: dict[str, Any]
-    numbers: dict[str, Any]
+    static: dict[str, Hashable]
+    numbers: dict[str, float]
     swept: list[str]
     rows: dict[tuple, int]
     trials: list[int]
@@ -120,14 +120,14 @@ class _Members:
     @classmethod
     def of(cls, static: dict, numbers: dict, swept: Collection[str], used: Callable | None) -> _Members:
         if used is not None:
-            names = used(static)
+            names = used(Configuration(static))
             static, numbers = ({n: f[n] for n in f if n in names} for f in (static, numbers))
         return cls(static, numbers, [name for name in swept if name in numbers], {}, [])
 
     def finished(self) -> Group:
         columns = dict(zip(self.swept, zip(*self.rows, strict=True), strict=True)) if self.swept else {}
         constant = {name: (value,) * len(self.trials) for name, value in self.numbers.items()}
-        values = traced({name: columns.get(name, each) for name, each in constant.items()})
+        values = as_traced({name: columns.get(name, each) for name, each in constant.items()})
         return Group(Configuration(self.static), tuple(self.trials), values)
 
 
@@ -201,7 +201,7 @@ def _number(field: str, name: str, value: Any) -> float | int:
     return float(number(field, value, remedy="give a finite number, or declare it under configuration"))
 
 
-def _check_functions(configurations: list[dict[str, Any]]) -> None:
+def _check_functions(configurations: list[dict[str, Hashable]]) -> None:
     """Raise where different functions share a name, since their trials would share an id."""
     texts = [_text({f"configuration.{n}": value for n, value in c.items()}) for c in configurations]
     repeat = first_repeat(texts)

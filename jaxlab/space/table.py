@@ -10,8 +10,8 @@ from typing import Any
 
 from jaxlab.checks import whole
 from jaxlab.errors import InputError
-from jaxlab.space.distributions import choice, integers, log_uniform, random, uniform
-from jaxlab.space.settings import Space, check_settings, grid, zipped
+from jaxlab.space.distributions import Distribution, choice, integers, log_uniform, random, uniform
+from jaxlab.space.space import Space, check_settings, grid, zipped
 from jaxlab.space.values import check_most, linear_range, log_range
 
 PARTS = {"grid": grid, "zipped": zipped, "random": random}
@@ -98,7 +98,7 @@ def _part(field: str, kind: str, part: Any) -> Space:
         raise InputError(f"{field}.{error.field}", error.value, error.remedy) from None
 
 
-def _axis(field: str, given: Any) -> Any:
+def _axis(field: str, given: Any) -> list | tuple[float, ...] | range:
     if isinstance(given, list):
         return given
     try:
@@ -117,7 +117,7 @@ def _axis(field: str, given: Any) -> Any:
     raise InputError(field, given, AXIS_FORMS)
 
 
-def _distribution(field: str, given: Any) -> Any:
+def _distribution(field: str, given: Any) -> Distribution:
     if not isinstance(given, Mapping) or len(given) != 1:
         raise InputError(field, given, DISTRIBUTION_FORMS)
     ((kind, arguments),) = given.items()

@@ -13,16 +13,17 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes  # registers the names of its types with NumPy
 import numpy as np
 
 from jaxlab.errors import InputError
 from jaxlab.files import write_whole
-from jaxlab.store.files import open_regular, read_json, read_regular
+from jaxlab.store.disk import open_regular, read_json, read_regular
 
 Arrays = dict[str, np.ndarray]
+Note = TypeVar("Note")
 
 _LENGTH = 8  # number of bytes at the start of a file that hold the length of its header
 _TYPES = {
@@ -45,6 +46,8 @@ _TYPES = {
 }
 _REGISTERED = 2  # the ``isbuiltin`` of the types of ml_dtypes
 _DTYPES = {word: np.dtype(kind) for word, kind in _TYPES.items()}
+_WORDS = {dtype: word for word, dtype in _DTYPES.items()}
+_LONGEST_HEADER = 100_000_000  # bytes that the library safetensors reads
 _NAME = re.compile(r"(.+)-([0-9a-f]{16})\.safetensors")
 
 
@@ -55,36 +58,64 @@ def write_arrays(folder: Path, stem: str, arrays: Mapping[str, np.ndarray], note
         folder: an existing folder.
         stem: first part of the file's name.
         arrays: arrays of any numeric dtype of NumPy and ml_dtypes, by name; dtypes that the format lacks are stored as
-            bytes.
+            bytes. Contiguous arrays are written without a copy in memory.
         note: a JSON-serialisable value.
-    """
-    from safetensors.numpy import save  # imported here: training without a run folder does not need it
 
+    Raises:
+        InputError: the names and the note are longer than the format allows.
+    """
     stored, raw = {}, {}
     for name, values in arrays.items():
         stored[name] = np.ascontiguousarray(values).reshape(values.shape)
-        if values.dtype not in _DTYPES.values():
+        if values.dtype not in _WORDS:
             raw[name] = values.dtype.name if values.dtype.isbuiltin == _REGISTERED else values.dtype.str
             stored[name] = stored[name][..., None].view(np.uint8)
     text = json.dumps(note)
     metadata = {"note": text, "note_digest": _digest(text.encode()), "raw": json.dumps(raw)}
-    content = save(stored, metadata)
-    path = folder / f"{stem}-{_digest(content)}.safetensors"
-    write_whole(path, content)
+    parts = _encoded(stored, metadata)
+    if len(parts[0]) > _LONGEST_HEADER:
+        remedy = f"cannot be written: {len(arrays):,} arrays and their note take {len(parts[0]):,} bytes, of at most"
+        raise InputError(
+            "out", str(folder), f"{remedy} {_LONGEST_HEADER:,}; split the study into several runs"
+        )
+    path = folder / f"{stem}-{_digest(*parts)}.safetensors"
+    write_whole(path, *parts)
     return path
 
 
-def read_arrays(path: Path, remedy: str, field: str = "record file") -> tuple[Arrays, Any]:
+def _encoded(arrays: Arrays, metadata: dict[str, str]) -> list[bytes | np.ndarray]:
+    """The parts of a file: its header, then the bytes of each array, those of larger items first to align them.
+
+    `safetensors.numpy.save` would copy all arrays into one string of bytes.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    parts: list[bytes | np.ndarray] = []
+    end = 0
+    for name, values in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
+        begin, end = end, end + values.nbytes
+        entry = {"dtype": _WORDS[values.dtype], "shape": values.shape, "data_offsets": [begin, end]}
+        header[name] = entry
+        parts.append(values.reshape(-1).view(np.uint8))
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % _LENGTH)
+    return [len(encoded).to_bytes(_LENGTH, "little") + encoded, *parts]
+
+
+def read_arrays(
+    path: Path, remedy: str, field: str = "record file", note: type[Note] = Any
+) -> tuple[Arrays, Note]:
     """Read the arrays and the note of a file; memory stays within a few times its size.
 
     Args:
         path: path of the file.
         remedy: what to do if it is damaged, for the error.
         field: kind of the file, for the error.
+        note: type of the note, which msgspec converts and checks.
 
     Raises:
-        InputError: the file is damaged, or was not written by `write_arrays`.
+        InputError: the file is damaged, was not written by `write_arrays`, or has another note.
     """
+    import msgspec  # imported here: training without a run folder needs neither
     from safetensors import deserialize
 
     try:
@@ -98,17 +129,19 @@ def read_arrays(path: Path, remedy: str, field: str = "record file") -> tuple[Ar
         for name, each in deserialize(content):
             values = np.frombuffer(each["data"], _DTYPES[each["dtype"]]).reshape(each["shape"])
             arrays[name] = values.view(np.dtype(raw[name]))[..., 0] if name in raw else values
-        return arrays, read_json(metadata["note"])
+        return arrays, msgspec.convert(read_json(metadata["note"]), note)
     except MemoryError:
         raise
-    except Exception as error:  # safetensors, JSON and NumPy raise all kinds on damaged files
+    except Exception as error:  # safetensors, JSON, msgspec and NumPy raise all kinds on damaged files
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(field, str(path), f"is damaged ({words}); {remedy}") from error
 
 
-def read_note(path: Path) -> Any:
-    """Read only the note; None where it cannot be read or has changed."""
+def read_note(path: Path, note: type[Note] = Any) -> Note | None:
+    """Read only the note, which has the given type; None where it cannot be read, has changed or is another."""
     try:
+        import msgspec
+
         with open_regular(path) as file:
             start = file.read(_LENGTH)
             length = int.from_bytes(start, "little")
@@ -116,9 +149,16 @@ def read_note(path: Path) -> Any:
                 return None
             metadata = _metadata(start + file.read(length))
         text = metadata["note"]
-        return read_json(text) if _digest(text.encode()) == metadata["note_digest"] else None
+        if _digest(text.encode()) != metadata["note_digest"]:
+            return None
+        return msgspec.convert(read_json(text), note)
     except Exception:  # as above; `read_arrays` raises the error
         return None
+
+
+def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
+    """The arrays whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
 
 
 def stem_of(path: Path) -> str | None:
@@ -132,5 +172,8 @@ def _metadata(content: bytes) -> dict[str, Any]:
     return read_json(content[_LENGTH:end])["__metadata__"]
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _digest(*parts: bytes | np.ndarray) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import errno
 import os
 import re
 from collections.abc import Mapping
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.arrays import Arrays, read_arrays, stem_of, write_arrays
-from jaxlab.store.files import check_no_link, remove, sweep
+from jaxlab.store.arrays import Arrays, Note, read_arrays, stem_of, write_arrays
+from jaxlab.store.disk import check_no_link, disk_errors, remove, sweep
 
 _NUMBER = re.compile(r"\d{8}")
 _KEPT = 2
-_FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the disk quota is used up"}
 
 
 class Checkpoints:
@@ -70,22 +68,20 @@ class Checkpoints:
             return
         concurrent.futures.wait([self._saving])
         saving, self._saving = self._saving, None
-        try:
+        with disk_errors(self.folder):
             saving.result()
-        except OSError as error:
-            raise InputError("out", str(self.folder), _remedy(error)) from error
 
-    def newest(self) -> tuple[Arrays, Any] | None:
+    def newest(self, note: type[Note] = Any) -> tuple[Arrays, Note] | None:
         """Read the arrays and the note of the newest complete checkpoint; None if there is none.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or its note is not of the given type.
         """
         if self._saving is not None:
             concurrent.futures.wait([self._saving])
         complete = self._complete()
         remedy = "remove it to resume from the previous checkpoint, if there is one"
-        return read_arrays(complete[-1], remedy, "checkpoint") if complete else None
+        return read_arrays(complete[-1], remedy, "checkpoint", note) if complete else None
 
     def _write(self, arrays: Arrays, note: Any) -> None:
         check_no_link(self.folder)
@@ -100,9 +96,3 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if _NUMBER.fullmatch(stem_of(path) or ""))
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in _FULL:
-        return f"{_FULL[error.errno]}: free some space and run again"
-    return f"cannot be written ({error.strerror or error}): fix this and run again"

@@ -11,7 +11,7 @@ import xarray as xr
 from jaxlab.engine import EndRecord, EpochRecord
 from jaxlab.errors import InputError
 from jaxlab.store.description import GroupEntry
-from jaxlab.store.files import check_fits
+from jaxlab.store.disk import check_fits
 from jaxlab.store.records import Records
 from jaxlab.trial import Variable
 
@@ -62,9 +62,8 @@ def assemble(
         newest = record.rows(record.epochs >= ended[record.trials])
         ended[newest.trials] = newest.epochs
         fill(index, newest)
-    arrays["epochs_run"] = xr.Variable("trial", reached, {"long_name": "epochs run", "units": "epoch"})
-    _add_chance(arrays, groups)
-    _add_units(arrays, groups)
+    arrays["epochs_run"] = per_trial(reached, "epochs run", "epoch")
+    _compare_labels(arrays, groups)
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
     own = {dim: (dim, _string_array(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(
@@ -100,6 +99,11 @@ def not_reached(dtype: np.dtype) -> float:
     return np.nan if jax.dtypes.issubdtype(dtype, np.inexact) else -1
 
 
+def per_trial(values: np.ndarray, long_name: str, units: str = "1") -> xr.Variable:
+    """A variable of one value for each trial."""
+    return xr.Variable("trial", values, {"long_name": long_name, "units": units})
+
+
 def _labels(groups: Sequence[GroupEntry]) -> dict[str, list[str]]:
     """The union over the groups of the labels of each dimension, in order of appearance."""
     labels: dict[str, dict[str, None]] = {}
@@ -126,19 +130,14 @@ def _empty(
     return xr.Variable((*("trial", "epoch")[: len(lead)], *label.dims), array, attributes)
 
 
-def _add_chance(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
-    """Add the chance level of each variable as an attribute, where it is the same in all groups."""
+def _compare_labels(arrays: Mapping[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
+    """Add chance levels that are the same in all groups; remove units that differ (K in one group, K² in another)."""
     for name, array in arrays.items():
-        levels = {group.variables[name].chance for group in groups if name in group.variables}
+        labels = [group.variables[name] for group in groups if name in group.variables]
+        levels = {label.chance for label in labels}
         if len(levels) == 1 and None not in levels:
             array.attrs["chance"] = levels.pop()
-
-
-def _add_units(arrays: dict[str, xr.Variable], groups: Sequence[GroupEntry]) -> None:
-    """Remove the units of a variable, with a comment, where they differ between groups (K in one, K² in another)."""
-    for name, array in arrays.items():
-        units = {group.variables[name].units for group in groups if name in group.variables}
-        if len(units) > 1:
+        if len({label.units for label in labels}) > 1:
             array.attrs |= {"units": "1", "comment": "the units differ between groups"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxlab.checks import too_deep
 from jaxlab.errors import InputError
-from jaxlab.store.files import read_json
+from jaxlab.store.disk import read_json
 from jaxlab.trial import Variable
 
 FORMAT = 5
@@ -22,7 +22,7 @@ _DIGEST = "coordinates_digest"
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions and devices of the process that wrote the run last.
+    """Package versions and devices of the process that wrote to the run most recently.
 
     Attributes:
         versions: versions of Python and of the packages that affect numbers, by name.
@@ -64,7 +64,20 @@ class Data:
 
 @dataclass(frozen=True)
 class Specification:
-    """The declaration of a study without its settings, which are `Description.coordinates`; functions by name."""
+    """The declaration of a study without its settings, which are `Description.coordinates`; functions by name.
+
+    Attributes:
+        name: name of the study.
+        data: data set.
+        epochs: planned number of epochs.
+        data_seed: seed of the minibatch order.
+        trial: custom triple, or None.
+        rules: stopping rules, see `jaxlab.pruning.plain_rule`.
+        keep: weights to keep: "none", "last" or "best".
+        deterministic: True, False or "auto".
+        configuration: configuration that is common to all trials, by field.
+        hyperparameters: hyperparameters that are common to all trials, by name.
+    """
 
     name: str
     data: Data
@@ -222,20 +235,14 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
     data = found.specification.data
     counts = {
         "specification.epochs": found.epochs,
+        "specification.data.outputs": data.outputs,
         "environment.devices": found.environment.devices,
-        **{f"cohorts[{index}]": count for index, count in enumerate(found.cohorts)},
-        **{
-            f"specification.data.input_shape[{index}]": size
-            for index, size in enumerate(data.input_shape or ())
-        },
-        "specification.data.outputs": 1 if data.outputs is None else data.outputs,
-        **{
-            f"groups[{index}].width": 1 if g.width is None else g.width
-            for index, g in enumerate(found.groups)
-        },
-    }
+    } | {f"groups[{index}].width": group.width for index, group in enumerate(found.groups)}
+    lists = {"cohorts": found.cohorts, "specification.data.input_shape": data.input_shape or []}
+    for where, sizes in lists.items():
+        counts |= {f"{where}[{index}]": size for index, size in enumerate(sizes)}
     for where, count in counts.items():
-        if count < 1:
+        if count is not None and count < 1:
             yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
     numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}

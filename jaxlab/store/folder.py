@@ -15,7 +15,7 @@ from jaxlab.errors import InputError, how_to_install
 from jaxlab.files import write_whole
 from jaxlab.store.checkpoints import Checkpoints
 from jaxlab.store.description import Description, decoded
-from jaxlab.store.files import (
+from jaxlab.store.disk import (
     check_no_link,
     disk_errors,
     make_folder,
@@ -28,14 +28,8 @@ from jaxlab.store.files import (
 )
 
 _LIBRARIES = ("zarr", "filelock", "msgspec", "safetensors")
-_RUN, _RECORDS, _CHECKPOINTS, _WEIGHTS, _RESULTS, _DONE = (
-    "run.json",
-    "records",
-    "checkpoints",
-    "weights",
-    "results.zarr",
-    "complete",
-)
+_RUN, _RESULTS, _DONE = "run.json", "results.zarr", "complete"
+_RECORDS, _CHECKPOINTS, _WEIGHTS = "records", "checkpoints", "weights"
 # Names that a run may leave behind if it is killed before ``run.json`` is written.
 _BEGINNING = re.compile(r"records|lock|lock\.holder|run\.json\.[0-9a-f]{16}\.partial")
 
@@ -121,13 +115,11 @@ class RunFolder:
     def describe(self) -> Description:
         """Read and validate ``run.json``."""
         file = self.path / _RUN
+        if not self.begun:
+            raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
         try:
-            if not os.path.lexists(file):
-                raise InputError("run", str(self.path), "is not a jaxlab run folder: it has no run.json")
             content = read_regular(file)
         except (OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
             remedy = f"is damaged ({error}); train the study again in another folder"
             raise InputError("run", str(file), remedy) from error
         return decoded(content, file)

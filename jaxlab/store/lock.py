@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxlab.errors import InputError
-from jaxlab.store.files import check_no_link, disk_errors, read_regular
+from jaxlab.store.disk import check_no_link, disk_errors, read_regular
 
 _HOLDER = re.compile(r"pid (\d+) on host (\S{1,255})")
 
@@ -39,12 +39,9 @@ def only_writer(folder: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:  # an OSError too
             raise InputError("out", str(folder), in_use.format(_holder_in_words(holder))) from None
-    try:
-        if _holds_a_removed_lock(folder):
-            raise InputError("out", str(folder), in_use.format(_holder_in_words(holder)))
-    except InputError:
+    if _holds_a_removed_lock(folder):
         lock.release()
-        raise
+        raise InputError("out", str(folder), in_use.format(_holder_in_words(holder)))
     try:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)  # left by a killed process, or a link

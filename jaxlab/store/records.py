@@ -12,9 +12,9 @@ import numpy as np
 from jaxlab.engine import EndRecord, EpochRecord
 from jaxlab.errors import InputError
 from jaxlab.pruning import Stop
-from jaxlab.store.arrays import read_arrays, stem_of, write_arrays
+from jaxlab.store.arrays import Arrays, read_arrays, stem_of, with_prefix, write_arrays
 from jaxlab.store.description import Description
-from jaxlab.store.files import disk_errors
+from jaxlab.store.disk import disk_errors
 from jaxlab.store.lock import trained_by_another
 
 # Writing takes at most this share of the time, so that short segments share a file; no record waits longer, in seconds.
@@ -179,15 +179,34 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("r*") if _STEM.fullmatch(stem_of(path) or ""))
 
 
-def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Encode records as arrays and a note; those of the same group and epochs are joined: few arrays write faster."""
+@dataclass(frozen=True)
+class _Note:
+    """The note of a record file: the groups of its arrays ``epochs/0``, ``epochs/1``, … and ``ends/0``, …
+
+    Attributes:
+        epochs, ends: the group of each array.
+        rungs: stage, epoch and stops of each rung.
+        discard: the last epoch that earlier files keep, by trial; see `Records.discard`.
+    """
+
+    epochs: list[int]
+    ends: list[int]
+    rungs: list[tuple[str, int, list[tuple[int, Stop]]]]
+    discard: list[tuple[int, int]]
+
+
+def _encoded(records: Records) -> tuple[Arrays, dict[str, Any]]:
+    """Encode records as arrays and a note that describes them.
+
+    Records of the same group and epochs are concatenated: few large arrays are written faster than many small ones.
+    """
     epochs: dict[tuple, list[EpochRecord]] = {}
     for group, record in records.epochs:
         epochs.setdefault((group, *record.epochs.tolist()), []).append(record)
     ends: dict[tuple, list[EndRecord]] = {}
     for group, record in records.ends:
         ends.setdefault((group,), []).append(record)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: Arrays = {}
     note: dict[str, Any] = {
         "rungs": [[rung.stage, rung.epoch, list(rung.stops.items())] for rung in records.rungs]
     }
@@ -206,42 +225,21 @@ def _encoded(records: Records) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _read(path: Path, shape: "_Expected | None", remedy: str) -> tuple[Records, dict[int, int]]:
     """Read one file: its records, and its discard of records in earlier files."""
-    arrays, note = read_arrays(path, remedy)
+    arrays, note = read_arrays(path, remedy, note=_Note)
     try:
-        records = Records(rungs=[_rung(*each) for each in note["rungs"]])
+        records = Records(rungs=[Rung(stage, epoch, dict(stops)) for stage, epoch, stops in note.rungs])
         for kind, of, target in (("epochs", EpochRecord, records.epochs), ("ends", EndRecord, records.ends)):
-            for index, group in enumerate(note[kind]):
-                start = f"{kind}/{index}/values/"
-                values = {
-                    name.removeprefix(start): each for name, each in arrays.items() if name.startswith(start)
-                }
-                record = of(arrays[f"{kind}/{index}/trials"], arrays[f"{kind}/{index}/epochs"], values)
-                target.append((_whole(group), _checked(record)))
-        after = {_whole(trial): _whole(epoch) for trial, epoch in note["discard"]}
+            for index, group in enumerate(getattr(note, kind)):
+                its = with_prefix(arrays, f"{kind}/{index}/")
+                record = of(its["trials"], its["epochs"], with_prefix(its, "values/"))
+                target.append((group, _checked(record)))
         if shape is not None:
             shape.check(records)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             "record file", str(path), f"is not a record file of this run ({error!r}); {remedy}"
         ) from error
-    return records, after
-
-
-def _rung(stage: Any, epoch: Any, stops: Any) -> Rung:
-    found = {_whole(trial): Stop(*map(_text, words)) for trial, words in stops}
-    return Rung(_text(stage), _whole(epoch), found)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is not a whole number")
-    return value
+    return records, dict(note.discard)
 
 
 def _checked(record: EpochRecord | EndRecord) -> EpochRecord | EndRecord:

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from jaxlab.errors import InputError
-from jaxlab.store.dataset import assemble
+from jaxlab.store.dataset import assemble, per_trial
 from jaxlab.store.description import Description, GroupEntry
-from jaxlab.store.files import check_fits, read_json
+from jaxlab.store.disk import check_fits, read_json
 from jaxlab.store.folder import RunFolder
 from jaxlab.store.lock import only_writer
 from jaxlab.store.records import Records, read_records
@@ -31,7 +31,8 @@ def build_results(description: Description, records: Records) -> xr.Dataset:
     groups = description.groups
     arrays = assemble(groups, records, description.epochs, description.coordinates, _attributes(description))
     stops = {trial: stop for rung in records.rungs for trial, stop in rung.stops.items()}
-    added = {"cohort": _cohort(description.cohorts)}
+    cohorts = np.repeat(np.arange(len(description.cohorts), dtype=np.int32), description.cohorts)
+    added = {"cohort": per_trial(cohorts, "trials that started together; 0 is the first start")}
     if "dead_fraction" in arrays:
         added["can_die"] = _can_die(description)
     return with_verdicts(arrays.assign(added), stops)
@@ -89,9 +90,8 @@ def _built(
 
 def _opened(content: Mapping[str, bytes]) -> xr.Dataset:
     """Open a zarr store from the contents of its files."""
-    from zarr.core.buffer import (
-        default_buffer_prototype,
-    )  # imported here: training without a run folder does not need it
+    # Imported here: training without a run folder does not need it.
+    from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
     _check_arrays(read_json(content[".zmetadata"])["metadata"])
@@ -115,12 +115,6 @@ def _check_arrays(entries: Mapping[str, Any]) -> None:
     check_fits(size)
 
 
-def _cohort(sizes: Sequence[int]) -> xr.Variable:
-    """The cohort of each trial; numbers are consecutive within a cohort."""
-    words = {"long_name": "trials that started together; 0 is the first start", "units": "1"}
-    return xr.Variable("trial", np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), words)
-
-
 def _can_die(description: Description) -> xr.Variable:
     """Whether each trial can have dead units."""
     able = np.ones(len(description.trial_ids), bool)
@@ -130,7 +124,7 @@ def _can_die(description: Description) -> xr.Variable:
     words = (
         "the activation has a flat zero, so that units can be dead; otherwise dead shares are 0 by definition"
     )
-    return xr.Variable("trial", able, {"long_name": words, "units": "1"})
+    return per_trial(able, words)
 
 
 def _warn(error: InputError) -> None:

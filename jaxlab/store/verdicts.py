@@ -13,6 +13,7 @@ import xarray as xr
 
 from jaxlab.diagnostics import best_epoch, did_not_learn, final, gap, oscillation, rise, unstable
 from jaxlab.pruning import Outcome, Stop
+from jaxlab.store.dataset import per_trial
 from jaxlab.trial import comparison_metric
 
 Stops = Mapping[int, Stop]
@@ -58,16 +59,13 @@ def _outcomes(results: xr.Dataset, stops: Stops) -> xr.Dataset:
         rule[trial] = name
         if step[trial] < 0:
             outcome[trial], reason[trial] = str(how), why
-    words = {
-        "outcome": (outcome, "how the trial ended"),
-        "reason": (reason, "why it ended early"),
-        "stopped_by": (rule, "the rule that ended it after epochs_run epochs"),
-    }
-    added = {
-        name: ("trial", values, {"long_name": label, "units": "1"}) for name, (values, label) in words.items()
-    }
-    added["epochs_run"] = ("trial", ran.astype(np.int32), {"long_name": "epochs run", "units": "epoch"})
-    return results.assign(added | {"first_bad_step": step})
+    return results.assign(
+        outcome=per_trial(outcome, "how the trial ended"),
+        reason=per_trial(reason, "why it ended early"),
+        stopped_by=per_trial(rule, "the rule that ended it after epochs_run epochs"),
+        epochs_run=per_trial(ran.astype(np.int32), "epochs run", "epoch"),
+        first_bad_step=step,
+    )
 
 
 def _judge(
@@ -111,20 +109,18 @@ def _stability(results: xr.Dataset) -> xr.Dataset:
     curves = (each.values for each in (results.train_loss, figure, held))
     found = judge(results.first_bad_step.values, results.epochs_run.values, *curves)
     labels = {
-        "above_initial": ("final training loss above the initial one", "1"),
-        "not_converged": ("mean of the last 20 of loss / initial loss is not below 1", "1"),
-        "unstable": (
-            "a bad step, or above the initial loss, or not converged, unless the loss stood still",
-            "1",
-        ),
-        "did_not_learn": ("stable, and no better than before training or than a constant answer", "1"),
-        "oscillation": ("share of sign changes of the change in training loss", "1"),
-        "best_epoch": (f"epoch of the best validation {metric}, the first of equals", "epoch"),
+        "above_initial": "final training loss above the initial one",
+        "not_converged": "mean of the last 20 of loss / initial loss is not below 1",
+        "unstable": "a bad step, or above the initial loss, or not converged, unless the loss stood still",
+        "did_not_learn": "stable, and no better than before training or than a constant answer",
+        "oscillation": "share of sign changes of the change in training loss",
+        "best_epoch": f"epoch of the best validation {metric}, the first of equals",
     }
+    units = {"best_epoch": "epoch"}
     return results.assign(
         {
-            name: ("trial", np.asarray(found[name]), {"long_name": words, "units": units})
-            for name, (words, units) in labels.items()
+            name: per_trial(np.asarray(found[name]), words, units.get(name, "1"))
+            for name, words in labels.items()
         }
     )
 
@@ -150,19 +146,12 @@ def _overfitting(results: xr.Dataset) -> xr.Dataset:
     better = tuple((name, held.attrs.get("better", "lower")) for name, (_, held) in curves.items())
     arrays = jax.tree.map(lambda curve: curve.values, curves)
     found = _gaps_of_all(better)(arrays, results.epochs_run.values)
-    added = {
-        f"{name}_gap": (
-            "trial",
-            np.asarray(found[name]),
-            {
-                "long_name": f"generalisation gap in {name} at the last epoch reached, > 0 where validation is worse",
-                "comment": "NaN where one of the two is not finite there",
-                "units": curves[name][1].attrs["units"],
-            },
-        )
-        for name in names
-    }
+    added = {}
+    for name in names:
+        words = f"generalisation gap in {name} at the last epoch reached, > 0 where validation is worse"
+        added[f"{name}_gap"] = per_trial(np.asarray(found[name]), words, curves[name][1].attrs["units"])
+        added[f"{name}_gap"].attrs["comment"] = "NaN where one of the two is not finite there"
     if "rise" in found:
         words = "validation loss at the last epoch reached over its minimum"
-        added["rise"] = ("trial", np.asarray(found["rise"]), {"long_name": words, "units": "1"})
+        added["rise"] = per_trial(np.asarray(found["rise"]), words)
     return results.assign(added)

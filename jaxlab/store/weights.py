@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from jaxlab.errors import InputError
-from jaxlab.store.arrays import Arrays, read_arrays, read_note, write_arrays
-from jaxlab.store.files import disk_errors, make_folder
+from jaxlab.store.arrays import Arrays, read_arrays, read_note, with_prefix, write_arrays
+from jaxlab.store.disk import disk_errors, make_folder, remove
 
 _REMEDY = "train the study again in another folder"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a file holds: weights of ``trials`` at the ``epochs`` at which they ended."""
+
+    trials: list[int]
+    epochs: list[int]
+    which: list[Literal["last", "best"]]
+
+    def __post_init__(self) -> None:
+        if len(self.trials) != len(self.epochs):
+            raise ValueError("it does not have one epoch for each trial")
 
 
 def write_weights(
@@ -27,10 +42,25 @@ def write_weights(
         weights: ``"last"`` and possibly ``"best"``: leaves by path, each with a leading axis of ``n``.
     """
     arrays = {f"{which}/{path}": leaf for which, leaves in weights.items() for path, leaf in leaves.items()}
-    with disk_errors(folder):
-        make_folder(folder)
-        note = {"trials": trials.tolist(), "epochs": epochs.tolist(), "which": list(weights)}
-        write_arrays(folder, f"w-e{int(epochs.max()):06d}-t{int(trials[0]):06d}", arrays, note)
+    _write(folder, arrays, _Kept(trials.tolist(), epochs.tolist(), list(weights)))
+
+
+def discard_weights(folder: Path, after: Mapping[int, int]) -> None:
+    """Remove the weights of the given trials that ended after an epoch; see `Records.discard`."""
+    for file in _files(folder):
+        try:
+            arrays, kept = _read(file)
+        except InputError:  # damaged: `read_weights` reports it
+            continue
+        ends = zip(kept.trials, kept.epochs, strict=True)
+        rows = [row for row, (trial, end) in enumerate(ends) if end <= after.get(trial, end)]
+        if len(rows) < len(kept.trials):
+            if rows:
+                some = _Kept(
+                    [kept.trials[row] for row in rows], [kept.epochs[row] for row in rows], kept.which
+                )
+                _write(folder, {name: leaf[rows] for name, leaf in arrays.items()}, some)
+            remove(file)
 
 
 def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
@@ -41,44 +71,43 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
     Raises:
         InputError: the file is damaged, or no file has the trial and one of them is damaged.
     """
-    latest, path, damaged = -1, None, None
-    for file in sorted(
-        folder.glob("w-*.safetensors"), key=lambda file: (file.lstat().st_mtime_ns, file.name)
-    ):
+    found, damaged = [], None
+    for file in _files(folder):
         try:
-            epoch = _ended(file, trial)
+            kept = read_note(file, _Kept) or _read(file)[1]
         except InputError as error:  # it may belong to other trials
             damaged = error
             continue
-        if epoch is not None and epoch >= latest:
-            latest, path = epoch, file
-    if path is None:
+        if trial in kept.trials:
+            found.append((kept.epochs[kept.trials.index(trial)], file.lstat().st_mtime_ns, file))
+    if not found:
         if damaged is not None:
             raise damaged
         return {}
     if damaged is not None:
         warnings.warn(f"{damaged}; skipped", stacklevel=3)
-    arrays, note = read_arrays(path, _REMEDY, "weights")
-    row = note["trials"].index(trial)
-    if any(leaf.ndim == 0 or len(leaf) != len(note["trials"]) for leaf in arrays.values()):
-        raise InputError("weights", str(path), f"is damaged (it lacks rows of some trials); {_REMEDY}")
-    return {which: _row(arrays, f"{which}/", row) for which in note["which"]}
-
-
-def _ended(file: Path, trial: int) -> int | None:
-    """The last epoch of a trial whose weights are in a file; None if they are not."""
-    note = read_note(file) or read_arrays(file, _REMEDY, "weights")[1]
-    try:
-        found = dict(zip(note["trials"], note["epochs"], strict=True)).get(trial)
-        if (found is not None and type(found) is not int) or not set(note["which"]) <= {"last", "best"}:
-            raise TypeError(note)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError("weights", str(file), f"is damaged ({error!r}); {_REMEDY}") from error
-    return found
-
-
-def _row(arrays: Mapping[str, np.ndarray], prefix: str, row: int) -> Arrays:
+    arrays, kept = _read(max(found)[2])
+    row = kept.trials.index(trial)
     # The ellipsis makes a scalar an array, too.
     return {
-        name.removeprefix(prefix): leaf[row, ...] for name, leaf in arrays.items() if name.startswith(prefix)
+        which: {name: leaf[row, ...] for name, leaf in with_prefix(arrays, f"{which}/").items()}
+        for which in kept.which
     }
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    return sorted(folder.glob("w-*.safetensors"))
+
+
+def _write(folder: Path, arrays: Arrays, kept: _Kept) -> None:
+    with disk_errors(folder):
+        make_folder(folder)
+        stem = f"w-e{max(kept.epochs):06d}-t{kept.trials[0]:06d}"
+        write_arrays(folder, stem, arrays, asdict(kept))
+
+
+def _read(file: Path) -> tuple[Arrays, _Kept]:
+    arrays, kept = read_arrays(file, _REMEDY, "weights", _Kept)
+    if any(leaf.ndim == 0 or len(leaf) != len(kept.trials) for leaf in arrays.values()):
+        raise InputError("weights", str(file), f"is damaged (it lacks rows of some trials); {_REMEDY}")
+    return arrays, kept

@@ -2,10 +2,10 @@
 
 from jaxlab.runs import GroupPlan, Plan, Progress, Verdict, Verification
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS, STUDY, Field
-from jaxlab.study.files import TABLES, load_study
 from jaxlab.study.loading import load_model
 from jaxlab.study.study import Study
-from jaxlab.study.verify import verify
+from jaxlab.study.study_file import TABLES, load_study
+from jaxlab.study.verification import verify
 
 __all__ = [
     "CONFIGURATION",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,9 @@ from jaxlab.losses import LOSSES, METRICS, Metric
 from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
 from jaxlab.optimizers import build_optimizer
 from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.store import Data
+from jaxlab.study.custom import guarded
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS
-from jaxlab.study.own import guarded
 from jaxlab.trial import Supervised, Trial, supervised
 
 
@@ -43,11 +44,9 @@ def supervised_trial(
     c = configuration
     examples = len(data.train.targets)
     if c.batch_size > examples:
-        raise InputError(
-            "configuration.batch_size", c.batch_size, f"the training set has {examples} examples"
-        )
+        remedy = f"the training set has {examples} examples"
+        raise InputError("configuration.batch_size", c.batch_size, remedy)
     _check_targets(c, data)
-    own = map(callable, (c.model, c.loss, c.get("activation")))
     built = {
         "model": model_of(c, data),
         "optimizer": _optimizer(c, examples // c.batch_size, epochs),
@@ -55,7 +54,8 @@ def supervised_trial(
         "metrics": _metrics(c.metrics, data),
         "diagnostics": _diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
         "augment": _augment(c.augment),
-        "separable": not any(own),  # unknown for custom functions
+        # Unknown for custom functions.
+        "separable": not any(map(callable, (c.model, c.loss, c.get("activation")))),
         "data_seed": data_seed,
         "update_cosine": "update_cosine" in c.diagnostics,
         "flat_zero": _flat_zero(c),
@@ -65,15 +65,7 @@ def supervised_trial(
     return supervised(Supervised(**(as_declared | built)), c, example, data)
 
 
-@runtime_checkable
-class Shapes(Protocol):
-    """What a built-in model needs to know of the data."""
-
-    input_shape: Sequence[int]
-    outputs: int
-
-
-def model_of(configuration: Configuration, data: Shapes) -> Callable[..., nnx.Module]:
+def model_of(configuration: Configuration, data: Dataset | Data) -> Callable[..., nnx.Module]:
     """The function that builds a group's model; it reads only ``input_shape`` and ``outputs`` of ``data``."""
     model = configuration.model
     return model if callable(model) else partial(_built, data=data)
@@ -92,27 +84,23 @@ def _check_targets(configuration: Configuration, data: Dataset) -> None:
     """Raise InputError unless the losses and metrics suit the targets: class labels or numbers."""
     of_labels = ("cross_entropy", "accuracy")
     wanted = "labels" if data.classes else "numbers"
-    for field, names in {"loss": (configuration.loss,), "metrics": configuration.metrics}.items():
+    given = (("loss", LOSSES, (configuration.loss,)), ("metrics", METRICS, configuration.metrics))
+    for field, known, names in given:
+        suited = [name for name in known if (name in of_labels) == bool(data.classes)]
         for name in names:
-            if isinstance(name, str) and (name in of_labels) != bool(data.classes):
-                known = [
-                    each
-                    for each in (LOSSES if field == "loss" else METRICS)
-                    if (each in of_labels) == bool(data.classes)
-                ]
-                remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(known)}"
+            if isinstance(name, str) and name not in suited:
+                remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(suited)}"
                 raise InputError(f"configuration.{field}", name, remedy)
 
 
 def _built(
-    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Shapes
+    configuration: Configuration, hyperparameters: Hyperparameters, rngs: nnx.Rngs, data: Dataset | Data
 ) -> nnx.Module:
     """Build a built-in model: each field or hyperparameter that needs a model is a keyword of the model's class."""
-    given = {"configuration": configuration, "hyperparameters": hyperparameters}
     keywords = {
-        field.name: given[kind][field.name]
-        for kind, table in (("configuration", CONFIGURATION), ("hyperparameters", HYPERPARAMETERS))
-        for field in table.values()
+        name: values[name]
+        for table, values in ((CONFIGURATION, configuration), (HYPERPARAMETERS, hyperparameters))
+        for name, field in table.items()
         if "model" in field.needs and field.has_effect(configuration)
     }
     del keywords["dropout"]  # only switches dropout_rate on
@@ -152,38 +140,34 @@ def _flat_zero(configuration: Configuration) -> bool:
     return callable(configuration.model) or has_flat_zero(configuration.activation)
 
 
-def _metrics(given: tuple, data: Dataset) -> dict[str, Metric]:
-    return _by_name(
-        "metrics", {"loss"}, given, lambda each: _metric(each, data) if callable(each) else METRICS[each]
-    )
+def _metrics(given: Sequence[str | Callable], data: Dataset) -> dict[str, Metric]:
+    def metric(each: str | Callable) -> Metric:
+        if not callable(each):
+            return METRICS[each]
+        better = getattr(each, "better", "higher" if data.classes else "lower")
+        return Metric(_per_example("metrics", each), lambda mean: mean, "1", better)
+
+    return {name: metric(each) for name, each in _named("metrics", given, "loss").items()}
 
 
-def _diagnostics(given: list) -> dict[str, Callable]:
-    seen = ("outputs", "activations", "targets")
-    return _by_name(
-        "diagnostics",
-        set(),
-        given,
-        lambda each: guarded("configuration.diagnostics", each, seen) if callable(each) else _effective_rank,
-    )
+def _diagnostics(given: Sequence[str | Callable]) -> dict[str, Callable]:
+    field, seen = "diagnostics", ("outputs", "activations", "targets")
+    return {
+        name: guarded(f"configuration.{field}", each, seen) if callable(each) else _effective_rank
+        for name, each in _named(field, given).items()
+    }
 
 
-def _by_name(field: str, taken: set[str], given: Sequence[Any], make: Callable[[Any], Any]) -> dict[str, Any]:
-    """Recorded functions by name; raise InputError for a name used twice."""
-    found: dict[str, Any] = {}
+def _named(field: str, given: Sequence[str | Callable], *taken: str) -> dict[str, str | Callable]:
+    """What a field records, by name; raise InputError for a name used twice."""
+    found: dict[str, str | Callable] = {}
     for each in given:
         name = _name(each)
         if name in found or name in taken:
-            raise InputError(
-                f"configuration.{field}", name, "is the name of another recorded variable; rename it"
-            )
-        found[name] = make(each)
+            remedy = "is the name of another recorded variable; rename it"
+            raise InputError(f"configuration.{field}", name, remedy)
+        found[name] = each
     return found
-
-
-def _metric(given: Callable, data: Dataset) -> Metric:
-    better = "higher" if data.classes else "lower"
-    return Metric(_per_example("metrics", given), lambda mean: mean, "1", getattr(given, "better", better))
 
 
 def _per_example(field: str, given: Callable) -> Callable:
@@ -200,13 +184,12 @@ def _name(given: str | Callable) -> str:
 
 def _effective_rank(outputs: jax.Array, activations: dict[str, jax.Array], targets: jax.Array) -> jax.Array:
     if not activations:
-        raise InputError(
-            "configuration.diagnostics", "effective_rank", "needs a model that returns its activations"
-        )
+        remedy = "needs a model that returns its activations"
+        raise InputError("configuration.diagnostics", "effective_rank", remedy)
     return jnp.stack([effective_rank(h) for h in activations.values()])
 
 
-def _augment(given: tuple) -> Callable | None:
+def _augment(given: Sequence[str | Callable]) -> Callable | None:
     functions = [
         guarded("configuration.augment", each, ("key", "inputs")) if callable(each) else AUGMENTATIONS[each]
         for each in given

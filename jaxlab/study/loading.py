@@ -15,7 +15,7 @@ from jaxlab.checks import one_of
 from jaxlab.datasets import prepared
 from jaxlab.engine import to_device, unflatten
 from jaxlab.errors import InputError, UnknownName
-from jaxlab.settings import Configuration, Hyperparameters, traced
+from jaxlab.settings import Configuration, Hyperparameters, as_traced
 from jaxlab.store import Data, RunFolder, read_weights
 from jaxlab.study.build import model_of
 from jaxlab.study.fields import CONFIGURATION, checked_configuration
@@ -65,13 +65,8 @@ def load_model(
     found = _found(read_weights(folder.weights_path, number), weights, run)
     configuration = _configuration(entry.configuration, functions or {})
     values = {name: column[number] for name, column in sorted(description.coordinates.items())}
-    hyperparameters = traced(
-        {
-            name: value
-            for name, value in values.items()
-            if value is not None and name not in configuration and name != "trial_id"
-        }
-    )
+    others = {"trial_id", *configuration, *(name for name, value in values.items() if value is None)}
+    hyperparameters = as_traced({name: value for name, value in values.items() if name not in others})
     data = description.specification.data
     if data.input_shape is None:
         raise InputError("run", str(run), "is of a custom triple: jaxlab knows no model in it")
@@ -131,15 +126,16 @@ def _number(trial: int | str, ids: list[str]) -> int:
     if isinstance(trial, str):
         if trial in ids:
             return ids.index(trial)
-        raise InputError(
-            "trial", trial, "is not a trial_id of this run; see the results' coordinate trial_id"
-        )
+        remedy = "is not a trial_id of this run; see the results' coordinate trial_id"
+        raise InputError("trial", trial, remedy)
     if not isinstance(trial, (int, np.integer)) or not 0 <= trial < len(ids):
         raise InputError("trial", trial, f"give a number from 0 to {len(ids) - 1}, or a trial_id")
     return int(trial)
 
 
-def _found(kept: dict[str, dict[str, np.ndarray]], which: str | None, run: Any) -> dict[str, np.ndarray]:
+def _found(
+    kept: dict[str, dict[str, np.ndarray]], which: str | None, run: str | os.PathLike
+) -> dict[str, np.ndarray]:
     if not kept:
         remedy = (
             'has no weights of this trial: train with keep = "best" or keep = "last", to the trial\'s end'
@@ -159,10 +155,14 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
             raise UnknownName("functions", name, recorded, "field")
     fields = {}
     for name, value in recorded.items():
-        names = [each["function"] for each in _each(value) if isinstance(each, dict)]
+        names = [
+            each["function"]
+            for each in (value if isinstance(value, list) else [value])
+            if isinstance(each, dict)
+        ]
         if name in functions:
             fields[name] = functions[name]
-        elif names and _of_model(name):
+        elif names and _builds_model(name):
             remedy = f"was {', '.join(names)} in this run: give it again, functions={{{name!r}: ...}}"
             raise InputError("functions", name, remedy)
         elif names:  # used in training only
@@ -172,10 +172,6 @@ def _configuration(recorded: dict[str, Any], functions: dict[str, Callable]) -> 
     return Configuration(fields)
 
 
-def _each(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _of_model(name: str) -> bool:
+def _builds_model(name: str) -> bool:
     """Whether a configuration field is used to build the model."""
     return name == "model" or (name in CONFIGURATION and "model" in CONFIGURATION[name].needs)

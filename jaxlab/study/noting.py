@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -41,7 +41,7 @@ class _Noting:
     __slots__ = ()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], read: set[str]) -> Any:
+    def of(cls, values: Mapping[str, Any], read: set[str]) -> Self:
         noting = cls(values)
         object.__setattr__(noting, "_read", read)
         return noting
@@ -56,7 +56,7 @@ class _Noting:
     def __getattr__(self, name: str) -> Any:
         return super().__getattr__(name) if name.startswith("__") else self[name]
 
-    def replace(self, **changes: Any) -> Any:
+    def replace(self, **changes: Any) -> Self:
         return type(self).of({**self._values, **changes}, self._read)
 
     def _all(self) -> None:

@@ -8,19 +8,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from jaxlab.datasets import Dataset
-from jaxlab.engine.traced import shape_of
+from jaxlab.engine.tracing import shape_of
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.study.build import model_of
-from jaxlab.study.concrete import traced
+from jaxlab.study.custom import (
+    NEEDS_VALUE,
+    built_trial,
+    check_arguments,
+    check_arrays,
+    errors_in_one_line,
+    wrong_result,
+)
 from jaxlab.study.noting import NotingConfiguration, NotingHyperparameters
-from jaxlab.study.own import built_trial, check_arguments, check_arrays, failed, wrong_result
 from jaxlab.trial import Trial, build_model, update_with
-from jaxlab.trial.checks import check_batch, outputs_and_activations
+from jaxlab.trial.fit import check_batch, outputs_and_activations
 
 _ARGUMENTS = {
     "model": ("configuration", "hyperparameters", "rngs"),
@@ -49,13 +56,13 @@ def names_read(configuration: Configuration, example: Hyperparameters, data: Dat
             the concrete value of a traced array, or reads a name that is not declared.
     """
     read: set[str] = set()
-    own = [field for field in _ARGUMENTS if callable(configuration[field])]
-    for field in own:
+    custom = [field for field in _ARGUMENTS if callable(configuration[field])]
+    for field in custom:
         check_arguments(f"configuration.{field}", configuration[field], _ARGUMENTS[field])
     noting = NotingConfiguration.of(configuration, read)
 
     def noted(field: str, function: Callable) -> Callable:
-        if field not in own:
+        if field not in custom:
             return function
 
         def call(_: Configuration, h: Hyperparameters, *more: Any) -> Any:
@@ -68,7 +75,7 @@ def names_read(configuration: Configuration, example: Hyperparameters, data: Dat
 
     model = noted("model", model_of(configuration, data))
     parameters = tried("model", partial(_called, model, configuration, data))
-    if "optimizer" in own:
+    if "optimizer" in custom:
         optimizer = noted("optimizer", configuration.optimizer)
         given = "configuration.optimizer", configuration.optimizer
         updates, before, after = tried("optimizer", partial(_stepped, optimizer, configuration, parameters))
@@ -165,15 +172,46 @@ def _tried(
     field: str, given: Any, function: Callable, example: Hyperparameters, *more: Any, has: str = ""
 ) -> Any:
     """Shapes that ``function(hyperparameters, *more)`` returns; errors of custom code become an InputError."""
-    try:
-        with traced(field, given, function, example, *more):
+    if not callable(given):
+        return jax.eval_shape(function, example, *more)
+    with errors_in_one_line(field, given, has):
+        try:
             return jax.eval_shape(function, example, *more)
-    except InputError:
-        raise
-    except Exception as error:  # custom code may raise anything
-        if not callable(given):
-            raise
-        raise failed(field, given, error, has) from error
+        except NEEDS_VALUE as error:
+            names = _looked_at(function, example, *more)
+            if not names:
+                raise
+            which = " and ".join(names)
+            remedy = (
+                f"looks at the value of {which} in Python (if, float(), range(), ...), which is traced: "
+                f"declare {which} under configuration, or use jnp.where"
+            )
+            raise InputError(field, given, remedy) from error
+
+
+def _looked_at(function: Callable[..., Any], example: Hyperparameters, *more: Any) -> list[str]:
+    """Names of the hyperparameters whose concrete values the function needs.
+
+    Returns:
+        one name if that value alone makes the function traceable, else each name whose value it cannot do without.
+        Empty if the function is not traceable even with all hyperparameters concrete.
+    """
+
+    def traces(*concrete: str) -> bool:
+        known = {name: np.asarray(example[name]).item() for name in concrete}
+        others = {name: value for name, value in example.items() if name not in known}
+        try:
+            jax.eval_shape(lambda rest, *more: function(Hyperparameters(rest | known), *more), others, *more)
+        except NEEDS_VALUE:
+            return False
+        return True
+
+    if not traces(*example):
+        return []
+    alone = next((name for name in example if traces(name)), None)
+    if alone is not None:
+        return [alone]
+    return [name for name in example if not traces(*(each for each in example if each != name))]
 
 
 def _called(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,8 @@ from jaxlab.checks import plain, seed, traceable
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError, UnknownName
 from jaxlab.optimizers import check_optimizer
-from jaxlab.settings import Configuration, traced
-from jaxlab.space import Group, Space, groups, setting_key
+from jaxlab.settings import Configuration, as_traced
+from jaxlab.space import Group, Space, groups
 from jaxlab.study.fields import (
     CONFIGURATION,
     HYPERPARAMETERS,
@@ -39,60 +39,45 @@ def resolve_supervised(
         InputError: a name is unknown or has no effect under any configuration, a value is invalid, or a custom function
             fails.
     """
-    own = _custom_functions(space, configuration)
+    custom = _has_custom_reader(space, configuration)
     statics = defaults(CONFIGURATION) | _defaults_for(data)
     for name, value in configuration.items():
-        _check_static(name, value, own)
+        if name in HYPERPARAMETERS:
+            remedy = "is a hyperparameter: declare it under hyperparameters"
+            raise InputError(f"configuration.{name}", value, remedy)
+        if name not in CONFIGURATION and not custom:
+            raise UnknownName("configuration", name, CONFIGURATION)
         checked = checked_configuration(name, value)
         if checked is not None:
             statics[name] = checked
-    space = _checked(space, statics)
+    for name in space.names:
+        if name in statics:
+            space = space.replaced(name, partial(checked_configuration, name, where="space"))
+    given = {}
     for name, value in hyperparameters.items():
-        _check_known("hyperparameters", name, value, HYPERPARAMETERS, own)
-    given = {name: checked_hyperparameter(name, value) for name, value in hyperparameters.items()}
+        if name in CONFIGURATION:
+            remedy = "is configuration: declare it under configuration"
+            raise InputError(f"hyperparameters.{name}", value, remedy)
+        if name not in HYPERPARAMETERS and not custom:
+            raise UnknownName("hyperparameters", name, HYPERPARAMETERS)
+        given[name] = checked_hyperparameter(name, value)
+    numbers = defaults(HYPERPARAMETERS) | given
     swept = [name for name in space.names if name not in statics]
     for name in swept:
-        _check_known("space", name, _first(space, name), HYPERPARAMETERS | given, own=False)
+        if name not in numbers:
+            raise UnknownName("space", name, numbers)
         for value in space.values(name):
             checked_hyperparameter(name, value, "space")
-    numbers = defaults(HYPERPARAMETERS) | given
     offered = {name: numbers[name] for name in (*given, *swept)}
-    used = _Used(partial(_names, data=data, numbers=numbers, offered=offered))
-    found = groups(space, numbers, statics, used)
-    tried = {name: _first(space, name) for name in space.names}
+    found = groups(space, numbers, statics, partial(_names, data=data, numbers=numbers, offered=offered))
     # A custom part can read any name, so no field can say what would give a name an effect.
-    fields = {} if own else CONFIGURATION | HYPERPARAMETERS
-    _check_used("configuration", configuration, statics, used, fields)
-    _check_used("hyperparameters", hyperparameters, numbers, used, fields)
-    _check_used("space", tried, statics | numbers, used, fields)
+    fields = {} if custom else CONFIGURATION | HYPERPARAMETERS
+    _check_effect(found, space, configuration, hyperparameters, {*statics, *numbers}, fields)
     return found
 
 
-class _Used:
-    """Names that have an effect, cached by complete configuration.
-
-    Args:
-        names: ``complete configuration -> names``, called once for each configuration.
-    """
-
-    def __init__(self, names: Callable[[Configuration], frozenset[str]]):
-        self.names = names
-        self.known: dict[Hashable, frozenset[str]] = {}
-
-    def __call__(self, fields: Mapping[str, Any]) -> frozenset[str]:
-        key = setting_key(fields)
-        if key not in self.known:
-            self.known[key] = self.names(Configuration(fields))
-        return self.known[key]
-
-    @property
-    def anywhere(self) -> set[str]:
-        """Names that have an effect under at least one configuration seen so far."""
-        return set().union(*self.known.values())
-
-
 def _names(
-    configuration: Configuration, data: Dataset, numbers: Mapping[str, Any], offered: Mapping[str, Any]
+    configuration: Configuration, data: Dataset, numbers: Mapping[str, float], offered: Mapping[str, float]
 ) -> frozenset[str]:
     """Names that have an effect in supervised training under one configuration.
 
@@ -108,11 +93,7 @@ def _names(
     if not (callable(configuration.model) or callable(configuration.optimizer)):
         return found
     example = offered | {name: numbers[name] for name in names}
-    return found | names_read(configuration, traced(example), data)
-
-
-def _first(space: Space, name: str) -> Any:
-    return next(setting[name] for setting in space if name in setting)
+    return found | names_read(configuration, as_traced(example), data)
 
 
 def resolve_custom(
@@ -135,31 +116,26 @@ def resolve_custom(
     for name in declared:
         for value in space.values(name):
             _number_or_seed("space", name, value)
-    example = traced(declared)
-    used = _Used(lambda each: names_read_by(trial, each, example, shared))
+    example = as_traced(declared)
     implied = {"seed"}.difference(given, space.names)
-    found = groups(space, declared, fields, lambda each: used(each) | implied)
-    tried = {name: _first(space, name) for name in space.names}
-    for where, names in (("configuration", fields), ("hyperparameters", given), ("space", tried)):
-        _check_used(where, names, declared | fields, used, {})
+    found = groups(
+        space, declared, fields, lambda each: names_read_by(trial, each, example, shared) | implied
+    )
+    _check_effect(found, space, fields, given, {*declared, *fields}, {})
     return found
 
 
-def _custom_functions(space: Space, configuration: Mapping[str, Any]) -> bool:
+def _has_custom_reader(space: Space, configuration: Mapping[str, Any]) -> bool:
     """Whether a model or an optimizer is custom, and can therefore read custom names."""
-    given = [
-        value for name in ("model", "optimizer") for value in (configuration.get(name), *space.values(name))
-    ]
-    return any(callable(each) for each in given)
+    return any(
+        callable(value)
+        for name in ("model", "optimizer")
+        for value in (configuration.get(name), *space.values(name))
+    )
 
 
 def _number_or_seed(where: str, name: str, value: Any) -> float | int:
     return (seed if name == "seed" else traceable)(f"{where}.{name}", value)
-
-
-def _like(name: str, known: Collection[str]) -> bool:
-    """Whether a custom name is probably a misspelling of a known one."""
-    return bool(difflib.get_close_matches(name, set(known) - {name}, n=1, cutoff=0.85))
 
 
 def _defaults_for(data: Dataset) -> dict[str, Any]:
@@ -169,46 +145,26 @@ def _defaults_for(data: Dataset) -> dict[str, Any]:
     return {"loss": "mse", "metrics": ("mae", "rmse")}
 
 
-def _check_static(name: str, value: Any, own: bool) -> None:
-    if name in HYPERPARAMETERS:
-        raise InputError(
-            f"configuration.{name}", value, "is a hyperparameter: declare it under hyperparameters"
-        )
-    if name not in CONFIGURATION and not own:
-        raise UnknownName("configuration", name, CONFIGURATION)
-
-
-def _checked(space: Space, static_fields: Mapping[str, Any]) -> Space:
-    """Check that a space is not empty, and convert its configuration values to canonical form."""
-    if not len(space):
-        raise InputError("space", space, "give one setting or more")
-    for name in space.names:
-        if name in static_fields:
-            space = space.replaced(name, partial(checked_configuration, name, where="space"))
-    return space
-
-
-def _check_known(where: str, name: str, value: Any, known: Collection[str], own: bool) -> None:
-    """Raise InputError unless a hyperparameter's name is known, or a custom function could read it."""
-    if name in CONFIGURATION:
-        raise InputError(f"{where}.{name}", value, "is configuration: declare it under configuration")
-    if name not in known and not own:
-        raise UnknownName(where, name, known)
-
-
-def _check_used(
-    where: str,
-    given: Mapping[str, Any],
-    declared: Collection[str],
-    used: _Used,
+def _check_effect(
+    found: Sequence[Group],
+    space: Space,
+    configuration: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
+    declared: set[str],
     fields: Mapping[str, Field],
 ) -> None:
-    """Raise InputError for a name that has no effect under any configuration; ``fields`` supply the remedy."""
-    anywhere = used.anywhere
-    for name, value in given.items():
-        if name in anywhere:
-            continue
-        if name not in CONFIGURATION and name not in HYPERPARAMETERS and _like(name, declared):
-            raise UnknownName(where, name, set(declared) - {name})
-        remedy = (name in fields and fields[name].remedy) or "nothing reads it, remove it"
-        raise InputError(f"{where}.{name}", value, f"has no effect under this configuration: {remedy}")
+    """Raise InputError for a given name that has no effect in any group; ``fields`` supply the remedy."""
+    used = {name for group in found for name in (*group.configuration, *group.hyperparameters)}
+    tried = {name: space.values(name)[0] for name in space.names}
+    given = {"configuration": configuration, "hyperparameters": hyperparameters, "space": tried}
+    for where, values in given.items():
+        for name in values:
+            if name in used:
+                continue
+            others = declared - {name}
+            built_in = name in CONFIGURATION or name in HYPERPARAMETERS
+            if not built_in and difflib.get_close_matches(name, others, n=1, cutoff=0.85):
+                raise UnknownName(where, name, others)
+            remedy = (name in fields and fields[name].remedy) or "nothing reads it, remove it"
+            remedy = f"has no effect under this configuration: {remedy}"
+            raise InputError(f"{where}.{name}", values[name], remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,16 +14,16 @@ import xarray as xr
 from jaxlab.checks import number, whole
 from jaxlab.datasets import Dataset
 from jaxlab.devices import warn_if_cores_idle
-from jaxlab.errors import InputError
-from jaxlab.pruning import check_rules
-from jaxlab.runs import Job, Options, Plan, Progress, make_plan, plain, run
+from jaxlab.engine import code_digest
+from jaxlab.errors import InputError, name_of
+from jaxlab.pruning import Rule, check_rules, plain_rule
+from jaxlab.runs import Job, Options, Plan, Progress, arrays_digest, digest, make_plan, run, serialisable
 from jaxlab.settings import Configuration
 from jaxlab.space import Group, Space, grid
-from jaxlab.store import Source, Specification
+from jaxlab.store import Data, Source, Specification
 from jaxlab.study.build import supervised_trial
+from jaxlab.study.custom import built_trial
 from jaxlab.study.fields import STUDY
-from jaxlab.study.identity import described_data, described_rules, study_hash
-from jaxlab.study.own import built_trial
 from jaxlab.study.resolve import resolve_custom, resolve_supervised
 from jaxlab.trial import Trial, shared_arrays
 
@@ -74,7 +74,7 @@ class Study:
     data_seed: int = STUDY["data_seed"].default
     trial: Callable[[Configuration], Trial] | None = None
     shared: Any = None
-    rules: Sequence[Callable] = ()
+    rules: Sequence[Rule] = ()
     keep: str = STUDY["keep"].default
     deterministic: bool | str = STUDY["deterministic"].default
     source: Mapping[str, Any] | None = None
@@ -89,13 +89,12 @@ class Study:
         if self.source is not None and set(self.source) != {"folder", "table"}:
             raise InputError("source", self.source, "give it as load_study does, with folder and table")
         if (self.data is None) == (self.trial is None):
-            raise InputError("data", self.data, "give either data, or trial with what it shares")
+            raise InputError("data", self.data, "give data, or trial together with shared")
         check_rules(self.rules)
         most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
         if self.epochs > most:
-            raise InputError(
-                "epochs", self.epochs, f"give at most {most:,}: a trial has at most 2**31 - 1 steps"
-            )
+            remedy = f"give at most {most:,}: a trial has at most 2**31 - 1 steps"
+            raise InputError("epochs", self.epochs, remedy)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -116,16 +115,19 @@ class Study:
         """What `jaxlab.runs` executes."""
         declared = Specification(
             name=self.name,
-            data=described_data(self.data, self.shared),
+            data=_described(self.data, self.shared),
             epochs=self.epochs,
             data_seed=self.data_seed,
-            trial=plain(self.trial),
-            rules=described_rules(self.rules),
+            trial=serialisable(self.trial),
+            rules=[plain_rule(rule, _described_function) for rule in self.rules],
             keep=self.keep,
             deterministic=self.deterministic,
-            configuration={name: plain(value) for name, value in self.configuration.items()},
-            hyperparameters={name: plain(value) for name, value in self.hyperparameters.items()},
+            configuration={name: serialisable(value) for name, value in self.configuration.items()},
+            hyperparameters={name: serialisable(value) for name, value in self.hyperparameters.items()},
         )
+        # All that decides the numbers, except settings, epochs and programs, which are compared by their fingerprints.
+        # A custom rule is never traced, so its code is hashed.
+        rules = [plain_rule(rule, code_digest) for rule in self.rules]
         return Job(
             groups=self.groups,
             trial_of=self.trial_of,
@@ -136,7 +138,7 @@ class Study:
             deterministic=self.deterministic,
             labelled=self.trial is None,
             specification=declared,
-            study_hash=study_hash(declared.data, self.data_seed, self.rules, self.keep),
+            study_hash=digest([asdict(declared.data), self.data_seed, rules, self.keep]),
             source=None if self.source is None else Source(**self.source),
         )
 
@@ -154,9 +156,8 @@ class Study:
         if self.keep == "none":
             return trial._replace(weights=None)
         if trial.weights is None or (self.keep == "best" and trial.weights.score is None):
-            raise InputError(
-                "keep", self.keep, "the trial does not say what is worth keeping: see Trial.weights"
-            )
+            remedy = "the trial does not say what is worth keeping: see Trial.weights"
+            raise InputError("keep", self.keep, remedy)
         return trial if self.keep == "best" else trial._replace(weights=trial.weights._replace(score=None))
 
     def plan(
@@ -235,12 +236,24 @@ _KINDS = {
 }
 
 
+def _described(data: Dataset | None, shared: Any) -> Data:
+    """Describe a data set, or the shared arrays of a custom trial."""
+    if data is None:
+        return Data(arrays_digest(shared))
+    fields = (data.name, list(data.input_shape), data.outputs, float(data.scale), float(data.shift))
+    return Data(data.fingerprint(), *fields)
+
+
+def _described_function(rule: Rule) -> dict[str, str]:
+    """Describe a custom stopping rule."""
+    return {"function": name_of(rule), "code": code_digest(rule)}
+
+
 def _width(width: int | str) -> int | None:
     if width == "auto":
         return None
-    return whole(
-        "width", width, 1, remedy='give "auto" or a whole number >= 1' if isinstance(width, str) else ""
-    )
+    remedy = 'give "auto" or a whole number >= 1' if isinstance(width, str) else ""
+    return whole("width", width, 1, remedy=remedy)
 
 
 def _devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:

@@ -10,7 +10,7 @@ from jaxlab.checks import scalar
 from jaxlab.errors import InputError
 from jaxlab.transforms.leaves import check_params, map_leaves
 from jaxlab.transforms.masks import resolve
-from jaxlab.transforms.rate import ScalarOrSchedule, rate_at
+from jaxlab.transforms.rate import ScalarOrSchedule
 from jaxlab.transforms.rms import init_rms, inverse_root, next_rms
 
 
@@ -60,7 +60,14 @@ def proximal_l1(
     Source: Duchi & Singer, Efficient online and batch learning using forward backward splitting, 2009; with a
     diagonal scaling: Duchi, Hazan & Singer, Adaptive subgradient methods, 2011.
     """
-    _check(learning_rate, strength, decay, eps, centered)
+    if not callable(learning_rate):
+        scalar("learning_rate", learning_rate, 0)
+    scalar("strength", strength, 0)
+    scalar("eps", eps, 0)
+    if decay is not None:
+        scalar("decay", decay, 0, below=1)
+    elif centered:
+        raise InputError("centered", centered, "give a decay as well, or leave centered out")
 
     def init(params):
         resolve(mask, params)
@@ -74,7 +81,7 @@ def proximal_l1(
         else:
             rms = next_rms(updates, state.rms, decay)
             step = map_leaves(inverse_root, (rms.nu,), eps)
-        eta = rate_at(learning_rate, state.count)
+        eta = learning_rate(state.count) if callable(learning_rate) else learning_rate
         thresholds = jax.tree.map(lambda use: strength if use else 0.0, resolve(mask, params))
         updates = map_leaves(_soft_threshold_step, (params, updates, step, thresholds), eta)
         return updates, ProximalL1State(optax.safe_increment(state.count), rms)
@@ -85,14 +92,3 @@ def proximal_l1(
 def _soft_threshold_step(w, g, step, strength, eta):
     u = w - eta * step * g
     return jnp.sign(u) * jnp.maximum(jnp.abs(u) - eta * step * strength, 0) - w
-
-
-def _check(learning_rate, strength, decay, eps, centered) -> None:
-    if not callable(learning_rate):
-        scalar("learning_rate", learning_rate, 0)
-    scalar("strength", strength, 0)
-    scalar("eps", eps, 0)
-    if decay is not None:
-        scalar("decay", decay, 0, below=1)
-    elif centered:
-        raise InputError("centered", centered, "give a decay as well, or leave centered out")

@@ -18,11 +18,6 @@ class TraceState(NamedTuple):
     trace: Any
 
 
-def rate_at(learning_rate: ScalarOrSchedule, count: jax.Array) -> jax.typing.ArrayLike:
-    """The learning rate of update number ``count``, counted from 0."""
-    return learning_rate(count) if callable(learning_rate) else learning_rate
-
-
 def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
     """Scale updates by the negative learning rate: u = −η·g.
 

@@ -50,27 +50,15 @@ def _level(function: object, train: np.ndarray, targets: np.ndarray) -> float | 
     return float(measure(targets - best))
 
 
-def _mean_absolute(error: np.ndarray) -> float:
-    return np.mean(np.abs(error))
-
-
-def _mean_square(error: np.ndarray) -> float:
-    return np.mean(error**2)
-
-
-def _root_mean_square(error: np.ndarray) -> float:
-    return np.sqrt(np.mean(error**2))
-
-
 def _mean_huber(error: np.ndarray) -> float:
     clipped = np.clip(error, -1, 1)
     return np.mean(clipped * (error - clipped / 2))
 
 
 _ERRORS = {
-    mse: (_mean_square, [np.mean]),
-    root_mean_squared_error: (_root_mean_square, [np.mean]),
-    mae: (_mean_absolute, [np.median]),
-    mean_absolute_error: (_mean_absolute, [np.median]),
+    mse: (lambda error: np.mean(error**2), [np.mean]),
+    root_mean_squared_error: (lambda error: np.sqrt(np.mean(error**2)), [np.mean]),
+    mae: (lambda error: np.mean(np.abs(error)), [np.median]),
+    mean_absolute_error: (lambda error: np.mean(np.abs(error)), [np.median]),
     huber: (_mean_huber, [np.mean, np.median]),
 }

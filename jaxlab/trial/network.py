@@ -12,7 +12,7 @@ from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
 from jaxlab.models import CNN, use_fast_convolutions
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.trial.checks import MISMATCH, check_batch, one_line, outputs_and_activations
+from jaxlab.trial.fit import MISMATCH, check_batch, one_line, outputs_and_activations
 
 
 class Network(NamedTuple):

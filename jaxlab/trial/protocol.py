@@ -8,6 +8,8 @@ import jax
 from jaxlab.diagnostics import all_finite
 
 Record = dict[str, jax.Array]
+#: A pytree of arrays whose structure only the trial knows: its state, its hyperparameters, the arrays that it shares.
+PyTree = Any
 
 
 class Variable(NamedTuple):

@@ -15,8 +15,8 @@ from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.trial.checks import check_fit
 from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
+from jaxlab.trial.fit import check_fit
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
 from jaxlab.trial.network import Network, network_of
@@ -44,7 +44,8 @@ def supervised(
     Raises:
         InputError: the outputs of the model do not fit the data, or loss and metrics do not fit them.
     """
-    network = _network(task, configuration, example, data)
+    network = network_of(task.model, configuration, example, data, task.convolution)
+    check_fit(task, network.outputs, data)
     backend = jax.default_backend()
     evaluation_batch = evaluation_size(task.evaluation_batch_size, network.layers, backend)
     evaluation = Evaluation(task, network, data.prepare, evaluation_batch)
@@ -90,11 +91,11 @@ def supervised(
         coordinates={"layer": tuple(network.layers)},
         sample=sample,
         weights=_weights(task),
-        finite=_finite,
+        finite=_is_finite,
     )
 
 
-def _finite(state: State) -> jax.Array:
+def _is_finite(state: State) -> jax.Array:
     """Whether a state is finite, except for the optimizer state, which each step checks."""
     return all_finite(state._replace(optimizer=()))
 
@@ -111,19 +112,10 @@ def _finite_since(before: State) -> Callable[[State], jax.Array]:
         return functools.reduce(
             jnp.logical_and,
             (all_finite(leaf) | ~finite_before for leaf, finite_before in leaves),
-            _finite(state),
+            _is_finite(state),
         )
 
     return finite
-
-
-def _network(
-    task: Supervised, configuration: Configuration, example: Hyperparameters, data: Dataset
-) -> Network:
-    """Trace the model and check that it fits the data."""
-    network = network_of(task.model, configuration, example, data, task.convolution)
-    check_fit(task, network.outputs, data)
-    return network
 
 
 def _at_precision(precision: str, function: Callable) -> Callable:

@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from jaxlab.losses import Metric
+from jaxlab.trial.protocol import PyTree
 
 #: Precisions of products of float32 arrays, on devices that offer a choice.
 PRECISIONS = ("default", "tensorfloat32", "float32")
@@ -66,9 +67,9 @@ class Supervised(NamedTuple):
 class State(NamedTuple):
     """State of one trial. ``rest`` is the model's state except parameters; ``dead`` masks the dead units by layer."""
 
-    parameters: Any
-    rest: Any
-    optimizer: Any
+    parameters: PyTree
+    rest: PyTree
+    optimizer: PyTree
     step: Any
     dead: dict[str, Any]
-    last_update: Any
+    last_update: PyTree

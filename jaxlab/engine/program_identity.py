@@ -183,11 +183,8 @@ def _is_user_function(value: Any) -> bool:
     """Whether a value is a user-defined Python function, such as a callback."""
     if isinstance(value, partial):
         return _is_user_function(value.func)
-    return (
-        callable(value)
-        and not isinstance(value, type)
-        and not is_installed(getattr(value, "__module__", None))
-    )
+    function = callable(value) and not isinstance(value, type)
+    return function and not is_installed(getattr(value, "__module__", None))
 
 
 def _type(aval: Any) -> tuple[str, Any]:

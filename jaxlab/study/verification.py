@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +15,8 @@ from jaxlab.checks import whole
 from jaxlab.errors import InputError
 from jaxlab.runs import Options, Progress, Verification
 from jaxlab.store import Description, RunFolder
-from jaxlab.study.files import study_from_table, uses_functions
 from jaxlab.study.study import Study
+from jaxlab.study.study_file import Table, study_from_table, uses_functions
 
 
 def verify(
@@ -73,7 +72,7 @@ def _study(study: Study | None, description: Description, run: str | os.PathLike
     return study
 
 
-def _not_ours(table: Mapping[str, Any]) -> str:
+def _not_ours(table: Table) -> str:
     """The reason not to follow the study file that a run folder quotes; empty if it can be followed."""
     if uses_functions(table):
         return "uses custom functions"

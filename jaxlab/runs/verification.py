@@ -7,13 +7,13 @@ import jax
 import numpy as np
 
 from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, place_shared
-from jaxlab.runs.changes import determinism_changes, environment_changes, fingerprint_changes
-from jaxlab.runs.compiling import compile_for, fingerprint_of
+from jaxlab.runs.changes import code_changes, environment_changes, program_changes
+from jaxlab.runs.compiling import compile_for
 from jaxlab.runs.describe import environment
+from jaxlab.runs.execution import Options
 from jaxlab.runs.job import Job
 from jaxlab.runs.numbering import Numbering, number_trials
 from jaxlab.runs.progress import Counter
-from jaxlab.runs.run import Options
 from jaxlab.store import Description, Records, RunFolder, read_records
 
 _END = 10**9  # placeholder for the end of training, later than every epoch
@@ -73,11 +73,10 @@ def verify(
     for index, entry in enumerate(description.groups):
         rows, group = np.flatnonzero(np.isin(numbering.numbers[index], chosen)), numbering.groups[index]
         if not len(rows):
-            changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
+            changes += code_changes(job, [group], [entry])
         else:
             programs = _train_again(job, numbering, index, rows, entry.width, ends, options, now)
-            changes += fingerprint_changes(entry.fingerprint, programs.fingerprint, group)
-            changes += determinism_changes(entry.nondeterministic, programs.nondeterministic, group)
+            changes += program_changes(entry, programs, group)
     verdicts = [Verdict(each, numbering.trial_ids[each], _differences(then, now, each)) for each in chosen]
     return Verification(tuple(verdicts), tuple(changes))
 

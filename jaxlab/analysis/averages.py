@@ -68,18 +68,14 @@ def judged(results: xr.Dataset) -> xr.Dataset:
     known = ((results.outcome == "diverged") | (results.epochs_run >= 1)).values
     if not known.any():
         raise InputError("results", f"{known.size} trials", "no trial has completed an epoch yet")
-    return results.isel(trial=np.flatnonzero(known))
+    return results.isel(trial=known)
 
 
 def stopped_early(results: xr.Dataset) -> xr.Dataset:
     """The trials that a rule stopped before the end, diverged ones excluded."""
-    known = "outcome" in results
-    mask = (
-        results.outcome.isin(["pruned", "stopped early"]).values
-        if known
-        else np.zeros(results.sizes["trial"], bool)
-    )
-    return results.isel(trial=np.flatnonzero(mask))
+    if "outcome" not in results:
+        return results.isel(trial=[])
+    return results.isel(trial=results.outcome.isin(["pruned", "stopped early"]).values)
 
 
 def require(results: xr.Dataset, *names: str) -> None:
@@ -131,19 +127,16 @@ def by_setting(figures: xr.Dataset, names: Sequence[str] | None = None) -> xr.Da
 def lines(means: xr.Dataset, over: str, by: Sequence[str]) -> list[Line]:
     """Split the averages of `by_setting` into one `Line` for each combination of ``by``, sorted by ``over``."""
     code, first = _codes([means[name].values for name in by], means.sizes["setting"])
-    found = []
-    for index, row in enumerate(first):
-        points = means.isel(setting=np.flatnonzero(code == index))
-        found.append(Line({name: means[name][row].item() for name in by}, points))
-    return found
+    return [
+        Line({name: means[name][row].item() for name in by}, means.isel(setting=code == index))
+        for index, row in enumerate(first)
+    ]
 
 
 def default_over(results: xr.Dataset) -> str | None:
     """The name along which settings are compared: the learning rate if it varies, else the first number that varies."""
     names = [name for name in varied(results) if results[name].dtype.kind in "fiu"]
-    if "learning_rate" in names:
-        return "learning_rate"
-    return names[0] if names else None
+    return "learning_rate" if "learning_rate" in names else next(iter(names), None)
 
 
 def default_by(results: xr.Dataset, over: str) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
-"""Wrap custom functions so that their errors become an InputError of one line."""
+"""Check and wrap custom functions, so that their errors become an InputError of one line."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
 
@@ -15,10 +16,15 @@ from flax import nnx
 
 from jaxlab.errors import InputError, shown
 from jaxlab.settings import Configuration
-from jaxlab.study.concrete import LOOKS, NEEDS_VALUE
 from jaxlab.study.noting import Undeclared
 from jaxlab.trial import Trial
 
+#: Exceptions that JAX raises when Python code needs the concrete value of a traced array.
+NEEDS_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
@@ -88,12 +94,8 @@ def guarded(
 
     @wraps(given)
     def call(*values: Any) -> Any:
-        try:
+        with errors_in_one_line(field, given):
             result = given(*values)
-        except InputError:
-            raise
-        except Exception as error:  # custom code may raise anything
-            raise failed(field, given, error) from error
         check_arrays(field, given, result, returns)
         if shape is not None and jnp.shape(result) != tuple(shape(*values)):
             found, wanted = list(jnp.shape(result)), list(shape(*values))
@@ -106,12 +108,8 @@ def guarded(
 def built_trial(given: Any, configuration: Configuration) -> Trial:
     """Call ``given`` with a configuration; raise InputError if it fails or does not return a Trial."""
     check_arguments("trial", given, ("configuration",))
-    try:
+    with errors_in_one_line("trial", given):
         trial = given(configuration)
-    except InputError:
-        raise
-    except Exception as error:  # custom code may raise anything
-        raise failed("trial", given, error) from error
     if not isinstance(trial, Trial):
         raise wrong_result("trial", given, trial, "a jaxlab.Trial")
     return trial
@@ -130,17 +128,24 @@ def wrong_result(field: str, given: Callable, result: Any, returns: str) -> Inpu
     return InputError(field, given, f"returns {found}: return {returns}")
 
 
-def failed(field: str, given: Callable, error: Exception, of_missing_keys: str = "") -> InputError:
-    """The InputError of one line for a custom function that raised; ``of_missing_keys`` is appended to a KeyError."""
-    if isinstance(error, Undeclared):
-        return error.error(field, given)
-    if isinstance(error, NEEDS_VALUE):
-        return InputError(field, given, LOOKS)
-    text = " ".join(str(error).split())
-    if len(text) > 200:
-        text = f"{text[:197]}..."
-    text += of_missing_keys if isinstance(error, KeyError) else ""
-    return InputError(field, given, f"raises {type(error).__name__}{': ' * bool(text)}{text}")
+@contextmanager
+def errors_in_one_line(field: str, given: Callable, of_missing_keys: str = "") -> Iterator[None]:
+    """Turn what a custom function raises into an InputError of one line; ``of_missing_keys`` is added to a KeyError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Undeclared as error:
+        raise error.error(field, given) from error
+    except NEEDS_VALUE as error:
+        remedy = "looks at the value of a traced array in Python (if, float(), range(), ...): use jnp.where"
+        raise InputError(field, given, remedy) from error
+    except Exception as error:  # custom code may raise anything
+        text = " ".join(str(error).split())
+        if len(text) > 200:
+            text = f"{text[:197]}..."
+        text += of_missing_keys if isinstance(error, KeyError) else ""
+        raise InputError(field, given, f"raises {type(error).__name__}{': ' * bool(text)}{text}") from error
 
 
 def _of_optax(given: Callable) -> bool:

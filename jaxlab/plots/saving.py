@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from jaxlab import __version__
 from jaxlab.errors import InputError
 from jaxlab.files import write_whole
-from jaxlab.store.files import open_regular
+from jaxlab.store.disk import open_regular
 
 _MARK = "drawn by jaxlab"
 

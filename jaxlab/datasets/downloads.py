@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import logging
 import zlib
 from collections.abc import Callable
@@ -76,12 +75,6 @@ def read(path: Path, remedy: str) -> bytes:
         raise InputError("file", str(path), f"not a valid gzip file; {remedy}") from None
     except OSError as error:
         raise InputError("file", str(path), f"cannot be read ({error.strerror}); {remedy}") from None
-
-
-def check_sha256(path: Path, content: bytes, sha256: str, remedy: str) -> None:
-    """Raise InputError unless the content has this SHA-256."""
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError("file", str(path), f"not the published file (SHA-256 differs); {remedy}")
 
 
 def _import_pooch() -> ModuleType:

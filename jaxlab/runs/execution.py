@@ -27,18 +27,17 @@ from jaxlab.engine import (
 )
 from jaxlab.errors import InputError, RunInterrupted
 from jaxlab.runs.changes import (
-    check_accepted,
     check_extension,
-    determinism_changes,
+    code_changes,
     environment_changes,
-    fingerprint_changes,
+    program_changes,
     version_changes,
     width_changes,
 )
 from jaxlab.runs.checkpointer import Checkpointer, Snapshot
-from jaxlab.runs.compiling import compile_for, fingerprint_of, out_of_memory_names_width
+from jaxlab.runs.compiling import compile_for, out_of_memory_names_width
 from jaxlab.runs.curves import Curves, check_names
-from jaxlab.runs.describe import describe, environment, with_compiled
+from jaxlab.runs.describe import describe, environment
 from jaxlab.runs.job import Job
 from jaxlab.runs.numbering import Numbering, Stage, number_trials, stages
 from jaxlab.runs.progress import Counter, Progress
@@ -46,23 +45,19 @@ from jaxlab.runs.recorder import Recorder
 from jaxlab.store import (
     Description,
     Records,
+    RecordWriter,
     RunFolder,
     Rung,
     build_results,
+    discard_weights,
     mended_results,
     only_writer,
     read_records,
     write_weights,
 )
 
-_TIMES = (
-    "compile_seconds",
-    "probe_seconds",
-    "train_seconds",
-    "memory_bytes",
-    "programs",
-    "programs_from_cache",
-)
+_SECONDS = ("compile_seconds", "probe_seconds", "train_seconds")
+_COUNTS = ("memory_bytes", "programs", "programs_from_cache")
 
 
 @dataclasses.dataclass
@@ -81,7 +76,11 @@ class Options:
 
     def accept(self, changes: Sequence[str]) -> None:
         """Note changes since earlier starts, or raise InputError if the user does not accept them."""
-        check_accepted(changes, self.accept_changes, str(self.out))
+        if changes and not self.accept_changes:
+            remedy = (
+                "numbers could differ from those of an uninterrupted run: undo this, or give --accept-changes"
+            )
+            raise InputError("run", str(self.out), f"{'; '.join(changes)}; {remedy} (accept_changes=True)")
         self.changes += [each for each in changes if each not in self.changes]
 
 
@@ -129,15 +128,13 @@ def _check_programs(job: Job, options: Options, folder: RunFolder, description: 
             f"{folder.path} is read without comparing its code: {'; '.join(incomparable)}", stacklevel=4
         )
         return
-    groups, changes = number_trials(job, description).groups, []
-    for group, entry in zip(groups, description.groups, strict=True):
-        changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
+    changes = code_changes(job, number_trials(job, description).groups, description.groups)
     if changes and not options.accept_changes:
         remedy = (
-            "its results are those of the earlier code: restore it, name another folder, or read them with "
+            "its results are those of the earlier code: restore it, name another folder, or read them with"
         )
-        remedy += "--accept-changes (accept_changes=True)"
-        raise InputError("run", str(folder.path), f"is finished, and {'; '.join(changes)}; {remedy}")
+        words = f"is finished, and {'; '.join(changes)}; {remedy} --accept-changes (accept_changes=True)"
+        raise InputError("run", str(folder.path), words)
 
 
 def _resumed_run(job: Job, options: Options, folder: RunFolder) -> Run:
@@ -147,7 +144,7 @@ def _resumed_run(job: Job, options: Options, folder: RunFolder) -> Run:
         then, now = description.specification, job.specification
         names = ("data", "data_seed", "rules", "keep")
         differ = " and ".join(name for name in names if getattr(then, name) != getattr(now, name)) or "data"
-        remedy = f"holds another study (its {differ} differ): name another folder or remove it"
+        remedy = f"holds another study (its {differ} differ): name another folder, or delete this one to start over"
         raise InputError("out", str(folder.path), remedy)
     numbering = number_trials(job, description)
     before = numbering.groups[: len(description.groups)]
@@ -155,8 +152,7 @@ def _resumed_run(job: Job, options: Options, folder: RunFolder) -> Run:
     changes = environment_changes(description.environment, environment(options.devices), job.rules)
     changes += width_changes(description, options.width)
     if job.epochs > description.epochs:  # before any group is trained
-        for group, entry in zip(before, description.groups, strict=True):
-            changes += fingerprint_changes(entry.fingerprint, fingerprint_of(job, group), group)
+        changes += code_changes(job, before, description.groups)
     options.accept(changes)
     return Run(job, options, numbering, folder, description, begin=folder.resume)
 
@@ -190,17 +186,13 @@ class Run:
         begin: Callable[[], None] = lambda: None,
     ):
         self.job, self.options, self.numbering = job, options, numbering
-        self.folder, self.earlier, self.begin = folder, earlier, begin
+        self.folder, self.begin = folder, begin
         self.trials = [job.trial_of(group) for group in numbering.groups]
         if job.labelled:
             check_names(job.rules, self.trials)
-        entries = [] if earlier is None else earlier.groups
-        new = [None] * (len(numbering.groups) - len(entries))
-        self.widths = [*(entry.width for entry in entries), *new]
-        self.fingerprints = [*(entry.fingerprint for entry in entries), *new]
-        self.nondeterministic = [*(entry.nondeterministic for entry in entries), *new]
-        self.times = dict.fromkeys(_TIMES, 0) | ({} if earlier is None else earlier.times)
-        self._described = describe(job, numbering, self.trials, options.devices)
+        self._described = describe(job, numbering, self.trials, options.devices, earlier)
+        self.entries = list(self._described.groups)
+        self.times = dict.fromkeys(_SECONDS + _COUNTS, 0) | self._described.times
         self._placed: dict[tuple[jax.Device, ...], Any] = {}  # the shared arrays by devices
         records = Records() if earlier is None else read_records(folder.records_path, earlier)
         count = len(numbering.trial_ids)
@@ -210,9 +202,10 @@ class Run:
 
     def description(self) -> Description:
         """The content of ``run.json`` as far as it is known."""
-        known = with_compiled(self._described, self.widths, self.fingerprints, self.nondeterministic)
-        changes = [*([] if self.earlier is None else self.earlier.changes), *self.options.changes]
-        return dataclasses.replace(known, times=dict(self.times), changes=changes)
+        changes = [*self._described.changes, *self.options.changes]
+        return dataclasses.replace(
+            self._described, groups=list(self.entries), times=dict(self.times), changes=changes
+        )
 
     def results(self) -> xr.Dataset:
         """The labelled results so far."""
@@ -258,7 +251,7 @@ class Run:
         """Compile one group's programs; the width is fixed from now on."""
         self._stop_if_asked(self.options.stop())
         counter, times, group = self.counter, self.times, self.numbering.groups[index]
-        width = self.options.width or self.widths[index]
+        width = self.options.width or self.entries[index].width
         counter.width = width or 0
         counter.report("compiling", index, times["compile_seconds"])
 
@@ -276,11 +269,14 @@ class Run:
             notify=notify,
         )
         programs = choice.programs
-        self.options.accept(fingerprint_changes(self.fingerprints[index], programs.fingerprint, group))
-        nondeterministic = programs.nondeterministic
-        self.options.accept(determinism_changes(self.nondeterministic[index], nondeterministic, group))
-        self.fingerprints[index], self.nondeterministic[index] = programs.fingerprint, nondeterministic
-        counter.width = self.widths[index] = programs.pack.width
+        self.options.accept(program_changes(self.entries[index], programs, group))
+        self.entries[index] = dataclasses.replace(
+            self.entries[index],
+            width=programs.pack.width,
+            fingerprint=programs.fingerprint,
+            nondeterministic=programs.nondeterministic,
+        )
+        counter.width = programs.pack.width
         packs = len(split_into_packs(len(group.trials), programs.pack.lanes))
         times["compile_seconds"] += programs.compile_seconds
         times["probe_seconds"] += choice.probe_seconds
@@ -303,10 +299,10 @@ class Run:
 
     def _open_folder(self) -> None:
         """Write to the run folder from now on."""
-        if self.folder is not None and not self.recorder.opened:
+        if self.folder is not None and self.recorder.writer is None:
             self.begin()
             self.folder.sweep()
-            self.recorder.open(self.folder.records_path)
+            self.recorder.writer = RecordWriter(self.folder.records_path)
 
     def _group_trainings(self, stage: Stage, programs: Sequence[Programs]) -> list[GroupTraining]:
         reserve = max(each.memory_bytes() for each in programs)
@@ -322,10 +318,14 @@ class Run:
     def _restore(self, stage: Stage, groups: Sequence[GroupTraining], saved: Snapshot | None) -> None:
         """Resume from a checkpoint, if there is one.
 
-        After an accepted change, records newer than the checkpoint are discarded: they could not be reproduced.
+        After an accepted change, records and weights newer than the checkpoint are discarded: they could not be
+        reproduced.
         """
         if self.options.changes:
-            self.recorder.discard(_reached(stage, saved))
+            after = _reached(stage, saved)
+            self.recorder.discard(after)
+            if self.folder is not None:
+                discard_weights(self.folder.weights_path, after)
             self._count()
         if saved is None:
             return
@@ -358,7 +358,7 @@ class Run:
         """Train all epochs; record, decide and save after each segment."""
 
         def decide(epoch: int) -> list[np.ndarray]:
-            stops = self._decide(stage, curves, epoch)
+            stops = self._trials_to_stop(stage, curves, epoch)
             return [np.flatnonzero(np.isin(numbers, stops)) for numbers in stage.numbers]
 
         clock = time.perf_counter()
@@ -372,7 +372,7 @@ class Run:
                 clock = self._report(clock, stage.groups[index])
             self._stop_if_asked(asked, checkpointer)
 
-    def _decide(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
+    def _trials_to_stop(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
         """The numbers of the trials that stop at an epoch, which all running trials have reached."""
         rung = self.recorder.rung(stage.name, epoch)
         if rung is None:

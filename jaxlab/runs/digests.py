@@ -14,17 +14,17 @@ from jaxlab.checks import python
 from jaxlab.errors import name_of
 
 
-def plain(value: Any, of_callable: Callable[[Callable], Any] = name_of) -> Any:
+def serialisable(value: Any, of_callable: Callable[[Callable], Any] = name_of) -> Any:
     """Make a value JSON-serialisable; a callable becomes ``of_callable(callable)``, by default its name."""
     value = python(value)
     if isinstance(value, (list, tuple)):
-        return [plain(each, of_callable) for each in value]
+        return [serialisable(each, of_callable) for each in value]
     return of_callable(value) if callable(value) else value
 
 
 def marked(value: Any) -> Any:
     """Make a value JSON-serialisable; a callable becomes ``{"function": name}``, so that it differs from any string."""
-    return plain(value, lambda function: {"function": name_of(function)})
+    return serialisable(value, lambda function: {"function": name_of(function)})
 
 
 def digest(value: Any) -> str:

@@ -11,11 +11,11 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxlab.engine import lane
-from jaxlab.engine.identity import Identity, identity
 from jaxlab.engine.memory import total_memory
 from jaxlab.engine.pack import Pack, over_trials
+from jaxlab.engine.program_identity import Identity, identity
 from jaxlab.errors import InputError
-from jaxlab.trial import Trial
+from jaxlab.trial import PyTree, Trial
 
 
 class TracedFunction(NamedTuple):
@@ -52,7 +52,6 @@ class Traced(NamedTuple):
     measure: TracedFunction
     segment: TracedFunction
     finish: TracedFunction
-    segment_epochs: int
     seconds: float
 
     @property
@@ -68,14 +67,13 @@ class Traced(NamedTuple):
         return _bytes(self.start.result)
 
 
-def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int = 1) -> Traced:
+def trace(trial: Trial, hyperparameters: PyTree, shared: PyTree) -> Traced:
     """Trace each function of a trial once, for any width.
 
     Args:
         trial: the triple.
         hyperparameters: pytree of scalars of one trial, of which only dtypes are used.
         shared: the arrays that all trials share, of which only shapes and dtypes are used.
-        segment_epochs: epochs per call; must divide the number of epochs.
 
     Raises:
         InputError: the state of one trial exceeds the total memory of a device, or names of records collide.
@@ -83,15 +81,15 @@ def trace(trial: Trial, hyperparameters: Any, shared: Any, segment_epochs: int =
     began = time.perf_counter()
     hyper = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), canonical(leaf).dtype), hyperparameters)
     shared = jax.tree.map(lambda leaf: shape_of(canonical(leaf)), shared)
-    epochs = jax.ShapeDtypeStruct((segment_epochs,), np.int32)
+    epoch = jax.ShapeDtypeStruct((), np.int32)
     start = _traced(lane.start, trial, (hyper, shared), (True, False))
     state = start.result
     _check_size(state)
     measure = _traced(lane.measure, trial, (hyper, state, shared), (True, True, False))
-    segment = _traced(lane.segment, trial, (hyper, state, shared, epochs), (True, True, False, False))
+    segment = _traced(lane.segment, trial, (hyper, state, shared, epoch), (True, True, False, False))
     finish = _traced(lane.finish, trial, (hyper, state, shared), (True, True, False))
     _check_names(segment.result[1], finish.result)
-    return Traced(start, measure, segment, finish, segment_epochs, time.perf_counter() - began)
+    return Traced(start, measure, segment, finish, time.perf_counter() - began)
 
 
 def _traced(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence[bool]) -> TracedFunction:
@@ -99,7 +97,7 @@ def _traced(function: Callable, trial: Trial, arguments: tuple, mapped: Sequence
     result = jax.tree.map(shape_of, result)
     flat, structure = jaxpr_as_fun(program), jax.tree.structure(result)
 
-    def replay(*values: Any) -> Any:
+    def replay(*values: PyTree) -> Any:
         return jax.tree.unflatten(structure, flat(*jax.tree.leaves(values)))
 
     replay.__name__ = function.__name__  # the name in profiles and of the compiled program
@@ -110,14 +108,14 @@ def _bytes(shapes: Any) -> int:
     return sum(leaf.size * getattr(leaf.dtype, "itemsize", 8) for leaf in jax.tree.leaves(shapes))
 
 
-def _check_size(state: Any) -> None:
+def _check_size(state: PyTree) -> None:
     """Raise InputError for a state that no device can hold, before a compilation that is slow or fails."""
     if _bytes(state) > total_memory(jax.devices()[0]):
         remedy = "the state of one trial exceeds the total memory; make the model smaller"
         raise InputError("configuration", f"{_bytes(state):,} bytes", remedy)
 
 
-def _paths(tree: Any) -> list[str]:
+def _paths(tree: PyTree) -> list[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 from jaxlab.checks import plain
 from jaxlab.errors import InputError
@@ -118,7 +118,7 @@ class Space(Sequence):
     def __len__(self) -> int:
         return len(self._settings)
 
-    def __getitem__(self, index: Any) -> dict[str, Any] | Space:
+    def __getitem__(self, index: SupportsIndex | slice) -> dict[str, Any] | Space:
         found = self._settings[index]
         return of_plain(found) if isinstance(index, slice) else dict(found)
 

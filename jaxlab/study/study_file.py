@@ -27,6 +27,9 @@ TABLES = {
     "pruning": "the rules that stop trials early, see `jaxlab.pruning`",
     "space": "the settings, see `jaxlab.space`",
 }
+#: A study file, or a table in it, as `tomllib` parses it.
+Table = Mapping[str, Any]
+
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 
 
@@ -73,7 +76,7 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
     return study_from_table(table, path.parent, path.name)
 
 
-def study_from_table(table: Mapping[str, Any], folder: Path, file: str = "the study file") -> Study:
+def study_from_table(table: Table, folder: Path, file: str = "the study file") -> Study:
     """Make a study from a parsed study file.
 
     Args:
@@ -94,9 +97,8 @@ def study_from_table(table: Mapping[str, Any], folder: Path, file: str = "the st
             raise InputError(key, value, f"make it a table: [{key}]")
     fields = {key: STUDY[key].check(key, table[key]) for key in STUDY if key in table}
     if not re.fullmatch(r"\w[\w.-]*", fields.get("name", "study")):  # becomes the name of the run folder
-        raise InputError(
-            "name", table["name"], "use letters, digits, '_', '-' and '.', a letter or digit first"
-        )
+        remedy = "use letters, digits, '_', '-' and '.', a letter or digit first"
+        raise InputError("name", table["name"], remedy)
     options = dict(table.get("data", {"name": "digits"}))
     if "name" not in options:
         raise InputError("data", options, 'say which: name = "digits"')
@@ -127,11 +129,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return _parsed(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise InputError("study file", str(path), "does not exist; name a .toml file") from None
+        remedy = "does not exist; name a .toml file"
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError("study file", str(path), f"cannot be read ({error}); name a .toml file") from None
+        remedy = f"cannot be read ({error}); name a .toml file"
     except ValueError as error:
-        raise InputError("study file", str(path), f"is no valid TOML: {error}") from None
+        remedy = f"is no valid TOML: {error}"
+    raise InputError("study file", str(path), remedy)
 
 
 def _parsed(text: str) -> dict[str, Any]:
