@@ -30,6 +30,7 @@ _MODULES = (
     "pooling",
     "losses",
     "schedules",
+    "optimizers",
     "diagnostics",
     "space",
     "models",
