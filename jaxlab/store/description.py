@@ -16,7 +16,7 @@ from jaxlab.errors import InputError
 from jaxlab.store.disk import read_json
 from jaxlab.trial import Variable
 
-FORMAT = 5
+FORMAT = 6
 _DIGEST = "coordinates_digest"
 
 
@@ -162,7 +162,7 @@ class Description:
 
     def encoded(self) -> bytes:
         """The description as JSON with one line for each field."""
-        import msgspec  # here, so that training without a folder does without it
+        import msgspec  # here, since training without a folder does not need it
 
         # Python's JSON, which has infinite numbers and names of files that are not UTF-8; msgspec's has neither.
         values = msgspec.to_builtins(self) | {_DIGEST: _digest(self.coordinates)}
