@@ -29,6 +29,7 @@ _MODULES = (
     "convolution",
     "pooling",
     "losses",
+    "metrics",
     "schedules",
     "optimizers",
     "diagnostics",

@@ -1,12 +1,9 @@
-"""Losses and metrics: one value per example of a batch.
+"""Losses: one value per example of a batch.
 
 ``B`` is the batch size, ``K`` the number of network outputs. Every function returns ``values_B``, so that the
 caller can mask the padding of a remainder batch before averaging. Arithmetic is in float32 or wider, whatever
 the dtype of the outputs.
 """
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,40 +12,56 @@ from jax.typing import ArrayLike
 from jaxlab.errors import InputError
 
 
-class Metric(NamedTuple):
-    """A metric of a set of examples: ``finish(mean over examples of example(outputs, targets))``.
-
-    Attributes:
-        example: ``(outputs, targets) -> values_B``.
-        finish: maps the mean over the set to the metric's value, e.g. a root; pure JAX.
-        units: units of the value; ``"1"`` for a fraction.
-        better: which direction is better, ``"higher"`` or ``"lower"``.
-    """
-
-    example: Callable
-    finish: Callable
-    units: str
-    better: str
-
-
-def cross_entropy(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> jax.Array:
+def cross_entropy(
+    outputs_BxK: ArrayLike, labels_B: ArrayLike, label_smoothing: ArrayLike | None = None
+) -> jax.Array:
     """``-log softmax(outputs)[label]`` in nats, stable for logits of any size.
 
     Its gradient is softmax - one-hot. A label outside 0..K-1 gives NaN instead of another class's loss.
 
+    With label smoothing ε, ``-sum_k q_k log softmax(outputs)_k`` where ``q = (1 - ε) one-hot + ε/K`` (Szegedy et al.
+    2016).
+
     Args:
         outputs_BxK: logits.
         labels_B: integer labels.
+        label_smoothing: ε in [0, 1), may be traced; None is 0.
 
     Raises:
         InputError: the shapes are not [B, K] and [B], or the labels are not integers.
     """
-    outputs_BxK, labels_B = _classes(outputs_BxK, labels_B)
+    log_likelihood_BxK, values_B = _log_likelihood(outputs_BxK, labels_B)
+    if label_smoothing is None:
+        return -values_B
+    return -(values_B * (1 - label_smoothing) + jnp.mean(log_likelihood_BxK, axis=-1) * label_smoothing)
+
+
+def focal(outputs_BxK: ArrayLike, labels_B: ArrayLike, gamma: ArrayLike = 2.0) -> jax.Array:
+    """``-(1 - p)**gamma log p`` with ``p = softmax(outputs)[label]``.
+
+    Examples that are classified well count less than in `cross_entropy` (Lin et al. 2017), which is ``gamma = 0``.
+
+    Args:
+        outputs_BxK: logits.
+        labels_B: integer labels.
+        gamma: focusing exponent >= 0, may be traced.
+
+    Raises:
+        InputError: the shapes are not [B, K] and [B], or the labels are not integers.
+    """
+    _, log_p_B = _log_likelihood(outputs_BxK, labels_B)
+    rest_B = jnp.maximum(-jnp.expm1(log_p_B), jnp.finfo(log_p_B.dtype).tiny)  # a root has no gradient at 0
+    return -(rest_B**gamma) * log_p_B
+
+
+def _log_likelihood(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Log-likelihood of each class, and of the label; NaN for a label outside 0..K-1."""
+    outputs_BxK, labels_B = check_labels(outputs_BxK, labels_B)
     is_label_BxK = labels_B[:, None] == jnp.arange(outputs_BxK.shape[1])[None, :]
     log_likelihood_BxK = jax.nn.log_softmax(outputs_BxK, axis=-1)
     # A sum over one selected entry: unlike a gather's, its gradient needs no scatter.
-    values_B = -jnp.sum(jnp.where(is_label_BxK, log_likelihood_BxK, 0), axis=-1)
-    return jnp.where(jnp.any(is_label_BxK, axis=-1), values_B, jnp.nan)
+    values_B = jnp.sum(jnp.where(is_label_BxK, log_likelihood_BxK, 0), axis=-1)
+    return log_likelihood_BxK, jnp.where(jnp.any(is_label_BxK, axis=-1), values_B, jnp.nan)
 
 
 def mse(outputs_BxK: ArrayLike, targets_BxK: ArrayLike) -> jax.Array:
@@ -57,7 +70,7 @@ def mse(outputs_BxK: ArrayLike, targets_BxK: ArrayLike) -> jax.Array:
     Raises:
         InputError: outputs and targets differ in shape.
     """
-    return _mean_outputs(jnp.square(_error(outputs_BxK, targets_BxK)))
+    return _mean_outputs(jnp.square(error(outputs_BxK, targets_BxK)))
 
 
 def mae(outputs_BxK: ArrayLike, targets_BxK: ArrayLike) -> jax.Array:
@@ -66,9 +79,9 @@ def mae(outputs_BxK: ArrayLike, targets_BxK: ArrayLike) -> jax.Array:
     Raises:
         InputError: outputs and targets differ in shape.
     """
-    error = _error(outputs_BxK, targets_BxK)
+    errors = error(outputs_BxK, targets_BxK)
     # JAX differentiates abs to 1 at 0.
-    return _mean_outputs(error * jax.lax.stop_gradient(jnp.sign(error)))
+    return _mean_outputs(errors * jax.lax.stop_gradient(jnp.sign(errors)))
 
 
 def huber(outputs_BxK: ArrayLike, targets_BxK: ArrayLike, delta: ArrayLike = 1.0) -> jax.Array:
@@ -86,35 +99,20 @@ def huber(outputs_BxK: ArrayLike, targets_BxK: ArrayLike, delta: ArrayLike = 1.0
     """
     if not isinstance(delta, jax.core.Tracer) and not delta > 0:
         raise InputError("delta", delta, "give a number > 0")
-    error = _error(outputs_BxK, targets_BxK)
-    clipped = jnp.clip(error, -delta, delta)
-    return _mean_outputs(clipped * (error - clipped / 2))
+    errors = error(outputs_BxK, targets_BxK)
+    clipped = jnp.clip(errors, -delta, delta)
+    return _mean_outputs(clipped * (errors - clipped / 2))
 
 
-def _correct(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> jax.Array:
-    """1 if the largest output is that of the label (ties: the first), else 0; 0 if any output is not finite."""
-    outputs_BxK, labels_B = _classes(outputs_BxK, labels_B)
-    right_B = jnp.argmax(outputs_BxK, axis=-1) == labels_B
-    # argmax takes a NaN for the largest entry, so that a diverged network would score by chance.
-    finite_B = jnp.all(jnp.isfinite(outputs_BxK), axis=-1)
-    return (right_B & finite_B).astype(outputs_BxK.dtype)
+#: Losses of class labels, and of numbers.
+OF_LABELS = {"cross_entropy": cross_entropy, "focal": focal}
+OF_NUMBERS = {"mse": mse, "mae": mae, "huber": huber}
+LOSSES = OF_LABELS | OF_NUMBERS
 
 
-def _identity(mean: ArrayLike) -> jax.Array:
-    return jnp.asarray(mean)
-
-
-accuracy = Metric(_correct, _identity, "1", "higher")
-mean_absolute_error = Metric(mae, _identity, "units of the targets", "lower")
-root_mean_squared_error = Metric(mse, jnp.sqrt, "units of the targets", "lower")
-
-LOSSES = {"cross_entropy": cross_entropy, "mse": mse, "mae": mae, "huber": huber}
-METRICS = {"accuracy": accuracy, "mae": mean_absolute_error, "rmse": root_mean_squared_error}
-
-
-def _classes(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def check_labels(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Check logits and labels; return the logits in float32 or wider."""
-    outputs_BxK, labels_B = _float(outputs_BxK), jnp.asarray(labels_B)
+    outputs_BxK, labels_B = as_float(outputs_BxK), jnp.asarray(labels_B)
     if not jnp.issubdtype(labels_B.dtype, jnp.integer):
         remedy = "give integer class labels, or use a regression loss"
         raise InputError("targets", labels_B.dtype.name, remedy)
@@ -124,15 +122,17 @@ def _classes(outputs_BxK: ArrayLike, labels_B: ArrayLike) -> tuple[jax.Array, ja
     return outputs_BxK, labels_B
 
 
-def _error(outputs_BxK: ArrayLike, targets_BxK: ArrayLike) -> jax.Array:
-    outputs_BxK, targets_BxK = _float(outputs_BxK), _float(targets_BxK)
+def error(outputs_BxK: ArrayLike, targets_BxK: ArrayLike) -> jax.Array:
+    """Outputs minus targets in float32 or wider; raise InputError if their shapes differ."""
+    outputs_BxK, targets_BxK = as_float(outputs_BxK), as_float(targets_BxK)
     if outputs_BxK.ndim == 0 or outputs_BxK.shape != targets_BxK.shape:
         shapes = {"outputs": outputs_BxK.shape, "targets": targets_BxK.shape}
         raise InputError("targets", shapes, "give targets of the outputs' shape [B, K]; nothing is broadcast")
     return outputs_BxK - targets_BxK
 
 
-def _float(values: ArrayLike) -> jax.Array:
+def as_float(values: ArrayLike) -> jax.Array:
+    """Convert to float32, or keep a wider type."""
     values = jnp.asarray(values)
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 

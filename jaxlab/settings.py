@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -102,3 +104,26 @@ def as_traced(columns: Mapping[str, Any]) -> Hyperparameters:
             for name, values in columns.items()
         }
     )
+
+
+def named_parameters(function: Callable, positional: int) -> dict[str, bool]:
+    """The parameters of a function after its first ``positional`` ones, by name, and whether each needs a value.
+
+    A loss or a metric reads settings this way: ``def loss(outputs, targets, margin)`` reads ``margin``.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # no signature, written in C
+        return {}
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        each.name: each.default is inspect.Parameter.empty
+        for each in parameters[positional:]
+        if each.kind in by_name
+    }
+
+
+def bound(function: Callable, positional: int, settings: Mapping[str, Any]) -> Callable:
+    """Fix the settings that a function reads, see `named_parameters`; itself if it reads none of them."""
+    read = {name: settings[name] for name in named_parameters(function, positional) if name in settings}
+    return partial(function, **read) if read else function

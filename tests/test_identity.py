@@ -22,6 +22,7 @@ from small import grid, study
 from jaxlab import InputError, load_study, pruning, verify
 from jaxlab.engine import code_digest
 from jaxlab.errors import name_of, shown
+from jaxlab.metrics import better
 from jaxlab.runs import coordinates, environment, fingerprint_of, number_trials
 from jaxlab.runs.changes import environment_changes
 
@@ -130,9 +131,11 @@ def test_a_finished_run_is_read_by_the_program_that_trained_it_alone(written, tm
 
 
 def test_names_under_which_something_is_recorded_belong_to_the_program():
+    @better("higher")
     def right(outputs, targets):
         return outputs[:, 0] * 0.0
 
+    @better("higher")
     def wrong(outputs, targets):
         return outputs[:, 0] * 0.0
 

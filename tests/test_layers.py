@@ -16,7 +16,7 @@ LAYERS = [
     ("checks",),
     ("devices", "settings"),
     ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
-    ("models", "datasets", "pruning", "optimizers"),
+    ("models", "datasets", "pruning", "optimizers", "metrics"),
     ("trial",),
     ("engine",),
     ("store",),

@@ -9,7 +9,7 @@ import optax
 import pytest
 import sklearn.metrics
 
-from jaxlab import losses
+from jaxlab import losses, metrics
 from jaxlab.errors import InputError
 
 B, K = 37, 5
@@ -118,7 +118,7 @@ def test_regression_losses_and_gradients(x64, regression, loss, numpy_loss, opta
 def test_regression_metrics_are_sklearns(x64, regression, metric, sklearn_metric):
     outputs, targets = regression
     outputs, targets = outputs[:, :1], targets[:, :1]
-    metric = losses.METRICS[metric]
+    metric = metrics.METRICS[metric]
     value = metric.finish(metric.example(outputs, targets).mean())
     np.testing.assert_allclose(value, sklearn_metric(targets, outputs), rtol=1e-13)
     assert metric.better == "lower"
@@ -126,7 +126,7 @@ def test_regression_metrics_are_sklearns(x64, regression, metric, sklearn_metric
 
 def test_accuracy_is_sklearns(classes):
     outputs, labels = classes
-    metric = losses.METRICS["accuracy"]
+    metric = metrics.METRICS["accuracy"]
     value = metric.finish(metric.example(outputs, labels).mean())
     np.testing.assert_allclose(value, sklearn.metrics.accuracy_score(labels, outputs.argmax(1)), rtol=1e-6)
     assert (metric.better, metric.units) == ("higher", "1")
@@ -137,11 +137,11 @@ def test_accuracy_is_sklearns(classes):
 def test_an_example_whose_outputs_are_not_finite_is_wrong(bad, column):
     outputs = np.eye(K, dtype=np.float32)
     outputs[2, column] = bad
-    np.testing.assert_array_equal(losses.accuracy.example(outputs, np.arange(K)), [1, 1, 0, 1, 1])
+    np.testing.assert_array_equal(metrics.accuracy.example(outputs, np.arange(K)), [1, 1, 0, 1, 1])
 
 
 def test_of_equal_logits_the_first_counts():
-    np.testing.assert_array_equal(losses.accuracy.example(np.zeros((3, 3)), np.arange(3)), [1, 0, 0])
+    np.testing.assert_array_equal(metrics.accuracy.example(np.zeros((3, 3)), np.arange(3)), [1, 0, 0])
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
@@ -175,21 +175,23 @@ def test_huber_takes_a_traced_delta(x64, regression):
 def test_half_precision_is_widened(name):
     rng = np.random.default_rng(2)
     outputs = jnp.asarray(rng.normal(size=(4, 300)), jnp.bfloat16)
-    targets = (
-        np.arange(4) if name == "cross_entropy" else jnp.asarray(rng.normal(size=(4, 300)), jnp.bfloat16)
-    )
+    of_labels = name in losses.OF_LABELS
+    targets = np.arange(4) if of_labels else jnp.asarray(rng.normal(size=(4, 300)), jnp.bfloat16)
     loss = losses.LOSSES[name]
-    wide = loss(
-        outputs.astype(jnp.float32), targets if name == "cross_entropy" else targets.astype(jnp.float32)
-    )
+    wide = loss(outputs.astype(jnp.float32), targets if of_labels else targets.astype(jnp.float32))
     assert loss(outputs, targets).dtype == jnp.float32
     np.testing.assert_allclose(loss(outputs, targets), wide, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*losses.LOSSES, *losses.METRICS])
+PER_EXAMPLE = losses.LOSSES | {
+    name: metric.example for name, metric in metrics.METRICS.items() if isinstance(metric, metrics.Metric)
+}
+
+
+@pytest.mark.parametrize("name", PER_EXAMPLE)
 def test_mapped_over_trials_and_compiled(classes, regression, name):
-    outputs, targets = classes if name in ("cross_entropy", "accuracy") else regression
-    function = losses.LOSSES.get(name) or losses.METRICS[name].example
+    outputs, targets = classes if {name} & (losses.OF_LABELS | metrics.OF_LABELS).keys() else regression
+    function = PER_EXAMPLE[name]
     trials = np.stack([outputs, outputs[::-1], 2 * outputs])
     mapped = jax.jit(jax.vmap(function, in_axes=(0, None)))(trials, targets)
     assert mapped.shape == (3, B)
@@ -209,7 +211,10 @@ def test_mapped_over_trials_and_compiled(classes, regression, name):
             r"targets.*\(3, 2\).*outputs \[B, K\]",
         ),
         (lambda: losses.cross_entropy(np.zeros(3), np.zeros(3, int)), r"targets.*\(3,\).*outputs \[B, K\]"),
-        (lambda: losses.accuracy.example(np.zeros((3, 2)), np.zeros((3, 2), int)), "targets.*integer labels"),
+        (
+            lambda: metrics.accuracy.example(np.zeros((3, 2)), np.zeros((3, 2), int)),
+            "targets.*integer labels",
+        ),
         (lambda: losses.mse(np.zeros((3, 1)), np.zeros(3)), r"targets.*\(3, 1\).*nothing is broadcast"),
         (lambda: losses.mae(np.zeros((3, 1)), np.zeros((3, 2))), r"targets.*\(3, 2\).*nothing is broadcast"),
         (lambda: losses.huber(np.zeros((3, 1)), np.zeros((3, 1)), -1.0), "delta = -1.0: give a number > 0"),
@@ -220,3 +225,42 @@ def test_mapped_over_trials_and_compiled(classes, regression, name):
 def test_bad_input(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_label_smoothing_is_that_of_optax(x64, classes):
+    outputs, labels = classes
+    smooth = optax.losses.smooth_labels(np.eye(K)[labels], 0.1)
+    theirs = optax.losses.softmax_cross_entropy(outputs, smooth)
+    np.testing.assert_allclose(losses.cross_entropy(outputs, labels, 0.1), theirs, rtol=1e-12)
+
+
+def test_no_label_smoothing_is_cross_entropy(classes):
+    outputs, labels = classes
+    swept = jax.jit(jax.vmap(lambda s: losses.cross_entropy(outputs, labels, label_smoothing=s)))(
+        jnp.array([0.0, 0.5])
+    )
+    np.testing.assert_allclose(swept[0], losses.cross_entropy(outputs, labels), rtol=1e-6)
+    assert (swept[1] != swept[0]).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_is_its_definition(x64, classes, gamma):
+    outputs, labels = classes
+    p = np.exp(-numpy_cross_entropy(outputs, labels))
+    np.testing.assert_allclose(
+        losses.focal(outputs, labels, gamma), -((1 - p) ** gamma) * np.log(p), rtol=1e-10
+    )
+
+
+def test_focal_with_two_classes_is_that_of_optax(x64, classes):
+    outputs, labels = classes[0][:, :2], classes[1] % 2
+    theirs = optax.losses.sigmoid_focal_loss(outputs[:, 1] - outputs[:, 0], labels, gamma=2.0)
+    np.testing.assert_allclose(losses.focal(outputs, labels, 2.0), theirs, rtol=1e-10)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_has_a_finite_gradient_where_the_answer_is_certain(gamma):
+    outputs, labels = jnp.array([[300.0, 0.0], [0.0, 300.0]]), jnp.array([0, 0])
+    gradient = jax.grad(lambda z: losses.focal(z, labels, gamma).sum())(outputs)
+    assert jnp.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient[0], 0, atol=1e-6)

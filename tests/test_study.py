@@ -15,6 +15,7 @@ from small import digits, grid, plain_model, study
 
 from jaxlab import Study, datasets, read_results
 from jaxlab.errors import InputError
+from jaxlab.metrics import better
 from jaxlab.models import CNN
 from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
@@ -169,7 +170,7 @@ def bad(**fields):
         ({"configuration": {"pool_sizes": 4}}, "nothing is left"),
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
-        ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, mse, mae, huber"),
+        ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, focal, mse, mae, huber"),
         (
             {"configuration": {"l1_type": "proximal", "momentum_type": "classical"}},
             "does not work with proximal L1",
@@ -177,7 +178,7 @@ def bad(**fields):
         ({"configuration": {"centered": True, "optimizer": "sgd"}}, "set configuration.optimizer to rmsprop"),
         (
             {"configuration": {"loss": "mae"}},
-            "configuration.loss = 'mae': the targets of arrays are labels: take cross_entropy",
+            "configuration.loss = 'mae': the targets of arrays are labels: take one of cross_entropy, focal",
         ),
         (
             {"hyperparameters": {"learning_rate": -0.1}},
@@ -283,6 +284,7 @@ def test_an_optax_schedule_is_a_factor_on_the_learning_rate():
 
 @pytest.mark.parametrize("field", ["loss", "metrics"])
 def test_a_loss_that_is_no_value_per_example_is_refused(field):
+    @better("higher")
     def mean(outputs, targets):
         return jnp.mean(outputs)
 

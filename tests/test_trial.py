@@ -10,6 +10,7 @@ from small import Plain, digits, grid, plain_model, rows, study
 
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
+from jaxlab.metrics import better
 from jaxlab.models import CNN
 from jaxlab.settings import Configuration, Hyperparameters
 
@@ -175,6 +176,7 @@ def test_a_users_optimizer_loss_metric_and_diagnostic_with_names_of_their_own():
     def hinge(outputs, targets):
         return jnp.mean(jnp.maximum(0, 1 - (2 * jax.nn.one_hot(targets, 10) - 1) * outputs), axis=1)
 
+    @better("higher")
     def confident(outputs, targets):
         return (jnp.max(outputs, axis=1) > 0.5).astype(jnp.float32)
 

@@ -11,6 +11,7 @@ from small import digits, grid
 from jaxlab import Study, datasets
 from jaxlab.errors import InputError
 from jaxlab.losses import mse
+from jaxlab.metrics import better
 from jaxlab.models import CNN, MLP
 
 CLASSES = digits(64, 8)
@@ -53,10 +54,12 @@ def built_in_in_a_function(outputs, targets):
     return mse(outputs, targets)
 
 
+@better("lower")
 def error(outputs, targets):
     return jnp.abs(outputs[:, 0] - targets if targets.ndim == 1 else outputs[:, 0] - targets[:, 0])
 
 
+@better("higher")
 def own_accuracy(outputs, labels):
     return jnp.argmax(outputs, axis=1) == labels
 
@@ -117,7 +120,7 @@ BAD = [
     ({"loss": lambda y, t: None}, "returns None: return one value per example [B]"),
     ({"loss": lambda y, t: jnp.argmax(y, 1)}, "must return floating point, not int32"),
     (
-        {"metrics": [lambda y, t: y]},
+        {"metrics": [better("higher")(lambda y, t: y)]},
         "configuration.metrics = '<lambda>': must return one value per example [B]",
     ),
 ]

@@ -13,13 +13,16 @@ from small import Plain, grid
 from test_reading import SHARED, SMALL, its, triple
 
 from jaxlab import InputError, Study, read_results
+from jaxlab.metrics import better
 from jaxlab.trial import Weights
 
 
+@better("higher")
 def nothing(*arguments):
     return None
 
 
+@better("higher")
 def broken(*arguments):
     raise ValueError("two\nlines")
 

@@ -12,14 +12,14 @@ from flax import nnx
 
 from jaxlab.datasets import AUGMENTATIONS, Dataset
 from jaxlab.diagnostics import effective_rank
-from jaxlab.errors import InputError, name_of
-from jaxlab.losses import LOSSES, METRICS, Metric
+from jaxlab.errors import InputError
 from jaxlab.models import ACTIVATIONS, MODELS, has_flat_zero
 from jaxlab.optimizers import build_optimizer
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.store import Data
-from jaxlab.study.custom import guarded
+from jaxlab.study.custom import guarded, named
 from jaxlab.study.fields import CONFIGURATION, HYPERPARAMETERS
+from jaxlab.study.scores import loss_of, metrics_of
 from jaxlab.trial import Supervised, Trial, supervised
 
 
@@ -46,12 +46,11 @@ def supervised_trial(
     if c.batch_size > examples:
         remedy = f"the training set has {examples} examples"
         raise InputError("configuration.batch_size", c.batch_size, remedy)
-    _check_targets(c, data)
     built = {
         "model": model_of(c, data),
         "optimizer": _optimizer(c, examples // c.batch_size, epochs),
-        "loss": _per_example("loss", c.loss) if callable(c.loss) else LOSSES[c.loss],
-        "metrics": _metrics(c.metrics, data),
+        "loss": loss_of(c, data),
+        "metrics": metrics_of(c, data),
         "diagnostics": _diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
         "augment": _augment(c.augment),
         # Unknown for custom functions.
@@ -78,19 +77,6 @@ def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) 
     if callable(schedule):
         schedule = guarded("configuration.schedule", schedule, ("step",), "a factor on the learning rate")
     return partial(build_optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs, schedule=schedule)
-
-
-def _check_targets(configuration: Configuration, data: Dataset) -> None:
-    """Raise InputError unless the losses and metrics suit the targets: class labels or numbers."""
-    of_labels = ("cross_entropy", "accuracy")
-    wanted = "labels" if data.classes else "numbers"
-    given = (("loss", LOSSES, (configuration.loss,)), ("metrics", METRICS, configuration.metrics))
-    for field, known, names in given:
-        suited = [name for name in known if (name in of_labels) == bool(data.classes)]
-        for name in names:
-            if isinstance(name, str) and name not in suited:
-                remedy = f"the targets of {data.name} are {wanted}: take {' or '.join(suited)}"
-                raise InputError(f"configuration.{field}", name, remedy)
 
 
 def _built(
@@ -140,46 +126,12 @@ def _flat_zero(configuration: Configuration) -> bool:
     return callable(configuration.model) or has_flat_zero(configuration.activation)
 
 
-def _metrics(given: Sequence[str | Callable], data: Dataset) -> dict[str, Metric]:
-    def metric(each: str | Callable) -> Metric:
-        if not callable(each):
-            return METRICS[each]
-        better = getattr(each, "better", "higher" if data.classes else "lower")
-        return Metric(_per_example("metrics", each), lambda mean: mean, "1", better)
-
-    return {name: metric(each) for name, each in _named("metrics", given, "loss").items()}
-
-
 def _diagnostics(given: Sequence[str | Callable]) -> dict[str, Callable]:
     field, seen = "diagnostics", ("outputs", "activations", "targets")
     return {
         name: guarded(f"configuration.{field}", each, seen) if callable(each) else _effective_rank
-        for name, each in _named(field, given).items()
+        for name, each in named(field, given).items()
     }
-
-
-def _named(field: str, given: Sequence[str | Callable], *taken: str) -> dict[str, str | Callable]:
-    """What a field records, by name; raise InputError for a name used twice."""
-    found: dict[str, str | Callable] = {}
-    for each in given:
-        name = _name(each)
-        if name in found or name in taken:
-            remedy = "is the name of another recorded variable; rename it"
-            raise InputError(f"configuration.{field}", name, remedy)
-        found[name] = each
-    return found
-
-
-def _per_example(field: str, given: Callable) -> Callable:
-    if any(given is each for each in (*LOSSES.values(), *(metric.example for metric in METRICS.values()))):
-        return given
-    return guarded(f"configuration.{field}", given, ("outputs", "targets"), "one value per example [B]")
-
-
-def _name(given: str | Callable) -> str:
-    while isinstance(given, partial):
-        given = given.func
-    return given if isinstance(given, str) else name_of(given).rpartition(".")[2]
 
 
 def _effective_rank(outputs: jax.Array, activations: dict[str, jax.Array], targets: jax.Array) -> jax.Array:

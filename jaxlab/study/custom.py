@@ -14,8 +14,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxlab.errors import InputError, shown
-from jaxlab.settings import Configuration
+from jaxlab.errors import InputError, name_of, shown
+from jaxlab.settings import Configuration, named_parameters
 from jaxlab.study.noting import Undeclared
 from jaxlab.trial import Trial
 
@@ -28,8 +28,14 @@ NEEDS_VALUE = (
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
-def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
+def check_arguments(field: str, given: Any, arguments: Sequence[str], named: bool = False) -> None:
     """Raise InputError unless ``given`` can be called with the positional arguments named in ``arguments``.
+
+    Args:
+        field: name of the study field that holds it.
+        given: custom function.
+        arguments: names of the positional arguments.
+        named: whether it may have further parameters, which are settings by name.
 
     Raises:
         InputError: ``given`` cannot be called so, is a function of Optax, is a model that is already built, or is a
@@ -51,7 +57,8 @@ def check_arguments(field: str, given: Any, arguments: Sequence[str]) -> None:
     except (TypeError, ValueError):  # no signature, written in C: only a call can fail
         return
     try:
-        signature.bind(*["self"] * built, *arguments)
+        more = named_parameters(given, len(arguments)) if named else {}
+        signature.bind(*["self"] * built, *arguments, **more)
     except TypeError:
         takes = _arguments(list(signature.parameters.values())[built:])
         if built:
@@ -73,6 +80,7 @@ def guarded(
     arguments: Sequence[str],
     returns: str = "an array",
     shape: Callable[..., Sequence[int]] | None = None,
+    named: bool = False,
 ) -> Callable:
     """Wrap a custom function so that it raises only InputError.
 
@@ -82,6 +90,7 @@ def guarded(
         arguments: names of its positional arguments.
         returns: what the function should return, for error messages.
         shape: function of the same arguments that returns the expected shape of the result; None accepts any shape.
+        named: whether it may read settings by further parameters, see `jaxlab.settings.named_parameters`.
 
     Returns:
         the wrapped function, which raises InputError if ``given`` raises, returns anything but a tree of arrays, or
@@ -90,12 +99,12 @@ def guarded(
     Raises:
         InputError: immediately, if `check_arguments` rejects the function.
     """
-    check_arguments(field, given, arguments)
+    check_arguments(field, given, arguments, named)
 
     @wraps(given)
-    def call(*values: Any) -> Any:
+    def call(*values: Any, **settings: Any) -> Any:
         with errors_in_one_line(field, given):
-            result = given(*values)
+            result = given(*values, **settings)
         check_arrays(field, given, result, returns)
         if shape is not None and jnp.shape(result) != tuple(shape(*values)):
             found, wanted = list(jnp.shape(result)), list(shape(*values))
@@ -153,3 +162,21 @@ def _of_optax(given: Callable) -> bool:
         return _of_optax(given.func)
     module = getattr(given, "__module__", None) or ""
     return module.partition(".")[0] == optax.__name__
+
+
+def named(field: str, given: Sequence[str | Callable], *taken: str) -> dict[str, str | Callable]:
+    """What a field records, by name; raise InputError for a name used twice."""
+    found: dict[str, str | Callable] = {}
+    for each in given:
+        name = _name(each)
+        if name in found or name in taken:
+            remedy = "is the name of another recorded variable; rename it"
+            raise InputError(f"configuration.{field}", name, remedy)
+        found[name] = each
+    return found
+
+
+def _name(given: str | Callable) -> str:
+    while isinstance(given, partial):
+        given = given.func
+    return given if isinstance(given, str) else name_of(given).rpartition(".")[2]

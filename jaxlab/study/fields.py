@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from jaxlab import losses
 from jaxlab.checks import (
     Check,
     flag,
@@ -25,7 +26,8 @@ from jaxlab.checks import (
 from jaxlab.checks import seed as check_seed
 from jaxlab.datasets import AUGMENTATIONS
 from jaxlab.engine import check_deterministic
-from jaxlab.losses import LOSSES, METRICS
+from jaxlab.losses import LOSSES
+from jaxlab.metrics import METRICS
 from jaxlab.models import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, MODELS
 from jaxlab.models.cnn import POOLINGS
 from jaxlab.optimizers import OPTIMIZERS, optimizer
@@ -43,6 +45,7 @@ class Field(NamedTuple):
         check: ``(name, value) -> value`` in canonical form, or an `InputError`.
         help: what it means.
         needs: the configuration under which it has an effect: by name, the values of which one is needed.
+        by_name: whether the loss and metrics read it as a parameter of this name, if a study declares it.
     """
 
     name: str
@@ -50,10 +53,13 @@ class Field(NamedTuple):
     check: Check
     help: str
     needs: Mapping[str, Collection[Any]] = {}
+    by_name: bool = False
 
     def has_effect(self, configuration: Configuration) -> bool:
-        """Whether built-in parts read it under a configuration."""
-        return all(_has_one(configuration.get(name), values) for name, values in self.needs.items())
+        """Whether built-in parts read it under a configuration; a setting read by name is left to its reader."""
+        return not self.by_name and all(
+            _has_one(configuration.get(name), values) for name, values in self.needs.items()
+        )
 
     @property
     def settings(self) -> dict[str, Collection[Any]]:
@@ -95,7 +101,15 @@ def _named(known: Collection[str]) -> Check:
 
 _AT_LEAST_ONE = partial(whole, least=1)
 _NOT_NEGATIVE = partial(traceable, least=0)
+_POSITIVE = partial(traceable, above=0)
 _SHARE = partial(traceable, least=0, below=1)
+
+
+def _class_weights(field: str, value: Any) -> str | tuple[float, ...]:
+    if isinstance(value, str):
+        return one_of(field, value, ("balanced",))
+    return several(_POSITIVE, 2)(field, value)
+
 
 _DIAGNOSTICS = ("effective_rank", "update_cosine")
 
@@ -120,6 +134,10 @@ def _of_optimizers(name: str, default: Any, check: Check, help: str, *optimizers
 def _of_schedule(schedule: str, name: str, check: Check, help: str) -> Field:
     default = SCHEDULES[schedule].hyperparameters[name]
     return _of_optimizers(name, default, check, help, schedule=(schedule,))
+
+
+def _of_loss(name: str, default: Any, check: Check, help: str, **needs: Any) -> Field:
+    return Field(name, default, check, help, needs, by_name=True)
 
 
 def _by_name(*fields: Field) -> dict[str, Field]:
@@ -213,6 +231,13 @@ CONFIGURATION = _by_name(
         f"loss: {_list(LOSSES)}; by default cross_entropy, or mse for regression",
     ),
     Field(
+        "class_weights",
+        None,
+        optional(_class_weights),
+        "factor on the loss by class: balanced (examples / (classes * examples of the class)) or a list",
+        {"loss": tuple(losses.OF_LABELS)},
+    ),
+    Field(
         "metrics",
         None,
         optional(several(_named(METRICS), 1)),
@@ -302,6 +327,22 @@ HYPERPARAMETERS = _by_name(
     _of_optimizers("momentum", 0.9, _SHARE, "momentum coefficient", momentum_type=("classical", "nesterov")),
     _of_optimizers("beta1", 0.9, _SHARE, "decay of Adam's mean", "adam"),
     _of_optimizers("beta2", 0.999, _SHARE, "decay of Adam's mean square", "adam"),
+    _of_loss(
+        "label_smoothing",
+        0.0,
+        _SHARE,
+        "share of the target that is spread over all classes",
+        loss=("cross_entropy",),
+    ),
+    _of_loss("gamma", 2.0, _NOT_NEGATIVE, "focusing exponent of the focal loss", loss=("focal",)),
+    _of_loss("delta", 1.0, _POSITIVE, "error where Huber's parabola turns into a line", loss=("huber",)),
+    _of_loss(
+        "class_weight_exponent",
+        1.0,
+        _NOT_NEGATIVE,
+        "exponent of class_weights: 0 is none of them, 1 all",
+        class_weights=("balanced",),
+    ),
     _of_schedule("warmup_cosine", "warmup_fraction", _SHARE, "fraction of all steps spent warming up"),
     _of_schedule(
         "warmup_cosine", "final_fraction", _NOT_NEGATIVE, "last learning rate, relative to the largest"
@@ -313,8 +354,8 @@ HYPERPARAMETERS = _by_name(
 
 
 def defaults(fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The default of each field of a table."""
-    return {name: field.default for name, field in fields.items()}
+    """The default of each field of a table that has one without being declared."""
+    return {name: field.default for name, field in fields.items() if not field.by_name}
 
 
 def with_effect(fields: Mapping[str, Field], configuration: Configuration) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from jaxlab.study.fields import (
     with_effect,
 )
 from jaxlab.study.reading import names_read, names_read_by
+from jaxlab.study.scores import may_read, settings_read
 from jaxlab.trial import Trial
 
 
@@ -61,7 +62,8 @@ def resolve_supervised(
         if name not in HYPERPARAMETERS and not custom:
             raise UnknownName("hyperparameters", name, HYPERPARAMETERS)
         given[name] = checked_hyperparameter(name, value)
-    numbers = defaults(HYPERPARAMETERS) | given
+    swept_by_name = {name: HYPERPARAMETERS[name].default for name in space.names if name in HYPERPARAMETERS}
+    numbers = defaults(HYPERPARAMETERS) | swept_by_name | given
     swept = [name for name in space.names if name not in statics]
     for name in swept:
         if name not in numbers:
@@ -90,6 +92,7 @@ def _names(
     check_optimizer(configuration)
     names = with_effect(HYPERPARAMETERS, configuration)
     found = frozenset(names).union(with_effect(CONFIGURATION, configuration))
+    found |= settings_read(configuration, numbers.keys() | configuration.keys(), data)
     if not (callable(configuration.model) or callable(configuration.optimizer)):
         return found
     example = offered | {name: numbers[name] for name in names}
@@ -126,12 +129,12 @@ def resolve_custom(
 
 
 def _has_custom_reader(space: Space, configuration: Mapping[str, Any]) -> bool:
-    """Whether a model or an optimizer is custom, and can therefore read custom names."""
-    return any(
-        callable(value)
-        for name in ("model", "optimizer")
-        for value in (configuration.get(name), *space.values(name))
-    )
+    """Whether a model, an optimizer, a loss or a metric is custom, and can therefore read custom names."""
+
+    def any_of(reads: Callable[[Any], bool], *names: str) -> bool:
+        return any(reads(value) for name in names for value in (configuration.get(name), *space.values(name)))
+
+    return any_of(callable, "model", "optimizer") or any_of(may_read, "loss", "metrics")
 
 
 def _number_or_seed(where: str, name: str, value: Any) -> float | int:

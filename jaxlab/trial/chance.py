@@ -5,15 +5,8 @@ import math
 import numpy as np
 
 from jaxlab.datasets import Dataset
-from jaxlab.losses import (
-    accuracy,
-    cross_entropy,
-    huber,
-    mae,
-    mean_absolute_error,
-    mse,
-    root_mean_squared_error,
-)
+from jaxlab.losses import cross_entropy, huber, mae, mse
+from jaxlab.metrics import accuracy, mean_absolute_error, root_mean_squared_error
 from jaxlab.trial.task import Supervised
 
 

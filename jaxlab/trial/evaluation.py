@@ -1,6 +1,6 @@
 """Evaluation: one pass over a data set, each example exactly once, that measures loss, metrics and units."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, units, zero_fraction
+from jaxlab.errors import InputError
 from jaxlab.losses import mae, mse
+from jaxlab.metrics import Metric, SetMetric
 from jaxlab.trial.chance import chance_levels
 from jaxlab.trial.network import Network
 from jaxlab.trial.order import padded_batches
@@ -26,14 +28,16 @@ class Evaluation(NamedTuple):
 
 
 def _evaluate_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], count_units: bool):
-    """Means of loss and metrics over a set, before `Metric.finish`; and unit counts by layer if ``count_units``."""
+    """Values of loss and metrics over a set, by name; and unit counts by layer if ``count_units``."""
     task, network, prepare, batch_size = evaluation
     inputs, targets = split
     index_NxB, valid_NxB = padded_batches(len(targets), batch_size)
-    functions = {"loss": task.loss} | {name: metric.example for name, metric in task.metrics.items()}
+    of_sums = {name: metric for name, metric in task.metrics.items() if isinstance(metric, SetMetric)}
+    of_mean = {name: metric for name, metric in task.metrics.items() if name not in of_sums}
+    functions = {"loss": task.loss} | {name: metric.example for name, metric in of_mean.items()}
 
     def body(carry, batch):
-        sums, counts = carry
+        sums, states, counts = carry
         index_B, valid_B = batch
         outputs, activations, _ = network.apply(
             state.parameters, state.rest, prepare(jnp.take(inputs, index_B, axis=0)), train=False
@@ -41,14 +45,18 @@ def _evaluate_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], 
         labels = jnp.take(targets, index_B, axis=0)
         values = {name: function(outputs, labels) for name, function in functions.items()}
         sums = {name: sums[name] + jnp.sum(jnp.where(valid_B, value, 0)) for name, value in values.items()}
+        states = {
+            name: metric.update(states[name], outputs, labels, valid_B) for name, metric in of_sums.items()
+        }
         counts = {
             layer: units.update(counts[layer], activations[layer], valid_B, layer in network.examples_last)
             for layer in counts
         }
-        return (sums, counts), None
+        return (sums, states, counts), None
 
     start = (
         {name: jnp.zeros((), jnp.result_type(float)) for name in functions},
+        {name: jax.tree.map(jnp.asarray, metric.init()) for name, metric in of_sums.items()},
         {
             layer: units.init(jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
             for layer, shape in network.layers.items()
@@ -56,27 +64,29 @@ def _evaluate_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], 
         if count_units
         else {},
     )
-    (sums, counts), _ = jax.lax.scan(body, start, (jnp.asarray(index_NxB), jnp.asarray(valid_NxB)))
+    (sums, states, counts), _ = jax.lax.scan(body, start, (jnp.asarray(index_NxB), jnp.asarray(valid_NxB)))
     means = {name: total / len(targets) for name, total in sums.items()}
-    return means, counts
+    values = {"loss": means.pop("loss")}
+    values |= {name: of_mean[name].finish(mean) for name, mean in means.items()}
+    values |= {name: metric.finish(states[name]) for name, metric in of_sums.items()}
+    return values, counts
 
 
-def _finish_metrics(evaluation: Evaluation, means: dict[str, jax.Array], prefix: str) -> Record:
-    finish = {name: metric.finish for name, metric in evaluation.task.metrics.items()}
-    return {f"{prefix}_{name}": finish.get(name, lambda mean: mean)(mean) for name, mean in means.items()}
+def _with_prefix(prefix: str, values: dict[str, jax.Array]) -> Record:
+    return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
 def measure_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], prefix: str) -> Record:
     """Measure loss and metrics of one set: ``{prefix}_loss`` and ``{prefix}_{metric}``."""
-    means, _ = _evaluate_set(evaluation, state, split, count_units=False)
-    return _finish_metrics(evaluation, means, prefix)
+    values, _ = _evaluate_set(evaluation, state, split, count_units=False)
+    return _with_prefix(prefix, values)
 
 
 def measure_model(evaluation: Evaluation, state: State, shared: Any):
     """Measure everything that is recorded after an epoch, and the dead units of each layer."""
     task, network = evaluation.task, evaluation.network
-    means, counts = _evaluate_set(evaluation, state, shared["train"], count_units=True)
-    record = _finish_metrics(evaluation, means, "train")
+    values, counts = _evaluate_set(evaluation, state, shared["train"], count_units=True)
+    record = _with_prefix("train", values)
     record |= measure_set(evaluation, state, shared["validation"], "validation")
     # The loss of a step is measured before its update, so only these losses show the effect of the last update.
     finite = all_finite((record["train_loss"], record["validation_loss"]))
@@ -119,6 +129,22 @@ def _custom_diagnostics(evaluation: Evaluation, state: State, split: tuple[Any, 
     return {name: function(outputs, activations, targets) for name, function in task.diagnostics.items()}
 
 
+def metric_coordinates(metrics: Mapping[str, Metric | SetMetric]) -> dict[str, tuple[str, ...]]:
+    """Labels along the axes of the metrics' values, by the axes' names.
+
+    Raises:
+        InputError: two metrics have different labels along an axis of one name.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, metric in metrics.items():
+        for axis, labels in getattr(metric, "coordinates", {}).items():
+            reserved = axis in ("trial", "epoch", "step", "layer")
+            if reserved or found.setdefault(axis, tuple(labels)) != tuple(labels):
+                remedy = f"the axis {axis} has other labels elsewhere; rename it"
+                raise InputError("configuration.metrics", name, remedy)
+    return found
+
+
 def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]:
     """Variables that `measure_model` and `measure_set` record."""
     zero = "0 by definition where the activation has no flat zero (leaky_relu, elu, gelu, tanh, ...)"
@@ -150,8 +176,9 @@ def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]
         for metric_name, metric in task.metrics.items():
             metric_units = data.target_units if metric.units == "units of the targets" else metric.units
             name, words_of = f"{split}_{metric_name}", f"{metric_name} on the {words} set"
+            dims = tuple(getattr(metric, "coordinates", ()))
             variables[name] = Variable(
-                words_of, metric_units or "1", better=metric.better, chance=levels.get(name)
+                words_of, metric_units or "1", dims, better=metric.better, chance=levels.get(name)
             )
     return variables
 

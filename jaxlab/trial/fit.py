@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
-from jaxlab.losses import LOSSES, METRICS
+from jaxlab.losses import LOSSES
+from jaxlab.metrics import METRICS, Metric, SetMetric
 from jaxlab.trial.task import Supervised
 
 #: Exceptions that JAX and Flax raise for shapes and types that do not fit.
@@ -46,25 +49,84 @@ def check_batch(outputs: jax.Array, activations: Mapping[str, jax.Array], exampl
 
 
 def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) -> None:
-    """Raise InputError unless loss and metrics return one number per example.
+    """Raise InputError unless loss and metrics fit the outputs of the model and the targets.
 
     Args:
         task: provides the loss and the metrics.
         outputs: outputs of the model for one batch.
         data: provides the targets.
     """
-    functions = {"loss": task.loss} | {name: metric.example for name, metric in task.metrics.items()}
-    built_in = [*LOSSES.values(), *(metric.example for metric in METRICS.values())]
-    custom = {name: each for name, each in functions.items() if not any(each is known for known in built_in)}
-    for name in functions:
-        if name not in custom:
-            _check_width(f"the loss {task.loss.__name__}" if name == "loss" else name, outputs, data)
     targets = data.train.targets
     batch = [jax.ShapeDtypeStruct((_BATCH, *each.shape[1:]), each.dtype) for each in (outputs, targets)]
-    for name, function in custom.items():
-        _check_values(name, function, *batch)
-    if "loss" in custom and data.classes is not None:
+    loss = _without_settings(task.loss)
+    custom_loss = not any(loss is known for known in LOSSES.values())
+    if not custom_loss:
+        _check_width(f"the loss {loss.__name__}", outputs, data)
+    custom = {name: metric for name, metric in task.metrics.items() if not _is_built_in(name, metric)}
+    for name in task.metrics.keys() - custom.keys():
+        _check_width(name, outputs, data)
+    if custom_loss:
+        _check_values("loss", task.loss, *batch)
+    for name, metric in custom.items():
+        if isinstance(metric, SetMetric):
+            _check_sums(name, metric, *batch)
+            _check_padding(name, metric, outputs, targets)
+        else:
+            _check_values(name, metric.example, *batch)
+    if custom_loss and data.classes is not None:
         _check_labels(task.loss, outputs, data.classes)
+
+
+def _is_built_in(name: str, metric: Metric | SetMetric) -> bool:
+    if isinstance(metric, SetMetric):
+        return name in METRICS
+    return any(metric.example is getattr(known, "example", None) for known in METRICS.values())
+
+
+def _without_settings(function: Callable) -> Callable:
+    return function.func if isinstance(function, partial) and not function.args else function
+
+
+def _check_sums(name: str, metric: SetMetric, *batch: jax.ShapeDtypeStruct) -> None:
+    """Check that a set metric keeps the shapes of its sums, and returns one value for each of its labels."""
+    field, valid = "configuration.metrics", jax.ShapeDtypeStruct((_BATCH,), bool)
+    try:
+        sums = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, metric.init()))
+        after = jax.eval_shape(metric.update, sums, *batch, valid)
+        value = jax.eval_shape(metric.finish, sums)
+    except Exception as error:  # custom code may raise anything
+        raise InputError(field, name, f"fails: {one_line(error)}") from error
+    trees = [
+        (jax.tree.structure(tree), list(map(_describe, jax.tree.leaves(tree)))) for tree in (sums, after)
+    ]
+    if trees[0] != trees[1]:
+        before, after = (", ".join(leaves) or "nothing" for _, leaves in trees)
+        remedy = f"its init returns {before} and its update {after}: keep structure, shapes and dtypes"
+        raise InputError(field, name, remedy)
+    shape = tuple(map(len, metric.coordinates.values()))
+    if getattr(value, "shape", None) != shape:
+        found = list(value.shape) if hasattr(value, "shape") else type(value).__name__
+        raise InputError(
+            field, name, f"its finish returns {found}, but its coordinates have shape {list(shape)}"
+        )
+
+
+def _check_padding(name: str, metric: SetMetric, outputs: jax.ShapeDtypeStruct, targets: np.ndarray) -> None:
+    """Check that a set metric leaves out the examples that are not valid."""
+    rng = np.random.default_rng(0)
+    rows = 8, *outputs.shape[1:]
+    some, labels = rng.normal(size=rows).astype(outputs.dtype), targets[rng.integers(len(targets), size=8)]
+    valid = np.arange(8) < 5
+
+    @jax.jit
+    def measured(outputs: ArrayLike, targets: ArrayLike, valid: ArrayLike) -> jax.Array:
+        sums = jax.tree.map(jnp.asarray, metric.init())
+        return metric.finish(metric.update(sums, outputs, targets, valid))
+
+    alone, padded = measured(some[:5], labels[:5], valid[:5]), measured(some, labels, valid)
+    if not np.allclose(alone, padded, rtol=1e-3, atol=1e-5, equal_nan=True):
+        remedy = "counts the examples that pad a batch: leave out those where valid_B is False"
+        raise InputError("configuration.metrics", name, remedy)
 
 
 def _check_width(name: str, outputs: jax.ShapeDtypeStruct, data: Dataset) -> None:
@@ -121,7 +183,7 @@ def _describe_batch(array: Any) -> str:
 
 def _describe(result: Any) -> str:
     """Describe the value that a model returned."""
-    if isinstance(result, jax.Array | np.ndarray):
+    if isinstance(result, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         return f"{result.dtype.name} {list(result.shape)}"
     if isinstance(result, tuple | list):
         return f"a {type(result).__name__} of {len(result)}"

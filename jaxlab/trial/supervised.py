@@ -15,7 +15,13 @@ from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.trial.evaluation import Evaluation, evaluation_variables, measure_model, measure_set
+from jaxlab.trial.evaluation import (
+    Evaluation,
+    evaluation_variables,
+    measure_model,
+    measure_set,
+    metric_coordinates,
+)
 from jaxlab.trial.fit import check_fit
 from jaxlab.trial.guard import guarded_scan
 from jaxlab.trial.microbatch import evaluation_size, loss_and_gradient, microbatch_size
@@ -45,10 +51,9 @@ def supervised(
         InputError: the outputs of the model do not fit the data, or loss and metrics do not fit them.
     """
     network = network_of(task.model, configuration, example, data, task.convolution)
-    check_fit(task, network.outputs, data)
+    check_fit(task.bound({**configuration, **example}), network.outputs, data)
     backend = jax.default_backend()
     evaluation_batch = evaluation_size(task.evaluation_batch_size, network.layers, backend)
-    evaluation = Evaluation(task, network, data.prepare, evaluation_batch)
     separable = task.separable and network.stateless
     microbatch = microbatch_size(task.microbatch, task.batch_size, network.layers, separable, backend)
 
@@ -67,13 +72,16 @@ def supervised(
         key = epoch_key(task.data_seed, epoch, hyperparameters.seed if task.own_order else None)
         order_SxB = minibatches(key, len(shared["train"][1]), task.batch_size)
         optimizer = task.optimizer(configuration, hyperparameters)
-        step = _step(task, network, data.prepare, optimizer, shared["train"], key, microbatch)
+        given = task.bound({**configuration, **hyperparameters})
+        step = _step(given, network, data.prepare, optimizer, shared["train"], key, microbatch)
         state, metrics, first_bad = guarded_scan(
             step, state, order_SxB, state.step, ("loss", "gradient_norm"), _finite_since(state)
         )
         return state, _training_record(task, metrics) | {"first_bad_step": first_bad}
 
     def evaluate(hyperparameters: Hyperparameters, state: State, shared: Any, final: bool):
+        given = task.bound({**configuration, **hyperparameters})
+        evaluation = Evaluation(given, network, data.prepare, evaluation_batch)
         if final:
             return state, measure_set(evaluation, state, shared["test"], "test")
         record, dead = measure_model(evaluation, state, shared)
@@ -88,7 +96,7 @@ def supervised(
         _at_precision(task.precision, train_segment),
         _at_precision(task.precision, evaluate),
         variables=_variables(task, data),
-        coordinates={"layer": tuple(network.layers)},
+        coordinates={"layer": tuple(network.layers)} | metric_coordinates(task.metrics),
         sample=sample,
         weights=_weights(task),
         finite=_is_finite,

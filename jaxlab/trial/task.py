@@ -7,7 +7,8 @@ import jax
 import optax
 from flax import nnx
 
-from jaxlab.losses import Metric
+from jaxlab.metrics import Metric, SetMetric
+from jaxlab.settings import bound
 from jaxlab.trial.protocol import PyTree
 
 #: Precisions of products of float32 arrays, on devices that offer a choice.
@@ -21,7 +22,7 @@ class Supervised(NamedTuple):
         model: ``(configuration, hyperparameters, rngs) -> nnx.Module`` whose call returns outputs ``[B, K]`` or
             ``(outputs, activations)``, the latter a dict from a layer's name to its post-activations ``[B, ..., U]``.
         optimizer: ``(configuration, hyperparameters) -> optax.GradientTransformation``, called while tracing.
-        loss: ``(outputs, targets) -> [B]``.
+        loss: ``(outputs, targets) -> [B]``; further parameters are settings by name, as for metrics.
         metrics: metrics by name.
         diagnostics: additional functions ``(outputs, activations, targets) -> array`` on a probe set, by name.
         augment: ``(key, inputs) -> inputs``, or None.
@@ -45,7 +46,7 @@ class Supervised(NamedTuple):
     model: Callable[..., nnx.Module]
     optimizer: Callable[..., optax.GradientTransformation]
     loss: Callable[..., jax.Array]
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric | SetMetric]
     diagnostics: Mapping[str, Callable[..., jax.Array]] = {}
     augment: Callable[..., jax.Array] | None = None
     convolution: str = "auto"
@@ -62,6 +63,11 @@ class Supervised(NamedTuple):
     dormant_threshold: float = 0.025
     probe: int = 256
     keep: str = "none"
+
+    def bound(self, settings: Mapping[str, Any]) -> "Supervised":
+        """Fix the settings that loss and metrics read by name."""
+        metrics = {name: metric.bound(settings) for name, metric in self.metrics.items()}
+        return self._replace(loss=bound(self.loss, 2, settings), metrics=metrics)
 
 
 class State(NamedTuple):
