@@ -103,7 +103,9 @@ class Study:
             return resolve_custom(
                 self.trial, self.shared, self.space, self.configuration, self.hyperparameters
             )
-        return resolve_supervised(self.data, self.space, self.configuration, self.hyperparameters)
+        return resolve_supervised(
+            self.data, self.space, self.configuration, self.hyperparameters, self.epochs
+        )
 
     @cached_property
     def arrays(self) -> Any:
