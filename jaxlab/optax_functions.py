@@ -4,20 +4,19 @@ The name ``"optax.nadam"`` stands for `optax.nadam`. A parameter takes the setti
 traced from the hyperparameters or static from the configuration, and else keeps its default.
 """
 
-from __future__ import annotations
-
+import difflib
 import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Union, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import jax
 import optax
 
-from jaxlab.checks import Check, flag, plain, traceable
-from jaxlab.errors import InputError, did_you_mean
+from jaxlab.checks import Check, flag, plain, python, traceable
+from jaxlab.errors import InputError
 
 #: The names of Optax's functions, as a pattern.
 PATTERN = "optax.*"
@@ -52,7 +51,8 @@ class Parameter(NamedTuple):
     def check(self, traced: bool) -> Check:
         """The check of its value, as a hyperparameter if ``traced``, else as configuration."""
         if not traced:
-            return flag if isinstance(self.default, bool) else plain
+            kind = _mask if self.name.endswith("mask") else plain
+            return flag if kind is plain and isinstance(self.default, bool) else kind
         if self.name in _DECAYS and not (_is_number(self.default) and self.default >= 1):
             return functools.partial(traceable, least=0, below=1)
         not_negative = self.name.startswith(("eps", "weight_decay"))
@@ -78,8 +78,14 @@ class OptaxFunction:
 
     @property
     def takes_rate(self) -> bool:
-        """Whether it has a learning rate, which a schedule may change."""
+        """Whether it has a learning rate."""
         return "learning_rate" in self._signature.parameters
+
+    @property
+    def takes_schedule(self) -> bool:
+        """Whether a schedule may change its learning rate."""
+        kinds = get_args(self._signature.parameters["learning_rate"].annotation) if self.takes_rate else ()
+        return any(get_origin(kind) is Callable for kind in kinds)
 
     @functools.cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -90,7 +96,12 @@ class OptaxFunction:
         for name, each in self._signature.parameters.items():
             required = each.default is each.empty
             default = None if required else each.default
-            static = each.annotation in in_python or not (default is None or _is_number(default))
+            static = (
+                each.annotation in in_python
+                or isinstance(default, int)
+                or not (default is None or isinstance(default, float))
+                or name.endswith(("mask", "dtype"))
+            )
             declarable = each.annotation in (bool, int, str, float) or get_origin(each.annotation) in _UNIONS
             found[name] = Parameter(name, default, required, static, declarable)
         return {name: each for name, each in found.items() if name not in _SET}
@@ -181,9 +192,22 @@ def check_name(field: str, value: str, known: Mapping[str, OptaxFunction]) -> st
     """Check the name of a function of Optax: one of `optimizers` or `schedules`."""
     if value not in known:
         kind = field.rpartition(".")[2]
-        remedy = did_you_mean(value, known) or f"take one of {', '.join(known)}"
-        raise InputError(field, value, f"is no {kind} of the installed Optax: {remedy}".rstrip())
+        remedy = _suggestion(value, known, 0.7) or f"take one of {', '.join(known)}"
+        raise InputError(field, value, f"is no {kind} of the installed Optax: {remedy}")
     return value
+
+
+def check_missing_prefix(field: str, value: Any, known: Mapping[str, OptaxFunction]) -> None:
+    """Raise InputError where a value is a name of Optax without ``optax.``."""
+    suggestion = _suggestion(value, known, 1.0) if isinstance(value, str) else ""
+    if suggestion:
+        raise InputError(field, value, suggestion)
+
+
+def _suggestion(value: str, known: Mapping[str, OptaxFunction], likeness: float) -> str:
+    last = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(value.rpartition(".")[2].lower(), last, n=1, cutoff=likeness)
+    return f"did you mean {last[close[0]]!r}?" if close else ""
 
 
 def _public(*modules: types.ModuleType) -> dict[str, Callable]:
@@ -196,6 +220,14 @@ def _public(*modules: types.ModuleType) -> dict[str, Callable]:
 
 
 _UNIONS = (Union, types.UnionType)
+
+
+def _mask(field: str, value: Any) -> Any:
+    value = python(value)
+    if not (isinstance(value, bool) or callable(value) or value == "kernels"):
+        remedy = 'give "kernels", or a function from the parameters to a tree of true and false'
+        raise InputError(field, value, remedy)
+    return value
 
 
 def _is_number(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Optimizers by name, built in or Optax's, with every hyperparameter traced."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Any
 
@@ -74,7 +74,7 @@ def rate_of(
     steps_per_epoch: int,
     epochs: int,
     schedule: str | optax.Schedule,
-) -> jax.Array | optax.Schedule:
+) -> jax.typing.ArrayLike | optax.Schedule:
     """The learning rate, or the schedule of it; a function and a schedule of Optax are factors on it."""
     h, total = hyperparameters, steps_per_epoch * epochs
     if schedule == "constant":
@@ -85,7 +85,7 @@ def rate_of(
     return _scaled(factor, h.learning_rate)
 
 
-def _scaled(schedule: optax.Schedule, rate: jax.Array) -> optax.Schedule:
+def _scaled(schedule: optax.Schedule, rate: jax.typing.ArrayLike) -> optax.Schedule:
     return lambda step: rate * schedule(step)
 
 
@@ -100,11 +100,12 @@ def _of_optax(
     c, h = configuration, hyperparameters
     optimizer = optax_functions.optimizers()[name]
     _check_shared(optimizer, schedule)
+    if schedule != "constant" and not optimizer.takes_schedule:
+        remedy = f"{name} has no learning rate that a schedule could change: remove it"
+        raise InputError("configuration.schedule", schedule, remedy)
     fixed = optimizer.chance(h["seed"])
     if optimizer.takes_rate:
         fixed["learning_rate"] = rate_of(c, h, steps_per_epoch, epochs, schedule)
-    elif schedule != "constant":
-        raise InputError("configuration.schedule", schedule, f"{name} has no learning rate: remove it")
     return optimizer(c, h, fixed, {each: _mask for each in optimizer.parameters if each.endswith("mask")})
 
 
@@ -125,7 +126,7 @@ def _mask(given: Any) -> Any:
 
 
 def _built_in(
-    c: Configuration, h: Hyperparameters, rate: jax.Array | optax.Schedule
+    c: Configuration, h: Hyperparameters, rate: jax.typing.ArrayLike | optax.Schedule
 ) -> optax.GradientTransformation:
     """Chain penalties, scaling, momentum and learning rate in the order that ``l1_type`` and ``l2_type`` imply.
 
@@ -162,22 +163,13 @@ def optimizer(field: str, value: Any) -> Any:
     if name is None:
         known = (*OPTIMIZERS, *optax_functions.SHORT)
         if isinstance(value, str) and value not in known:
-            _suggest(field, value, known)
+            optax_functions.check_missing_prefix(field, value, optax_functions.optimizers())
         return one_of(field, value, known, or_function=True)
     optax_functions.check_name(field, name, optax_functions.optimizers())
     if name.startswith(_EVALUATED_ELSEWHERE):
         remedy = "evaluates other weights than it trains, which a trial does not: take another optimizer"
         raise InputError(field, value, remedy)
     return value
-
-
-def _suggest(field: str, value: str, known: Iterable[str]) -> None:
-    """Raise InputError where a name without its module is an optimizer of Optax."""
-    for full in optax_functions.optimizers():
-        if full.rpartition(".")[2] == value.lower():
-            raise InputError(
-                field, value, f"did you mean {full!r}? give a function, or one of {', '.join(known)}"
-            )
 
 
 def check_optimizer(configuration: Configuration) -> None:

@@ -143,6 +143,8 @@ def check_schedule(field: str, value: Any) -> Any:
     """Check a schedule: a name of `SCHEDULES`, the name of one of Optax, or a function from a step to a factor."""
     if isinstance(value, str) and fnmatch(value, optax_functions.PATTERN):
         return optax_functions.check_name(field, value, optax_functions.schedules())
+    if isinstance(value, str) and value not in SCHEDULES:
+        optax_functions.check_missing_prefix(field, value, optax_functions.schedules())
     return one_of(field, value, SCHEDULES, or_function=True)
 
 

@@ -72,7 +72,7 @@ def model_of(configuration: Configuration, data: Dataset | Data) -> Callable[...
 
 def optimizer_of(configuration: Configuration, examples: int, epochs: int) -> Callable:
     """The function that builds a group's optimizer for a training of some epochs over some examples."""
-    optimizer, schedule = configuration.optimizer, configuration.get("schedule")
+    optimizer, schedule = configuration.optimizer, configuration.get("schedule", "constant")
     if callable(optimizer):
         return optimizer
     if callable(schedule):

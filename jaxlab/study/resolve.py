@@ -25,6 +25,7 @@ from jaxlab.study.reading import names_read, names_read_by
 from jaxlab.study.scores import may_read, settings_read
 from jaxlab.trial import Trial
 
+_IS_CONFIGURATION = "is configuration: declare it under configuration"
 _IS_HYPERPARAMETER = "is a hyperparameter: declare it under hyperparameters"
 
 
@@ -63,8 +64,9 @@ def resolve_supervised(
     given = {}
     for name, value in hyperparameters.items():
         if name in CONFIGURATION:
-            remedy = "is configuration: declare it under configuration"
-            raise InputError(f"hyperparameters.{name}", value, remedy)
+            raise InputError(f"hyperparameters.{name}", value, _IS_CONFIGURATION)
+        if not custom and _is_static(name, optax_names):
+            raise InputError(f"hyperparameters.{name}", value, _IS_CONFIGURATION)
         if name not in HYPERPARAMETERS and name not in optax_names and not custom:
             raise UnknownName("hyperparameters", name, [*HYPERPARAMETERS, *optax_names])
         given[name] = _check(HYPERPARAMETERS, name, optax_names)(f"hyperparameters.{name}", value)
@@ -80,7 +82,7 @@ def resolve_supervised(
         check = _check(HYPERPARAMETERS, name, optax_names)
         offered[name], *_ = [check(f"space.{name}", value) for value in space.values(name)]
     used = partial(_names, data=data, epochs=epochs, numbers=numbers, offered=offered)
-    found = groups(space, numbers, statics, used, partial(_own_defaults, given=given))
+    found = groups(space, numbers, statics, used, partial(_own_defaults, names=numbers.keys() - given.keys()))
     # A custom part can read any name, so no field can say what would give a name an effect.
     fields = {} if custom else CONFIGURATION | HYPERPARAMETERS
     declared = {*statics, *numbers, *optax_names}
@@ -109,16 +111,16 @@ def _optax_parameters(space: Space, configuration: Mapping[str, Any]) -> dict[st
 
 
 def _is_static(name: str, optax_names: Mapping[str, Parameter]) -> bool:
-    """Whether a swept name is configuration since the parameter of Optax of this name is."""
+    """Whether a custom name is configuration since the parameter of Optax of this name is."""
     return name in optax_names and optax_names[name].static and name not in HYPERPARAMETERS | CONFIGURATION
 
 
-def _own_defaults(configuration: Configuration, given: Collection[str]) -> dict[str, float | None]:
-    """Defaults of the optimizer and the schedule of Optax under a configuration, without what a study gives."""
+def _own_defaults(configuration: Configuration, names: Collection[str]) -> dict[str, float | None]:
+    """The defaults, of some names, that the optimizer and the schedule of Optax have under a configuration."""
     found = {}
     for function in _of_optax(configuration):
         found |= function.default_numbers
-    return {name: number for name, number in found.items() if name not in given}
+    return {name: number for name, number in found.items() if name in names}
 
 
 def _of_optax(configuration: Configuration) -> list[OptaxFunction]:
@@ -152,6 +154,9 @@ def _names(
     found |= settings_read(configuration, numbers.keys() | configuration.keys(), data)
     if isinstance(configuration.optimizer, str):
         found |= numbers.keys() & {"clip_norm"}
+    optimizer = find(configuration.optimizer)
+    if optimizer is not None and optimizer.takes_rate:
+        found |= {"schedule"}
     if not (callable(configuration.model) or callable(configuration.optimizer) or _of_optax(configuration)):
         return found
     example = {"learning_rate": numbers["learning_rate"]} if _of_optax(configuration) else {}
@@ -228,17 +233,20 @@ def _check_effect(
             built_in = name in CONFIGURATION or name in HYPERPARAMETERS
             if not built_in and difflib.get_close_matches(name, others, n=1, cutoff=0.85):
                 raise UnknownName(where, name, others)
-            remedy = (name in fields and fields[name].remedy) or _what_optax_reads(name, found)
+            remedy = _what_optax_reads(name, found) or (name in fields and fields[name].remedy)
+            remedy = remedy or "nothing reads it, remove it"
             remedy = f"has no effect under this configuration: {remedy}"
             raise InputError(f"{where}.{name}", values[name], remedy)
 
 
 def _what_optax_reads(name: str, found: Sequence[Group]) -> str:
-    """What an optimizer of Optax reads instead of the name of a built-in one; else that nothing reads it."""
+    """What the first group's optimizer reads, if it is Optax's and the name is one of a built-in optimizer's."""
+    field = (HYPERPARAMETERS | CONFIGURATION).get(name)
     optimizer = found[0].configuration.get("optimizer")
     function = find(optimizer)
-    if function is None or name not in HYPERPARAMETERS | CONFIGURATION:
-        return "nothing reads it, remove it"
-    reads = function.parameters
-    instead = "take weight_decay" if name in ("l2", "l2_type") and "weight_decay" in reads else "remove it"
-    return f"{instead}; {optimizer} reads {', '.join(reads)}"
+    if function is None or field is None or "optimizer" not in field.needs:
+        return ""
+    reads = ", ".join([*["learning_rate"] * function.takes_rate, *function.parameters])
+    if name in ("l2", "l2_type") and "weight_decay" in function.parameters:
+        return f"take weight_decay; {optimizer} reads {reads}"
+    return f"take one of those that {optimizer} reads, {reads}, or remove it"
