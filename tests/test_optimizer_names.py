@@ -1,5 +1,8 @@
 """Optimizers and schedules by name: Optax's, with the settings that their parameters name; clipping."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,6 +186,25 @@ def test_a_study_file_names_an_optimizer_and_its_model_is_loaded(tmp_path):
     assert (float(results.b1[0]), float(results.clip_norm[0])) == (0.8, 1.0)
     outputs, _ = load_model(tmp_path / "run", 0, inputs="raw")(SMALL.test.inputs)
     assert outputs.shape == (len(SMALL.test.inputs), 10)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_examples_of_the_page_are_studies(index, tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    (tmp_path / "study.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[index])
+    assert load_study(tmp_path / "study.toml").groups
+
+
+def test_the_range_test_grows_exponentially_to_a_rate_of_ten():
+    study = load_study(Path(__file__).parent.parent / "scripts" / "studies" / "learning_rate_range.toml")
+    for group in study.groups:
+        steps = study.steps_per_epoch(group)
+        schedule = rate_of(
+            group.configuration, group.example, steps, study.epochs, group.configuration.schedule
+        )
+        rates = jax.vmap(schedule)(jnp.arange(study.epochs * steps + 1))
+        np.testing.assert_allclose(rates[[0, -1]], [1e-5, 10], rtol=1e-4)
+        np.testing.assert_allclose(rates[1:] / rates[:-1], 1e6 ** (1 / (study.epochs * steps)), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

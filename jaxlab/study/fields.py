@@ -240,7 +240,7 @@ CONFIGURATION = _by_name(
         "constant",
         check_schedule,
         f"learning rate schedule: {', '.join(SCHEDULES)}; or a factor on it: the name of a schedule of Optax "
-        "(optax.cosine_decay_schedule) or a function of the step",
+        "(optax.cosine_decay_schedule) or a function of the step; also with optimizers of Optax",
     ),
     Field(
         "loss",
@@ -321,7 +321,7 @@ CONFIGURATION = _by_name(
 #: The traced scalars that built-in parts read.
 HYPERPARAMETERS = _by_name(
     Field("seed", 0, check_seed, "seed of the initial weights and of dropout"),
-    _of_optimizers("learning_rate", 1e-3, _NOT_NEGATIVE, "step size; the first value of a schedule of Optax"),
+    _of_optimizers("learning_rate", 1e-3, _NOT_NEGATIVE, "step size, also of optimizers of Optax"),
     Field(
         "clip_norm",
         None,
