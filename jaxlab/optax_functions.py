@@ -50,10 +50,11 @@ class Parameter(NamedTuple):
 
     def check(self, traced: bool) -> Check:
         """The check of its value, as a hyperparameter if ``traced``, else as configuration."""
-        if not traced:
-            kind = _mask if self.name.endswith("mask") else plain
-            return flag if kind is plain and isinstance(self.default, bool) else kind
-        if self.name in _DECAYS and not (_is_number(self.default) and self.default >= 1):
+        if not traced and not isinstance(self.default, float):
+            if self.name.endswith("mask"):
+                return _mask
+            return flag if isinstance(self.default, bool) else plain
+        if self.name in _DECAYS and (self.default is None or self.default < 1):
             return functools.partial(traceable, least=0, below=1)
         not_negative = self.name.startswith(("eps", "weight_decay"))
         return functools.partial(traceable, least=0) if not_negative else traceable

@@ -65,6 +65,10 @@ class Field(NamedTuple):
             _has_one(configuration.get(name), values) for name, values in self.needs.items()
         )
 
+    def suits(self, optimizer: Any) -> bool:
+        """Whether an optimizer may read it, or it does not depend on the optimizer."""
+        return "optimizer" not in self.needs or _has_one(optimizer, self.needs["optimizer"])
+
     @property
     def settings(self) -> dict[str, Collection[Any]]:
         """What it needs besides some built-in model or optimizer."""
@@ -392,10 +396,4 @@ def with_effect(fields: Mapping[str, Field], configuration: Configuration) -> tu
 def checked_configuration(name: str, value: Any, where: str = "configuration") -> Any:
     """A configuration value in canonical form; a custom name takes anything that a space takes."""
     check = CONFIGURATION[name].check if name in CONFIGURATION else plain
-    return check(f"{where}.{name}", value)
-
-
-def checked_hyperparameter(name: str, value: Any, where: str = "hyperparameters") -> float | int:
-    """A hyperparameter's value in canonical form; a custom name takes any finite number."""
-    check = HYPERPARAMETERS[name].check if name in HYPERPARAMETERS else traceable
     return check(f"{where}.{name}", value)

@@ -124,7 +124,9 @@ def _own_defaults(configuration: Configuration, names: Collection[str]) -> dict[
 
 
 def _of_optax(configuration: Configuration) -> list[OptaxFunction]:
-    """The optimizer and the schedule of a configuration that are Optax's."""
+    """The optimizer and the schedule of a configuration that are Optax's; a custom optimizer reads no schedule."""
+    if callable(configuration.optimizer):
+        return []
     found = [find(configuration.get(field)) for field in ("optimizer", "schedule")]
     return [function for function in found if function is not None]
 
@@ -240,11 +242,11 @@ def _check_effect(
 
 
 def _what_optax_reads(name: str, found: Sequence[Group]) -> str:
-    """What the first group's optimizer reads, if it is Optax's and the name is one of a built-in optimizer's."""
+    """What the first group's optimizer reads, if it is Optax's and the name belongs to built-in ones; else nothing."""
     field = (HYPERPARAMETERS | CONFIGURATION).get(name)
     optimizer = found[0].configuration.get("optimizer")
     function = find(optimizer)
-    if function is None or field is None or "optimizer" not in field.needs:
+    if function is None or field is None or field.suits(optimizer):
         return ""
     reads = ", ".join([*["learning_rate"] * function.takes_rate, *function.parameters])
     if name in ("l2", "l2_type") and "weight_decay" in function.parameters:
