@@ -16,13 +16,13 @@ from jaxlab.errors import InputError
 from jaxlab.store.disk import read_json
 from jaxlab.trial import Variable
 
-FORMAT = 5
+FORMAT = 6
 _DIGEST = "coordinates_digest"
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions and devices of the process that wrote the run last.
+    """Package versions and devices of the process that wrote to the run most recently.
 
     Attributes:
         versions: versions of Python and of the packages that affect numbers, by name.
@@ -162,7 +162,7 @@ class Description:
 
     def encoded(self) -> bytes:
         """The description as JSON with one line for each field."""
-        import msgspec  # here, so that training without a folder does without it
+        import msgspec  # here, since training without a folder does not need it
 
         # Python's JSON, which has infinite numbers and names of files that are not UTF-8; msgspec's has neither.
         values = msgspec.to_builtins(self) | {_DIGEST: _digest(self.coordinates)}
@@ -234,16 +234,16 @@ def _contradictions(found: Description, digest: Any) -> Iterator[str]:
 def _impossible_numbers(found: Description) -> Iterator[str]:
     data = found.specification.data
     counts = {
-        "specification.epochs": [found.epochs],
-        "specification.data.input_shape": data.input_shape or [],
-        "specification.data.outputs": [data.outputs],
-        "environment.devices": [found.environment.devices],
-        "cohorts": found.cohorts,
-    } | {f"groups[{index}].width": [group.width] for index, group in enumerate(found.groups)}
-    for where, those in counts.items():
-        for count in those:
-            if count is not None and count < 1:
-                yield f"{where}: {count} is not a whole number >= 1"
+        "specification.epochs": found.epochs,
+        "specification.data.outputs": data.outputs,
+        "environment.devices": found.environment.devices,
+    } | {f"groups[{index}].width": group.width for index, group in enumerate(found.groups)}
+    lists = {"cohorts": found.cohorts, "specification.data.input_shape": data.input_shape or []}
+    for where, sizes in lists.items():
+        counts |= {f"{where}[{index}]": size for index, size in enumerate(sizes)}
+    for where, count in counts.items():
+        if count is not None and count < 1:
+            yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
     numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
     for where, number in numbers.items():

@@ -196,7 +196,10 @@ class _Note:
 
 
 def _encoded(records: Records) -> tuple[Arrays, dict[str, Any]]:
-    """Encode records as arrays and a note; those of the same group and epochs are joined: few arrays write faster."""
+    """Encode records as arrays and a note that describes them.
+
+    Records of the same group and epochs are concatenated: few large arrays are written faster than many small ones.
+    """
     epochs: dict[tuple, list[EpochRecord]] = {}
     for group, record in records.epochs:
         epochs.setdefault((group, *record.epochs.tolist()), []).append(record)
@@ -280,11 +283,11 @@ class _Expected:
             return False
         names, lead = self.groups[group].coordinates, 1 if isinstance(record, EndRecord) else 2
         for name, values in record.values.items():
-            own = values.shape[lead:]
-            dims = self.dims.get(name, ("",) * len(own))
-            if len(own) != len(dims) or any(
+            further = values.shape[lead:]
+            dims = self.dims.get(name, ("",) * len(further))
+            if len(further) != len(dims) or any(
                 dim in self.labelled and extent != len(names.get(dim, ()))
-                for dim, extent in zip(dims, own, strict=True)
+                for dim, extent in zip(dims, further, strict=True)
             ):
                 return False
         return True

@@ -89,7 +89,7 @@ class Study:
         if self.source is not None and set(self.source) != {"folder", "table"}:
             raise InputError("source", self.source, "give it as load_study does, with folder and table")
         if (self.data is None) == (self.trial is None):
-            raise InputError("data", self.data, "give either data, or trial with what it shares")
+            raise InputError("data", self.data, "give data, or trial together with shared")
         check_rules(self.rules)
         most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
         if self.epochs > most:
@@ -116,11 +116,11 @@ class Study:
         """What `jaxlab.runs` executes."""
         declared = Specification(
             name=self.name,
-            data=_described(self.data, self.shared),
+            data=_data_description(self.data, self.shared),
             epochs=self.epochs,
             data_seed=self.data_seed,
             trial=serialisable(self.trial),
-            rules=[plain_rule(rule, _described_function) for rule in self.rules],
+            rules=[plain_rule(rule, _rule_description) for rule in self.rules],
             keep=self.keep,
             deterministic=self.deterministic,
             configuration={name: serialisable(value) for name, value in self.configuration.items()},
@@ -237,7 +237,7 @@ _KINDS = {
 }
 
 
-def _described(data: Dataset | None, shared: Any) -> Data:
+def _data_description(data: Dataset | None, shared: Any) -> Data:
     """Describe a data set, or the shared arrays of a custom trial."""
     if data is None:
         return Data(arrays_digest(shared))
@@ -245,7 +245,7 @@ def _described(data: Dataset | None, shared: Any) -> Data:
     return Data(data.fingerprint(), *fields)
 
 
-def _described_function(rule: Rule) -> dict[str, str]:
+def _rule_description(rule: Rule) -> dict[str, str]:
     """Describe a custom stopping rule."""
     return {"function": name_of(rule), "code": code_digest(rule)}
 
