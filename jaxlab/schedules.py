@@ -6,16 +6,21 @@ Only the step counts are static::
 
     rate = SCHEDULES["warmup_cosine"].build(1e-3, {"warmup_fraction": 0.05}, 100, 2000)
     optimizer = jaxlab.transforms.rmsprop(rate)
+
+Schedules of Optax have their names, such as ``"optax.cosine_decay_schedule"``, see `of_optax`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatch
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlab.checks import scalar, whole
+from jaxlab import optax_functions
+from jaxlab.checks import one_of, scalar, whole
+from jaxlab.errors import InputError
 
 Numbers = Mapping[str, jax.typing.ArrayLike]
 
@@ -128,6 +133,72 @@ SCHEDULES: dict[str, Schedule] = {
     "exponential": Schedule(exponential, EXPONENTIAL, False),
     "step": Schedule(step_down, STEP, False),
 }
+
+
+# All steps of the training, where Optax has no default.
+_ALL_STEPS = ("transition_steps", "decay_steps")
+
+
+def check_schedule(field: str, value: Any) -> Any:
+    """Check a schedule: a name of `SCHEDULES`, the name of one of Optax, or a function from a step to a factor."""
+    if isinstance(value, str) and fnmatch(value, optax_functions.PATTERN):
+        return optax_functions.check_name(field, value, optax_functions.schedules())
+    if isinstance(value, str) and value not in SCHEDULES:
+        optax_functions.check_missing_prefix(field, value, optax_functions.schedules())
+    return one_of(field, value, SCHEDULES, or_function=True)
+
+
+def of_optax(
+    name: str, configuration: Mapping[str, Any], hyperparameters: Numbers, total_steps: int
+) -> optax.Schedule:
+    """A schedule of Optax by its name, as a factor on the learning rate::
+
+        ηₙ = learning_rate · s(n)
+
+    Its parameters take the settings of their names, see `jaxlab.optax_functions`; its values are relative to the
+    learning rate. The value that Optax requires is 1 (``peak_value``, or ``init_value`` or ``value`` without a peak);
+    ``init_value`` below a peak and ``end_value`` are 0; ``transition_steps`` and ``decay_steps`` are all steps of the
+    training. ``boundaries_and_scales`` is a list of pairs ``[step, scale]``.
+
+    Args:
+        name: such as ``"optax.cosine_decay_schedule"``.
+        configuration: static settings by name; steps stand here, since Optax compares them in Python.
+        hyperparameters: numbers by name, which may be traced where Optax does not look at their values.
+        total_steps: steps of the training.
+
+    Raises:
+        InputError: a parameter that is required has no value.
+    """
+    schedule = optax_functions.schedules()[name]
+    fixed = schedule.relative_values | dict.fromkeys(_lengths(schedule), total_steps)
+    return schedule(configuration, hyperparameters, fixed, {"boundaries_and_scales": _by_step})
+
+
+def needs_total_steps(configuration: Mapping[str, Any], hyperparameters: Collection[str]) -> bool:
+    """Whether the schedule of a configuration depends on the planned length of training.
+
+    Args:
+        configuration: static settings by name.
+        hyperparameters: names of the hyperparameters.
+    """
+    schedule = configuration.get("schedule")
+    if not isinstance(schedule, str) or schedule in SCHEDULES:
+        return schedule in SCHEDULES and SCHEDULES[schedule].needs_total_steps
+    declared = {*configuration, *hyperparameters}
+    return not declared.issuperset(_lengths(optax_functions.schedules()[schedule]))
+
+
+def _lengths(schedule: optax_functions.OptaxFunction) -> list[str]:
+    """The parameters that are all steps of the training unless a study declares them."""
+    return [name for name, each in schedule.parameters.items() if name in _ALL_STEPS and each.required]
+
+
+def _by_step(pairs: Any) -> dict[int, float]:
+    try:
+        return {int(step): float(scale) for step, scale in pairs}
+    except (TypeError, ValueError):
+        remedy = "give pairs of a step and a factor, such as [[500, 0.1], [800, 0.1]]"
+        raise InputError("configuration.boundaries_and_scales", pairs, remedy) from None
 
 
 def _read(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxlab.optax_functions import PATTERN
 from jaxlab.study import CONFIGURATION, HYPERPARAMETERS, STUDY, TABLES, Field
 from jaxlab.study.fields import written
 
@@ -57,7 +58,11 @@ def _table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 def _row(field: Field) -> tuple[str, str, str, str]:
     default = "" if field.default is None else f"`{_toml(field.default)}`"
     settings = [f"`{name}` is {' or '.join(map(_toml, values))}" for name, values in field.settings.items()]
-    some = [f"the {name} is built in" for name in field.needs if not settings]
+    some = [
+        f"the {name} {'has a name' if PATTERN in values else 'is built in'}"
+        for name, values in field.needs.items()
+        if not settings
+    ]
     return f"`{field.name}`", default, field.help, " and ".join(settings or some) or "always"
 
 

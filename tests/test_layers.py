@@ -14,7 +14,7 @@ ROOT = Path(jaxlab.__file__).parent
 LAYERS = [
     ("errors", "files"),
     ("checks",),
-    ("devices", "settings"),
+    ("devices", "settings", "optax_functions"),
     ("transforms", "convolution", "pooling", "losses", "schedules", "diagnostics", "space"),
     ("models", "datasets", "pruning", "optimizers", "metrics"),
     ("trial",),

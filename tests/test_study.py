@@ -169,8 +169,8 @@ def bad(**fields):
         ({"configuration": {"features": [8, 0]}}, "configuration.features = 0: give a whole number >= 1"),
         ({"configuration": {"pool_sizes": 4}}, "nothing is left"),
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
-        ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
-        ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, focal, mse, mae, huber"),
+        ({"configuration": {"optimizer": "lyon"}}, "configuration.optimizer = 'lyon': "),
+        ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, mse, mae, huber"),
         (
             {"configuration": {"l1_type": "proximal", "momentum_type": "classical"}},
             "does not work with proximal L1",

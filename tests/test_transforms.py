@@ -21,6 +21,7 @@ from jaxlab.transforms import (
     add_decoupled_l2,
     add_l1,
     add_l2,
+    clip_by_global_norm,
     proximal_l1,
     rmsprop,
     scale_by_learning_rate,
@@ -71,26 +72,96 @@ def test_default_numbers_are_those_of_optax(x64):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def rmsprop_in_numpy(w, gradients, eta, decay, eps, momentum=0.0, centered=False):
+def rmsprop_in_numpy(w, gradients, eta, decay, eps, momentum=0.0, centered=False, eps_position="inside"):
     v = m = t = np.zeros_like(w)
     for g in gradients:
         v = decay * v + (1 - decay) * g * g
         m = decay * m + (1 - decay) * g
-        t = momentum * t + eta * g / np.sqrt(v - centered * m * m + eps)
+        square = v - centered * m * m
+        root = np.sqrt(square + eps) if eps_position == "inside" else np.sqrt(square) + eps
+        t = momentum * t + eta * g / root
         w = w - t
     return w
 
 
+@pytest.mark.parametrize("eps_position", ["inside", "outside"])
 @pytest.mark.parametrize(
     "options", [{}, {"momentum": 0.5}, {"centered": True}, {"momentum": 0.5, "centered": True}]
 )
-def test_agrees_with_the_equations_in_numpy(x64, options):
+def test_agrees_with_the_equations_in_numpy(x64, options, eps_position):
+    options = options | {"eps_position": eps_position}
     draw = np.random.default_rng(0)
     w, gradients = draw.normal(size=(4, 3)), draw.normal(size=(25, 4, 3))
     path = run(rmsprop(0.02, 0.7, 1e-3, **options), jnp.asarray(gradients), jnp.asarray(w))
     np.testing.assert_allclose(
         path[-1], rmsprop_in_numpy(w, gradients, 0.02, 0.7, 1e-3, **options), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}, {"centered": True}], ids=str)
+def test_eps_outside_the_root_agrees_with_optax(x64, options):
+    gradients = stack([tree(seed) for seed in range(1, 20)])
+    ours = run(rmsprop(0.03, 0.85, 1e-2, eps_position="outside", **options), gradients, tree(0))
+    theirs = run(optax.rmsprop(0.03, 0.85, 1e-2, eps_in_sqrt=False, **options), gradients, tree(0))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_one_step_with_eps_outside_the_root():
+    """The first mean square of g = 2 is 0.4: 2 / (0.632… + 0.5) and 2 / √(0.4 + 0.5)."""
+    outside, inside = (
+        run(scale_by_rms(0.9, 0.5, eps_position=each), jnp.asarray([2.0]), jnp.asarray(0.0))
+        for each in ("outside", "inside")
+    )
+    np.testing.assert_allclose(outside, 2 / (np.sqrt(0.4) + 0.5), rtol=1e-6)
+    np.testing.assert_allclose(inside, 2 / np.sqrt(0.9), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [scale_by_rms, functools.partial(proximal_l1, 0.1, 0.1, 0.9)])
+@pytest.mark.parametrize("bad", ["out", "Inside"])
+def test_another_place_of_eps_is_refused(make, bad):
+    with pytest.raises(InputError, match=r"^eps_position = .*give one of inside, outside$"):
+        make(eps_position=bad)
+
+
+@pytest.mark.parametrize("bound", [0.5, 1e3])
+def test_clipping_agrees_with_optax(x64, bound):
+    gradients = stack([tree(seed) for seed in range(1, 5)])
+    ours, theirs = (
+        run(make(bound), gradients, tree(0)) for make in (clip_by_global_norm, optax.clip_by_global_norm)
+    )
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_clipping_keeps_the_direction_and_gives_the_norm(x64):
+    clipped, _ = clip_by_global_norm(0.25).update(tree(1), optax.EmptyState())
+    np.testing.assert_allclose(optax.tree.norm(clipped), 0.25, rtol=1e-12)
+    ratios = jax.tree.map(lambda new, old: new / old, clipped, tree(1))
+    np.testing.assert_allclose(
+        np.ptp(jnp.concatenate([jnp.ravel(r) for r in jax.tree.leaves(ratios)])), 0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_a_norm_whose_square_float32_does_not_hold_is_clipped_too(size):
+    clipped, _ = clip_by_global_norm(size / 2).update(jnp.asarray([size, 0.0]), optax.EmptyState())
+    np.testing.assert_allclose(clipped, [size / 2, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_clipping_does_not_hide_a_bad_gradient(bad):
+    clipped, _ = clip_by_global_norm(1.0).update(jnp.asarray([bad, 3.0]), optax.EmptyState())
+    np.testing.assert_array_equal(clipped, [bad, 3.0])
+
+
+def test_clipping_leaves_a_gradient_of_zeros():
+    clipped, _ = clip_by_global_norm(1.0).update(jnp.zeros(3), optax.EmptyState())
+    np.testing.assert_array_equal(clipped, jnp.zeros(3))
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, jnp.inf, jnp.ones(2)])
+def test_a_bound_of_the_norm_that_is_no_positive_number_is_refused(bad):
+    with pytest.raises(InputError, match=r"^max_norm = .*: give "):
+        clip_by_global_norm(bad)
 
 
 KERAS = """
@@ -140,6 +211,21 @@ def test_agrees_with_pytorch_without_eps(x64, options):
     np.testing.assert_allclose(path, theirs, rtol=1e-10)
 
 
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}, {"centered": True}], ids=str)
+def test_eps_outside_the_root_agrees_with_pytorch(x64, options):
+    torch = pytest.importorskip("torch")
+    gradients = np.random.default_rng(0).normal(size=(20, 3)) + 2
+    theirs, weight = [], torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))
+    optimizer = torch.optim.RMSprop([weight], 0.1, alpha=0.9, eps=0.3, **options)
+    for g in gradients:
+        weight.grad = torch.tensor(g)
+        optimizer.step()
+        theirs.append(weight.detach().numpy().copy())
+    ours = rmsprop(0.1, 0.9, 0.3, eps_position="outside", **options)
+    path = run(ours, jnp.asarray(gradients), jnp.asarray([1.0, -2.0, 3.0]))
+    np.testing.assert_allclose(path, theirs, rtol=1e-10)
+
+
 def test_one_step_of_keras_example():
     path = run(rmsprop(0.1), jnp.asarray([10.0]), jnp.asarray(10.0))
     np.testing.assert_allclose(path[0], 9.683772, atol=5e-7)
@@ -158,9 +244,11 @@ def test_centred_is_finite_for_a_constant_gradient_in_float32():
     assert jnp.isnan(run(optax.rmsprop(1e-3, centered=True), gradients, jnp.zeros(1000))[-1]).any()
 
 
+@pytest.mark.parametrize("eps_position", ["inside", "outside"])
 @pytest.mark.parametrize("centered", [False, True])
-def test_without_gradient_and_eps_nothing_moves(centered):
-    path = run(rmsprop(0.1, eps=0.0, centered=centered), jnp.asarray([[0.0, 1.0], [0.0, 1.0]]), jnp.ones(2))
+def test_without_gradient_and_eps_nothing_moves(centered, eps_position):
+    optimizer = rmsprop(0.1, eps=0.0, centered=centered, eps_position=eps_position)
+    path = run(optimizer, jnp.asarray([[0.0, 1.0], [0.0, 1.0]]), jnp.ones(2))
     assert path[-1][0] == 1
     assert path[-1][1] < 1
 
@@ -211,6 +299,8 @@ def test_without_momentum_the_state_holds_no_trace():
 TRANSFORMS = {
     "rmsprop": lambda x: rmsprop(x, x, x, x, nesterov=True),
     "centered": lambda x: rmsprop(x, x, x, x, centered=True),
+    "outside": lambda x: rmsprop(x, x, x, eps_position="outside"),
+    "clipped": lambda x: clip_by_global_norm(x),
     "schedule": lambda x: rmsprop(lambda step: x / (step + 1.0)),
     "coupled": lambda x: optax.chain(add_l1(x), add_l2(x)),
     "decoupled": lambda x: optax.chain(scale_by_rms(x, x), add_decoupled_l2(x), scale_by_learning_rate(x)),

@@ -9,7 +9,7 @@ from jaxlab.errors import InputError, name_of
 from jaxlab.pruning import Rule, draw, needing_epochs
 from jaxlab.runs.compiling import fingerprint_of
 from jaxlab.runs.job import Job
-from jaxlab.schedules import SCHEDULES
+from jaxlab.schedules import needs_total_steps
 from jaxlab.space import Group
 from jaxlab.store import Description, Environment, GroupEntry
 
@@ -103,8 +103,8 @@ def check_extension(job: Job, groups: Sequence[Group], before: int) -> None:
         return
     why = "depends on the total number of epochs, so the earlier epochs would differ: name another folder"
     for group in groups:
-        schedule = group.configuration.get("schedule")
-        if schedule in SCHEDULES and SCHEDULES[schedule].needs_total_steps:
+        if needs_total_steps(group.configuration, group.hyperparameters):
+            schedule = group.configuration["schedule"]
             raise InputError("epochs", job.epochs, f"the run has {before}, and its schedule {schedule} {why}")
     for name in needing_epochs(job.rules):
         raise InputError("epochs", job.epochs, f"the run has {before}, and its rule {name} {why}")

@@ -43,6 +43,7 @@ def groups(
     hyperparameters: Mapping[str, Any],
     configuration: Mapping[str, Any],
     used: Callable[[Configuration], Collection[str]] | None = None,
+    own: Callable[[Configuration], Mapping[str, float | None]] = lambda configuration: {},
 ) -> tuple[Group, ...]:
     """Split a space into groups that share a configuration, in order of first appearance.
 
@@ -61,19 +62,24 @@ def groups(
 
     Args:
         space: at least one setting.
-        hyperparameters: the declared hyperparameters with their defaults, finite numbers.
+        hyperparameters: the declared hyperparameters with their defaults, finite numbers; None where every setting
+            must give the number.
         configuration: the declared configuration names with their defaults, of the types that a `Space` accepts.
         used: ``complete configuration -> names`` of both kinds that have an effect under it; by default all. The
             other names are no part of a trial: of settings that differ only in them, the first is kept.
+        own: ``complete configuration -> defaults`` that replace those in ``hyperparameters`` under it.
 
     Raises:
-        InputError: the space is empty; it has a name that is not declared; a name is declared twice; a
-            hyperparameter is not a finite number (``seed``: a whole number in [0, 2³²)); two settings are the same
-            trial once the defaults are filled in (`Space.with_defaults` and ``used`` drop the second); or two
-            different functions share a qualified name.
+        InputError: the space is empty; it has a name that is not declared; a name is declared twice; a setting omits a
+            name that has no default; a hyperparameter is not a finite number (``seed``: a whole number in [0, 2³²));
+            two settings are the same trial once the defaults are filled in (`Space.with_defaults` and ``used`` drop
+            the second); or two different functions share a qualified name.
     """
     _check_names(space, hyperparameters, configuration)
-    numbers = {n: _number(f"hyperparameters.{n}", n, value) for n, value in hyperparameters.items()}
+    numbers = {
+        name: None if value is None else _number(f"hyperparameters.{name}", name, value)
+        for name, value in hyperparameters.items()
+    }
     statics = {name: plain(f"configuration.{name}", value) for name, value in configuration.items()}
     # Settings differ only in the names of the space, which are few; the declared names are many.
     static_names = [name for name in space.names if name in statics]
@@ -84,9 +90,14 @@ def groups(
         chosen = {name: setting.get(name, statics[name]) for name in static_names}
         group = by_setting.get(key := setting_key(chosen))
         if group is None:
-            group = _Members.of(statics | chosen, numbers, space.names, used)
+            complete = statics | chosen
+            defaults = numbers | own(Configuration(complete))
+            group = _Members.of(complete, defaults, space.names, used)
             group = by_setting[key] = members.setdefault(setting_key(group.static), group)
-        row = tuple(_number(f"space.{n}", n, setting[n]) if n in setting else numbers[n] for n in group.swept)
+        row = tuple(
+            _number(f"space.{n}", n, setting[n]) if n in setting else _default(n, group.numbers[n])
+            for n in group.swept
+        )
         if row in group.rows and used is None:
             first = group.rows[row]
             remedy = f"setting {index} is the same trial as setting {first} once defaults are filled in"
@@ -199,6 +210,13 @@ def _number(field: str, name: str, value: Any) -> float | int:
     if name == "seed":
         return seed(field, value)
     return float(number(field, value, remedy="give a finite number, or declare it under configuration"))
+
+
+def _default(name: str, number: float | None) -> float:
+    if number is None:
+        remedy = "a setting omits it, and it has no default: declare it under hyperparameters"
+        raise InputError(f"space.{name}", None, remedy)
+    return number
 
 
 def _check_functions(configurations: list[dict[str, Hashable]]) -> None:

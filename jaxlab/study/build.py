@@ -48,7 +48,7 @@ def supervised_trial(
         raise InputError("configuration.batch_size", c.batch_size, remedy)
     built = {
         "model": model_of(c, data),
-        "optimizer": _optimizer(c, examples // c.batch_size, epochs),
+        "optimizer": optimizer_of(c, len(data.train.targets), epochs),
         "loss": loss_of(c, data),
         "metrics": metrics_of(c, data),
         "diagnostics": _diagnostics([name for name in c.diagnostics if name != "update_cosine"]),
@@ -70,13 +70,15 @@ def model_of(configuration: Configuration, data: Dataset | Data) -> Callable[...
     return model if callable(model) else partial(_built, data=data)
 
 
-def _optimizer(configuration: Configuration, steps_per_epoch: int, epochs: int) -> Callable:
-    optimizer, schedule = configuration.optimizer, configuration.get("schedule")
+def optimizer_of(configuration: Configuration, examples: int, epochs: int) -> Callable:
+    """The function that builds a group's optimizer for a training of some epochs over some examples."""
+    optimizer, schedule = configuration.optimizer, configuration.get("schedule", "constant")
     if callable(optimizer):
         return optimizer
     if callable(schedule):
         schedule = guarded("configuration.schedule", schedule, ("step",), "a factor on the learning rate")
-    return partial(build_optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs, schedule=schedule)
+    steps = max(1, examples // configuration.batch_size)
+    return partial(build_optimizer, steps_per_epoch=steps, epochs=epochs, schedule=schedule)
 
 
 def _built(

@@ -131,15 +131,18 @@ def check_arrays(field: str, given: Callable, result: Any, returns: str) -> None
         raise wrong_result(field, given, result, returns)
 
 
-def wrong_result(field: str, given: Callable, result: Any, returns: str) -> InputError:
+def wrong_result(field: str, given: Callable | str, result: Any, returns: str) -> InputError:
     """The InputError for a function that returned ``result``; ``returns`` says what it should return."""
     found = "None" if result is None else shown(result) if callable(result) else type(result).__name__
     return InputError(field, given, f"returns {found}: return {returns}")
 
 
 @contextmanager
-def errors_in_one_line(field: str, given: Callable, of_missing_keys: str = "") -> Iterator[None]:
-    """Turn what a custom function raises into an InputError of one line; ``of_missing_keys`` is added to a KeyError."""
+def errors_in_one_line(field: str, given: Callable | str, of_missing_keys: str = "") -> Iterator[None]:
+    """Turn what a function raises into an InputError of one line; ``of_missing_keys`` is added to a KeyError.
+
+    The function ``given`` is custom, or a name of Optax.
+    """
     try:
         yield
     except InputError:

@@ -8,6 +8,7 @@ To add a field to the built-in CNN, give `jaxlab.models.CNN` a keyword with a de
 
 import inspect
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatch
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,9 +31,11 @@ from jaxlab.losses import LOSSES
 from jaxlab.metrics import METRICS
 from jaxlab.models import ACTIVATIONS, BIAS_INITIALIZERS, INITIALIZERS, MODELS
 from jaxlab.models.cnn import POOLINGS
-from jaxlab.optimizers import OPTIMIZERS, optimizer
-from jaxlab.schedules import SCHEDULES
+from jaxlab.optax_functions import SHORT
+from jaxlab.optimizers import OF_OPTAX, OPTIMIZERS, optimizer
+from jaxlab.schedules import SCHEDULES, check_schedule
 from jaxlab.settings import Configuration
+from jaxlab.transforms import EPS_POSITIONS
 from jaxlab.trial import PRECISIONS, Supervised
 
 
@@ -44,8 +47,9 @@ class Field(NamedTuple):
         default: its value where a study gives none.
         check: ``(name, value) -> value`` in canonical form, or an `InputError`.
         help: what it means.
-        needs: the configuration under which it has an effect: by name, the values of which one is needed.
-        by_name: whether the loss and metrics read it as a parameter of this name, if a study declares it.
+        needs: the configuration under which it has an effect: by name, the values of which one is needed; ``optax.*``
+            stands for every function of Optax.
+        by_name: whether it has an effect only where a study declares it, and something reads it by this name.
     """
 
     name: str
@@ -61,10 +65,14 @@ class Field(NamedTuple):
             _has_one(configuration.get(name), values) for name, values in self.needs.items()
         )
 
+    def suits(self, optimizer: Any) -> bool:
+        """Whether an optimizer may read it, or it does not depend on the optimizer."""
+        return "optimizer" not in self.needs or _has_one(optimizer, self.needs["optimizer"])
+
     @property
     def settings(self) -> dict[str, Collection[Any]]:
         """What it needs in addition to some built-in model or optimizer."""
-        some = set(MODELS), set(OPTIMIZERS)
+        some = set(MODELS), set(OPTIMIZERS), set(_NAMED_OPTIMIZERS)
         return {name: values for name, values in self.needs.items() if set(values) not in some}
 
     @property
@@ -77,7 +85,7 @@ class Field(NamedTuple):
 def _has_one(value: Any, wanted: Collection[Any]) -> bool:
     if isinstance(value, tuple):  # custom functions in a list see what the named ones see
         return any(callable(each) or each in wanted for each in value)
-    return value in wanted
+    return value in wanted or (isinstance(value, str) and any(fnmatch(value, each) for each in wanted))
 
 
 def written(value: Any) -> str:
@@ -111,6 +119,7 @@ def _class_weights(field: str, value: Any) -> str | tuple[float, ...]:
     return several(_POSITIVE, 2)(field, value)
 
 
+_NAMED_OPTIMIZERS = (*OPTIMIZERS, *OF_OPTAX)
 _DIAGNOSTICS = ("effective_rank", "update_cosine")
 
 
@@ -133,7 +142,7 @@ def _of_optimizers(name: str, default: Any, check: Check, help: str, *optimizers
 
 def _of_schedule(schedule: str, name: str, check: Check, help: str) -> Field:
     default = SCHEDULES[schedule].hyperparameters[name]
-    return _of_optimizers(name, default, check, help, schedule=(schedule,))
+    return _of_optimizers(name, default, check, help, *_NAMED_OPTIMIZERS, schedule=(schedule,))
 
 
 def _of_loss(name: str, default: Any, check: Check, help: str, **needs: Any) -> Field:
@@ -204,7 +213,12 @@ CONFIGURATION = _by_name(
     ),
     _of_model("batch_norm", flag, "batch normalisation before each activation"),
     Field("dropout", False, flag, "add dropout layers, whose rate is dropout_rate", {"model": tuple(MODELS)}),
-    Field("optimizer", "rmsprop", optimizer, f"optimizer: {_list(OPTIMIZERS)}"),
+    Field(
+        "optimizer",
+        "rmsprop",
+        optimizer,
+        f"optimizer: {', '.join((*OPTIMIZERS, *SHORT))}, the name of an optimizer of Optax (optax.nadam) or a function",
+    ),
     _of_optimizers(
         "momentum_type",
         "none",
@@ -214,6 +228,13 @@ CONFIGURATION = _by_name(
     _of_optimizers(
         "centered", False, flag, "subtract the squared mean of the gradient, in RMSProp", "rmsprop"
     ),
+    _of_optimizers(
+        "eps_position",
+        "inside",
+        _one_of(*EPS_POSITIONS),
+        "where epsilon stands in RMSProp: inside the root, or outside as in PyTorch",
+        "rmsprop",
+    ),
     _of_optimizers("l1_type", "coupled", _one_of("coupled", "proximal"), "how L1 acts: coupled or proximal"),
     _of_optimizers(
         "l2_type", "coupled", _one_of("coupled", "decoupled"), "how L2 acts: coupled or decoupled"
@@ -221,8 +242,9 @@ CONFIGURATION = _by_name(
     _of_optimizers(
         "schedule",
         "constant",
-        _named(SCHEDULES),
-        f"learning rate schedule: {_list(SCHEDULES, 'an Optax schedule')}, which is a factor on it",
+        check_schedule,
+        f"learning rate schedule: {', '.join(SCHEDULES)}; or a factor on it: the name of a schedule of Optax "
+        "(optax.cosine_decay_schedule) or a function of the step; also with optimizers of Optax",
     ),
     Field(
         "loss",
@@ -303,7 +325,15 @@ CONFIGURATION = _by_name(
 #: The traced scalars that built-in parts read.
 HYPERPARAMETERS = _by_name(
     Field("seed", 0, check_seed, "seed of the initial weights and of dropout"),
-    _of_optimizers("learning_rate", 1e-3, _NOT_NEGATIVE, "step size"),
+    _of_optimizers("learning_rate", 1e-3, _NOT_NEGATIVE, "step size, also of optimizers of Optax"),
+    Field(
+        "clip_norm",
+        None,
+        _POSITIVE,
+        "largest norm of the gradient over all parameters, before penalties; by default not clipped",
+        {"optimizer": _NAMED_OPTIMIZERS},
+        by_name=True,
+    ),
     _of_optimizers("l1", 0.0, _NOT_NEGATIVE, "strength of L1: l1 * sum |w|, kernels only"),
     _of_optimizers("l2", 0.0, _NOT_NEGATIVE, "strength of L2: l2 * sum w**2, kernels only"),
     _of_model("init_scale", _NOT_NEGATIVE, "factor on the initial kernels"),
@@ -319,7 +349,7 @@ HYPERPARAMETERS = _by_name(
         "eps",
         1e-8,
         _NOT_NEGATIVE,
-        "epsilon, inside the root in RMSProp, outside in Adam",
+        "epsilon: in RMSProp where eps_position says, in Adam outside the root, in Adagrad inside",
         "rmsprop",
         "adam",
         "adagrad",
@@ -366,10 +396,4 @@ def with_effect(fields: Mapping[str, Field], configuration: Configuration) -> tu
 def checked_configuration(name: str, value: Any, where: str = "configuration") -> Any:
     """A configuration value in canonical form; a custom name takes anything that a space takes."""
     check = CONFIGURATION[name].check if name in CONFIGURATION else plain
-    return check(f"{where}.{name}", value)
-
-
-def checked_hyperparameter(name: str, value: Any, where: str = "hyperparameters") -> float | int:
-    """A hyperparameter's value in canonical form; a custom name takes any finite number."""
-    check = HYPERPARAMETERS[name].check if name in HYPERPARAMETERS else traceable
     return check(f"{where}.{name}", value)

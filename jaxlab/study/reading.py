@@ -15,8 +15,10 @@ from flax import nnx
 from jaxlab.datasets import Dataset
 from jaxlab.engine.tracing import shape_of
 from jaxlab.errors import InputError
+from jaxlab.optax_functions import find
+from jaxlab.optimizers import rate_of
 from jaxlab.settings import Configuration, Hyperparameters
-from jaxlab.study.build import model_of
+from jaxlab.study.build import model_of, optimizer_of
 from jaxlab.study.custom import (
     NEEDS_VALUE,
     built_trial,
@@ -40,16 +42,20 @@ _SEARCHING = (
 )
 
 
-def names_read(configuration: Configuration, example: Hyperparameters, data: Dataset) -> frozenset[str]:
+def names_read(
+    configuration: Configuration, example: Hyperparameters, data: Dataset, epochs: int = 1
+) -> frozenset[str]:
     """Names of configuration and hyperparameters that a custom model or optimizer reads under one configuration.
 
-    The model is built and called in training mode and in evaluation mode. A custom optimizer takes one step on the
-    model's parameters. Everything is traced on shapes; nothing is computed.
+    The model is built and called in training mode and in evaluation mode. An optimizer that is custom or uses Optax by
+    name takes one step on the model's parameters. Everything is traced on shapes; nothing is computed.
 
     Args:
-        configuration: all declared names; ``model`` or ``optimizer`` is a function.
+        configuration: all declared names; ``model`` or ``optimizer`` is a function, or ``optimizer`` or ``schedule`` is
+            a name of Optax.
         example: all declared hyperparameters; their values do not matter.
         data: data set that defines the shapes.
+        epochs: epochs of the study, on which a schedule may depend.
 
     Raises:
         InputError: a function cannot be called, raises, returns something other than a model or an optimizer, needs
@@ -59,6 +65,9 @@ def names_read(configuration: Configuration, example: Hyperparameters, data: Dat
     custom = [field for field in _ARGUMENTS if callable(configuration[field])]
     for field in custom:
         check_arguments(f"configuration.{field}", configuration[field], _ARGUMENTS[field])
+    scheduled = not callable(configuration.optimizer) and find(configuration.schedule)
+    if scheduled or find(configuration.optimizer):
+        custom.append("optimizer")
     noting = NotingConfiguration.of(configuration, read)
 
     def noted(field: str, function: Callable) -> Callable:
@@ -71,12 +80,19 @@ def names_read(configuration: Configuration, example: Hyperparameters, data: Dat
         return call
 
     def tried(field: str, function: Callable) -> Any:
+        if field == "model" and field not in custom:
+            return jax.eval_shape(function, example)
         return _tried(f"configuration.{field}", configuration[field], function, example)
 
     model = noted("model", model_of(configuration, data))
     parameters = tried("model", partial(_called, model, configuration, data))
     if "optimizer" in custom:
-        optimizer = noted("optimizer", configuration.optimizer)
+        build = optimizer_of(configuration, len(data.train.targets), epochs)
+        if scheduled:
+            tried(
+                "schedule", lambda h: rate_of(noting, NotingHyperparameters.of(h, read), **build.keywords)(0)
+            )
+        optimizer = noted("optimizer", build)
         given = "configuration.optimizer", configuration.optimizer
         updates, before, after = tried("optimizer", partial(_stepped, optimizer, configuration, parameters))
         _check_same(*given, "updates", parameters, updates)
@@ -172,8 +188,6 @@ def _tried(
     field: str, given: Any, function: Callable, example: Hyperparameters, *more: Any, has: str = ""
 ) -> Any:
     """Shapes that ``function(hyperparameters, *more)`` returns; errors of custom code become an InputError."""
-    if not callable(given):
-        return jax.eval_shape(function, example, *more)
     with errors_in_one_line(field, given, has):
         try:
             return jax.eval_shape(function, example, *more)
@@ -184,7 +198,7 @@ def _tried(
             which = " and ".join(names)
             remedy = (
                 f"looks at the value of {which} in Python (if, float(), range(), ...), which is traced: "
-                f"declare {which} under configuration, or use jnp.where"
+                f"declare {which} under configuration{', or use jnp.where' if callable(given) else ''}"
             )
             raise InputError(field, given, remedy) from error
 

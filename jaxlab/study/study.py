@@ -103,7 +103,8 @@ class Study:
             return resolve_custom(
                 self.trial, self.shared, self.space, self.configuration, self.hyperparameters
             )
-        return resolve_supervised(self.data, self.space, self.configuration, self.hyperparameters)
+        epochs = min(self.epochs, _MOST_STEPS // len(self.data.train.targets))
+        return resolve_supervised(self.data, self.space, self.configuration, self.hyperparameters, epochs)
 
     @cached_property
     def arrays(self) -> Any:

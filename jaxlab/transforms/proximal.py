@@ -1,5 +1,6 @@
 """Proximal L1, a penalty that sets weights to exactly zero."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jaxlab.errors import InputError
 from jaxlab.transforms.leaves import check_params, map_leaves
 from jaxlab.transforms.masks import resolve
 from jaxlab.transforms.rate import ScalarOrSchedule
-from jaxlab.transforms.rms import init_rms, inverse_root, next_rms
+from jaxlab.transforms.rms import check_eps_position, init_rms, inverse_root, next_rms
 
 
 class ProximalL1State(NamedTuple):
@@ -28,11 +29,12 @@ def proximal_l1(
     eps: jax.typing.ArrayLike = 1e-8,
     *,
     centered: bool = False,
+    eps_position: str = "inside",
     mask: Any = None,
 ) -> optax.GradientTransformation:
     """A step of gradient descent or RMSProp, followed by the soft threshold of λ₁·Σ|w|::
 
-        d = 1 under plain gradient descent (decay=None), √(v + ε) under RMSProp, see ``scale_by_rms``
+        d = 1 under plain gradient descent (decay=None), √(v + ε) or √v + ε under RMSProp, see ``scale_by_rms``
         u = w − η·g/d
         w ← sign(u)·max(|u| − η·λ₁/d, 0)
 
@@ -48,14 +50,15 @@ def proximal_l1(
         learning_rate: η, a number, traced or not, or a schedule ``step -> η``.
         strength: λ₁ >= 0, in units of loss per weight; may be traced.
         decay: γ of RMSProp in [0, 1); may be traced. None, which is static, selects plain gradient descent.
-        eps: ε >= 0 of RMSProp, inside the root; may be traced; unused without ``decay``.
+        eps: ε >= 0 of RMSProp; may be traced; unused without ``decay``.
         centered: use the centred form of RMSProp; static.
+        eps_position: "inside" the root of RMSProp, or "outside"; static.
         mask: the penalised leaves: None for ``kernels``, a tree of bools or a prefix of one, or a callable that
             returns it.
 
     Raises:
-        InputError: a concrete number is out of range, ``centered`` is given without ``decay``, the mask selects
-            nothing, or ``update`` is called without params.
+        InputError: a concrete number is out of range, ``centered`` is given without ``decay``, ``eps_position`` is
+            unknown, the mask selects nothing, or ``update`` is called without params.
 
     Source: Duchi & Singer, Efficient online and batch learning using forward backward splitting, 2009; with a
     diagonal scaling: Duchi, Hazan & Singer, Adaptive subgradient methods, 2011.
@@ -64,6 +67,7 @@ def proximal_l1(
         scalar("learning_rate", learning_rate, 0)
     scalar("strength", strength, 0)
     scalar("eps", eps, 0)
+    check_eps_position(eps_position)
     if decay is not None:
         scalar("decay", decay, 0, below=1)
     elif centered:
@@ -80,7 +84,7 @@ def proximal_l1(
             rms, step = None, jax.tree.map(jnp.ones_like, params)
         else:
             rms = next_rms(updates, state.rms, decay)
-            step = map_leaves(inverse_root, (rms.nu,), eps)
+            step = map_leaves(partial(inverse_root, eps_position=eps_position), (rms.nu,), eps)
         eta = learning_rate(state.count) if callable(learning_rate) else learning_rate
         thresholds = jax.tree.map(lambda use: strength if use else 0.0, resolve(mask, params))
         updates = map_leaves(_soft_threshold_step, (params, updates, step, thresholds), eta)

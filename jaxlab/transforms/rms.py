@@ -1,4 +1,4 @@
-"""RMSProp, with ε inside the root."""
+"""RMSProp, with ε inside the root or outside."""
 
 from typing import Any, NamedTuple
 
@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlab.checks import scalar
+from jaxlab.checks import one_of, scalar
 from jaxlab.errors import InputError
 from jaxlab.transforms.leaves import accumulators, map_leaves
 from jaxlab.transforms.rate import ScalarOrSchedule, scale_by_learning_rate, trace
 
+#: Where ε stands: √(v + ε) or √v + ε.
+EPS_POSITIONS = ("inside", "outside")
+
 
 class ScaleByRmsState(NamedTuple):
-    """Running averages shaped like the parameters, in float32 or wider. Gradients are divided by √(nu + ε).
+    """Running averages shaped like the parameters, in float32 or wider. Gradients are divided by √(nu + ε) or √nu + ε.
 
     Attributes:
         nu: running mean of g²; in the centred form, the running variance of g.
@@ -44,50 +47,71 @@ def next_rms(gradients: Any, state: ScaleByRmsState, decay: jax.typing.ArrayLike
     return ScaleByRmsState(nu, mu)
 
 
-def inverse_root(nu: jax.Array, eps: jax.Array) -> jax.Array:
-    """1/√(ν + ε), or 0 where ν + ε is exactly 0: at ε = 0 a weight that has had no gradient does not move."""
-    square = nu + eps
+def check_eps_position(eps_position: str) -> str:
+    """One of "inside" and "outside"."""
+    return one_of("eps_position", eps_position, EPS_POSITIONS)
+
+
+def inverse_root(nu: jax.Array, eps: jax.Array, eps_position: str = "inside") -> jax.Array:
+    """1/√(ν + ε) or 1/(√ν + ε); 0 where that is 1/0: at ε = 0 a weight that has had no gradient does not move."""
+    square = nu + eps if eps_position == "inside" else nu
     empty = square == 0
-    return jnp.where(empty, 0, 1 / jnp.sqrt(jnp.where(empty, 1, square)))
+    root = jnp.sqrt(jnp.where(empty, 1, square))
+    if eps_position == "outside":
+        root = jnp.where(empty, 0, root) + eps
+        empty = root == 0
+        root = jnp.where(empty, 1, root)
+    return jnp.where(empty, 0, 1 / root)
 
 
 def scale_by_rms(
-    decay: jax.typing.ArrayLike = 0.9, eps: jax.typing.ArrayLike = 1e-8, *, centered: bool = False
+    decay: jax.typing.ArrayLike = 0.9,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    centered: bool = False,
+    eps_position: str = "inside",
 ) -> optax.GradientTransformation:
     """Divide the gradient by the root of its running mean square::
 
         vₙ = γ·vₙ₋₁ + (1 − γ)·gₙ²        v₀ = 0, no bias correction
-        uₙ = gₙ / √(vₙ + ε)              ε inside the root
+        uₙ = gₙ / √(vₙ + ε)              ε inside the root, as in Optax and Keras
+        uₙ = gₙ / (√vₙ + ε)              ε outside the root, as in PyTorch
 
     Centred: uₙ = gₙ / √(vₙ − mₙ² + ε) with mₙ = γ·mₙ₋₁ + (1 − γ)·gₙ, m₀ = 0. The state holds the difference as the
     variance sₙ = γ·sₙ₋₁ + γ(1 − γ)·(gₙ − mₙ₋₁)², which is the same number and cannot turn negative by
     rounding.
 
-    Where v + ε is exactly 0 (no gradient yet and ε = 0) the update is 0. PyTorch places ε outside the root.
+    Where v + ε is exactly 0 (no gradient yet and ε = 0) the update is 0. The same ε is not the same number in both
+    positions: far below the root of v, ε outside matters as much as ε² inside.
 
     Args:
         decay: γ in [0, 1); may be traced.
-        eps: ε >= 0, in units of g²; may be traced.
+        eps: ε >= 0, in units of g² inside the root and of |g| outside; may be traced.
         centered: subtract the squared mean; static, since it adds the mean to the state.
+        eps_position: "inside" or "outside"; static.
 
     Returns:
         A transform with state ``ScaleByRmsState``; updates are not negated, nor scaled by a learning rate.
 
     Raises:
-        InputError: a concrete γ is outside [0, 1), or a concrete ε is negative or not finite.
+        InputError: a concrete γ is outside [0, 1), a concrete ε is negative or not finite, or ``eps_position`` is
+            neither of the two.
 
     Source: Hinton, Neural networks for machine learning, lecture 6e, 2012; centred: Graves, arXiv:1308.0850,
     2013.
     """
     scalar("decay", decay, 0, below=1)
     scalar("eps", eps, 0)
+    check_eps_position(eps_position)
 
     def init(params):
         return init_rms(params, centered)
 
     def update(updates, state, params=None):
         state = next_rms(updates, state, decay)
-        scaled = map_leaves(lambda g, v, eps: g * inverse_root(v, eps), (updates, state.nu), eps)
+        scaled = map_leaves(
+            lambda g, v, eps: g * inverse_root(v, eps, eps_position), (updates, state.nu), eps
+        )
         return scaled, state
 
     return optax.GradientTransformation(init, update)
@@ -100,6 +124,7 @@ def rmsprop(
     momentum: jax.typing.ArrayLike | None = None,
     nesterov: bool = False,
     centered: bool = False,
+    eps_position: str = "inside",
 ) -> optax.GradientTransformation:
     """RMSProp: wₙ₊₁ = wₙ − η·gₙ / √(vₙ + ε), see ``scale_by_rms`` for v.
 
@@ -112,10 +137,11 @@ def rmsprop(
     Args:
         learning_rate: η, a number, traced or not, or a schedule ``step -> η``.
         decay: γ in [0, 1); may be traced.
-        eps: ε >= 0 inside the root, in units of g²; may be traced.
+        eps: ε >= 0, in units of g² inside the root and of |g| outside; may be traced.
         momentum: μ in [0, 1); may be traced. None, which is static, keeps no trace.
         nesterov: use Nesterov momentum; static; needs ``momentum``.
         centered: divide by the running standard deviation instead; static.
+        eps_position: "inside" the root, or "outside" as in PyTorch: uₙ = gₙ / (√vₙ + ε); static.
 
     Raises:
         InputError: a concrete number is out of range, or ``nesterov`` is given without ``momentum``.
@@ -125,7 +151,8 @@ def rmsprop(
     """
     if nesterov and momentum is None:
         raise InputError("nesterov", nesterov, "give a momentum as well, or leave nesterov out")
-    steps = [scale_by_rms(decay, eps, centered=centered), scale_by_learning_rate(learning_rate)]
+    scaling = scale_by_rms(decay, eps, centered=centered, eps_position=eps_position)
+    steps = [scaling, scale_by_learning_rate(learning_rate)]
     if momentum is not None:
         steps.append(trace(momentum, nesterov))
     return optax.chain(*steps)
