@@ -16,7 +16,7 @@ from jaxlab.errors import InputError
 from jaxlab.store.disk import read_json
 from jaxlab.trial import Variable
 
-FORMAT = 5
+FORMAT = 6
 _DIGEST = "coordinates_digest"
 
 
@@ -52,6 +52,9 @@ class Data:
         input_shape: shape of one input.
         outputs: number of outputs of a model.
         scale, shift: the network's input is ``stored input * scale + shift``.
+        class_names: names of the classes; empty for regression.
+        target_mean, target_std: the prediction is ``network's output * target_std + target_mean``, one number for each
+            output; None if it is the output.
     """
 
     fingerprint: str
@@ -60,6 +63,9 @@ class Data:
     outputs: int | None = None
     scale: float | None = None
     shift: float | None = None
+    class_names: list[str] | None = None
+    target_mean: list[float] | None = None
+    target_std: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +233,7 @@ def _contradictions(found: Description, digest: Any) -> Iterator[str]:
     numbers = [number for group in found.groups for number in group.trials]
     if sorted(numbers) != list(range(len(ids))) or not all(group.trials for group in found.groups):
         yield "its groups do not partition its trials"
+    yield from _wrong_data(found.specification.data)
     yield from _wrong_labels(found.groups)
     yield from _wrong_values(found)
 
@@ -246,6 +253,9 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
                 yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
     numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
+    for name in ("target_mean", "target_std"):
+        column = getattr(data, name) or []
+        numbers |= {f"specification.data.{name}[{index}]": value for index, value in enumerate(column)}
     for where, number in numbers.items():
         if not _is_number(number) or not math.isfinite(number or 0):
             yield f"{where}: {_shown(number)} is not a finite number"
@@ -253,6 +263,16 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
     anything += [found.specification.rules, [group.configuration for group in found.groups]]
     if too_deep([*anything, None if found.source is None else found.source.table]):
         yield "it is nested too deeply"
+
+
+def _wrong_data(data: Data) -> Iterator[str]:
+    """Yield class names and numbers that do not match the outputs."""
+    for name in ("class_names", "target_mean", "target_std"):
+        values = getattr(data, name)
+        if values and len(values) != data.outputs:
+            yield f"specification.data.{name} has {len(values)} entries for {data.outputs} outputs"
+    if (data.target_mean is None) != (data.target_std is None) or min(data.target_std or [1]) <= 0:
+        yield "specification.data.target_std does not match target_mean, or is not > 0"
 
 
 def _wrong_labels(groups: list[GroupEntry]) -> Iterator[str]:
