@@ -175,7 +175,7 @@ def bad(**fields):
         ({"configuration": {"centered": True, "optimizer": "sgd"}}, "set configuration.optimizer to rmsprop"),
         (
             {"configuration": {"loss": "mae"}},
-            "configuration.loss = 'mae': the targets of arrays are labels: take cross_entropy",
+            "configuration.loss = 'mae': the targets of arrays are labels: take one of cross_entropy, focal",
         ),
         (
             {"hyperparameters": {"learning_rate": -0.1}},

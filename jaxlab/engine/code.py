@@ -11,6 +11,7 @@ import os
 import sys
 import sysconfig
 import textwrap
+import tokenize
 import types
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -221,7 +222,7 @@ def _parse(function: types.FunctionType) -> ast.AST | None:
     """Parse a function's definition; None if the source is unavailable or contains several lambdas."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
-    except (OSError, TypeError, SyntaxError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # or the file has changed since
         return None
     kind = ast.Lambda if function.__code__.co_name == "<lambda>" else _SCOPES
     found = [node for node in ast.walk(tree) if isinstance(node, kind)]

@@ -87,7 +87,7 @@ def _check_targets(field: str, given: tuple, suited: Collection[str], data: Data
     for name in given:
         if isinstance(name, str) and name not in suited:
             kind = "labels" if data.classes else "numbers"
-            remedy = f"the targets of {data.name} are {kind}: take {' or '.join(suited)}"
+            remedy = f"the targets of {data.name} are {kind}: take one of {', '.join(suited)}"
             raise InputError(f"configuration.{field}", name, remedy)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxlab.datasets import Dataset
 from jaxlab.errors import InputError
@@ -120,7 +121,7 @@ def _check_padding(name: str, metric: SetMetric, outputs: jax.ShapeDtypeStruct, 
     valid = np.arange(8) < 5
 
     @jax.jit
-    def measured(outputs: jax.Array, targets: jax.Array, valid: jax.Array) -> jax.Array:
+    def measured(outputs: ArrayLike, targets: ArrayLike, valid: ArrayLike) -> jax.Array:
         sums = jax.tree.map(jnp.asarray, metric.init())
         return metric.finish(metric.update(sums, outputs, targets, valid))
 
