@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlab.datasets import Dataset
 from jaxlab.losses import cross_entropy, huber, mae, mse
-from jaxlab.metrics import accuracy, mean_absolute_error, root_mean_squared_error
+from jaxlab.metrics import Metric, accuracy, mean_absolute_error, root_mean_squared_error
 from jaxlab.trial.task import Supervised
 
 
@@ -20,7 +20,8 @@ def chance_levels(task: Supervised, data: Dataset) -> dict[str, float]:
     that are not finite, such as the cross entropy of a label without training examples.
     """
     levels = {}
-    for name, function in ({"loss": task.loss} | dict(task.metrics)).items():
+    means = {name: metric for name, metric in task.metrics.items() if isinstance(metric, Metric)}
+    for name, function in ({"loss": task.loss} | means).items():
         for split in ("train", "validation", "test"):
             sets = [data.train.targets, getattr(data, split).targets]
             if name == "loss":
