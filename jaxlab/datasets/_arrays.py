@@ -132,8 +132,9 @@ def _class_names(class_names: Any, classes: int | None, given: dict[str, Given])
         remedy = f"the labels of {next(iter(labels))} are no numbers; give the same labels in all splits"
         raise InputError(f"{field}.targets", given[field].targets.dtype.name, remedy)
     if class_names is not None:
-        count = classes if classes is not None else len(class_names) if hasattr(class_names, "__len__") else 0
-        return check_names(class_names, check_classes(count))
+        class_names = checks.python(class_names)
+        many = len(class_names) if isinstance(class_names, list | tuple) else 0
+        return check_names(class_names, classes or max(many, 2))
     if not labels:
         return None
     names = names_of(labels)

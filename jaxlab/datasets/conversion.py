@@ -44,7 +44,9 @@ def read(field: str, pair: Any, conventions: Conventions) -> Given:
     if is_frame(targets) and targets.shape[1] == 1:
         targets = targets.iloc[:, 0]
     targets = without_pandas(f"{field}.targets", targets)
-    array = _array(f"{field}.targets", targets)
+    # NumPy would turn the missing label in ["cat", None] into text.
+    mixed = isinstance(targets, list | tuple) and any(isinstance(each, str | bytes) for each in targets)
+    array = _array(f"{field}.targets", targets, object if mixed else None)
     labels = named_labels(f"{field}.targets", targets if is_categorical(targets) else array)
     if labels is not None:
         array = np.zeros(len(labels), np.int32)
@@ -116,11 +118,11 @@ _REMEDIES = {
 _TEXT_REMEDY = "encode text first"
 
 
-def _array(field: str, values: Any) -> np.ndarray:
+def _array(field: str, values: Any, dtype: type | None = None) -> np.ndarray:
     """Convert to a NumPy array; bfloat16 and similar dtypes become float32."""
     check_unmasked(field, values)
     try:
-        array = np.asarray(values)
+        array = np.asarray(values, dtype)
     except ValueError:
         raise InputError(field, type(values).__name__, "give rows of equal lengths, as one array") from None
     except Exception as error:  # any error of another library's array, e.g. on another device

@@ -35,14 +35,19 @@ def named_labels(field: str, targets: Any) -> list[Any] | None:
             raise InputError(f"{field}[{index}]", label, "a label is missing; remove the example")
     if any(isinstance(label, numbers.Number) for label in labels) and not is_categorical(targets):
         return None
-    labels = [
-        label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else label for label in labels
-    ]
+    labels = list(map(_text, labels))
     types = {type(label).__name__: label for label in labels}
     if len(types) > 1:
         (first, one), (second, other), *_ = types.items()
         raise InputError(field, [one, other], f"the labels are of types {first} and {second}; give one type")
     return labels
+
+
+def _text(label: Any) -> Any:
+    """Text and bytes as `str`; any other label as it is."""
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    return str(label) if isinstance(label, str) else label
 
 
 def _is_missing(label: Any) -> bool:
