@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxlab.checks import python
 from jaxlab.errors import InputError
 
 _DTYPES = {"b": np.bool_, "i": np.int64, "u": np.uint64, "f": np.float64}
@@ -66,23 +67,28 @@ def _numbers(field: str, name: Any, column: Any) -> np.ndarray:
 
 def check_same_rows(field: str, inputs: Any, targets: Any) -> None:
     """Raise InputError where pandas or xarray labels the rows of inputs and targets differently."""
-    dims = [getattr(each, "dims", ()) for each in (inputs, targets)]
+    dims = [_dims(each) for each in (inputs, targets)]
     if all(dims) and dims[0][0] != dims[1][0]:
         remedy = f"the first dimension of the inputs is {dims[0][0]!r}; transpose one of them"
         raise InputError(f"{field}.targets", dims[1][0], remedy)
     first, second = _row_labels(inputs), _row_labels(targets)
     if first is None or second is None or len(first) != len(second) or first.equals(second):
         return
-    row = next((row for row, (one, other) in enumerate(zip(first, second, strict=True)) if one != other), 0)
-    remedy = (
-        f"the index of row {row} is {first[row]!r} in the inputs; sort both alike, or reset_index(drop=True)"
-    )
-    raise InputError(f"{field}.targets", second[row], remedy)
+    labels = list(zip(map(python, first), map(python, second), strict=True))
+    row, (one, other) = next((each for each in enumerate(labels) if each[1][0] != each[1][1]), (0, labels[0]))
+    remedy = f"the index of row {row} is {one!r} in the inputs; sort both alike, or reset_index(drop=True)"
+    raise InputError(f"{field}.targets", other, remedy)
+
+
+def _dims(values: Any) -> tuple[Any, ...]:
+    """The names of an xarray DataArray's dimensions; empty for anything else."""
+    dims = getattr(values, "dims", ())
+    return dims if isinstance(dims, tuple) else ()
 
 
 def _row_labels(values: Any) -> Any:
     """The index of the rows; None if there is none."""
     if _of_pandas(values):
         return getattr(values, "index", None)
-    dims = getattr(values, "dims", ())
+    dims = _dims(values)
     return values.indexes.get(dims[0]) if dims and hasattr(values, "indexes") else None
