@@ -239,23 +239,23 @@ def _contradictions(found: Description, digest: Any) -> Iterator[str]:
 
 
 def _impossible_numbers(found: Description) -> Iterator[str]:
-    data = found.specification.data
+    data, of_data = found.specification.data, "specification.data"
     counts = {
         "specification.epochs": [found.epochs],
-        "specification.data.input_shape": data.input_shape or [],
-        "specification.data.outputs": [data.outputs],
+        f"{of_data}.outputs": [data.outputs],
         "environment.devices": [found.environment.devices],
         "cohorts": found.cohorts,
     } | {f"groups[{index}].width": [group.width] for index, group in enumerate(found.groups)}
+    counts |= {f"{of_data}.input_shape[{index}]": [size] for index, size in enumerate(data.input_shape or [])}
     for where, those in counts.items():
         for count in those:
             if count is not None and count < 1:
                 yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
-    numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
+    numbers |= {f"{of_data}.{name}": getattr(data, name) for name in ("scale", "shift")}
     for name in ("target_mean", "target_std"):
-        column = getattr(data, name) or []
-        numbers |= {f"specification.data.{name}[{index}]": value for index, value in enumerate(column)}
+        scaling = enumerate(getattr(data, name) or [])
+        numbers |= {f"{of_data}.{name}[{index}]": value for index, value in scaling}
     for where, number in numbers.items():
         if not _is_number(number) or not math.isfinite(number or 0):
             yield f"{where}: {_shown(number)} is not a finite number"
