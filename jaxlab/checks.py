@@ -57,7 +57,7 @@ def number(
 def whole(
     field: str, value: Any, least: float = -math.inf, most: float = math.inf, *, remedy: str = ""
 ) -> int:
-    """An integer from ``least`` to ``most``; a float is none."""
+    """An integer from ``least`` to ``most``; floats such as 3.0 are refused."""
     found = python(value)
     if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
         words = f"give a whole number {_range(least, most, -math.inf, math.inf)}"

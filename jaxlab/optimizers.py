@@ -83,8 +83,10 @@ def check_optimizer(configuration: Configuration) -> None:
     if callable(c.optimizer) or c.l1_type != "proximal":
         return
     if c.optimizer not in ("rmsprop", "sgd"):
-        remedy = f"not with {c.optimizer}: take rmsprop or sgd"
+        remedy = f"does not work with {c.optimizer}: set configuration.optimizer to rmsprop or sgd"
         raise InputError("configuration.l1_type", c.l1_type, remedy)
     for field, needed in (("momentum_type", "none"), ("l2_type", "coupled")):
         if c[field] != needed:
-            raise InputError(f"configuration.{field}", c[field], f"not with proximal L1: set it to {needed}")
+            raise InputError(
+                f"configuration.{field}", c[field], f"does not work with proximal L1: set it to {needed}"
+            )

@@ -179,7 +179,7 @@ def tuning_row(name, **more):
 
 
 def test_what_is_said_of_tuning_results():
-    rows = [tuning_row("tuned, results kept", file_bytes=1234, files=3, equal=True)]
+    rows = [tuning_row("tuned, results stored", file_bytes=1234, files=3, equal=True)]
     rows += [tuning_row("second process, results loaded from the file", compile_seconds=1.0, equal=True)]
     rows += [tuning_row("second process, tuned anew", equal=False)]
     says, (table,) = determinism.answer(rows)
@@ -189,7 +189,7 @@ def test_what_is_said_of_tuning_results():
         "Second process, tuned anew: **different bits**, compiled in 4.0 s instead of 4.0 s.",
     ]
     assert [row[2] for row in table.rows] == ["yes", "yes", "no"]
-    says, _ = determinism.answer([tuning_row("tuned, results kept", options={})])
+    says, _ = determinism.answer([tuning_row("tuned, results stored", options={})])
     assert says[0].startswith("Tuning results cannot be stored here")
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jaxlab import datasets
-from jaxlab.losses import LOSSES, METRICS
+from jaxlab.losses import LOSSES
+from jaxlab.metrics import METRICS
 from jaxlab.trial import Supervised
 from jaxlab.trial.chance import chance_levels
 

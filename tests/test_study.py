@@ -189,7 +189,10 @@ def bad(**fields):
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
         ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, mse, mae, huber"),
-        ({"configuration": {"l1_type": "proximal", "momentum_type": "classical"}}, "not with proximal L1"),
+        (
+            {"configuration": {"l1_type": "proximal", "momentum_type": "classical"}},
+            "does not work with proximal L1",
+        ),
         ({"configuration": {"centered": True, "optimizer": "sgd"}}, "set configuration.optimizer to rmsprop"),
         (
             {"configuration": {"loss": "mae"}},
@@ -321,7 +324,7 @@ def test_weights_that_are_all_zero_are_not_divergence():
 
 
 def test_a_study_needs_data_or_a_triple():
-    with pytest.raises(InputError, match="give either data, or trial with what it shares"):
+    with pytest.raises(InputError, match="give data, or trial together with shared"):
         Study()
 
 

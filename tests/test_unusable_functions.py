@@ -173,7 +173,7 @@ def late(history):
     ("rule", "message"),
     [
         (broken, r"rules = test_unusable_functions\.broken: raises ValueError: two lines at epoch 0"),
-        (nothing, r"nothing = .*return a bool array of the 1 trials"),
+        (nothing, r"nothing = .*return a bool array \[1\], True for"),
         (lambda: None, r"rules = .*raises TypeError.*at epoch 0: a rule is a function of the history"),
     ],
 )

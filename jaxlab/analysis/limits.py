@@ -68,7 +68,7 @@ def largest_stable(
         "smallest_unstable": "smallest {} beyond it, with an unstable trial",
         "did_not_learn": "share of the trials at the largest stable {} that did not learn",
     }
-    return _labelled(followed, over, words, limits)
+    return _answer(followed, over, words, limits)
 
 
 def threshold_crossing(
@@ -104,7 +104,7 @@ def threshold_crossing(
         "crossing": f"smallest {{}} with {100 * share:g} % dead units, mean over layers",
         "worst_layer_crossing": f"smallest {{}} with {100 * share:g} % dead units in some layer",
     }
-    return _labelled(followed, over, words, crossings)
+    return _answer(followed, over, words, crossings)
 
 
 def sensitivity(
@@ -133,7 +133,7 @@ def sensitivity(
         for line in followed
     ]
     words = {"sensitivity": "sensitivity of the final training loss to the {}"}
-    return _labelled(followed, over, words, values)
+    return _answer(followed, over, words, values)
 
 
 def _followed(
@@ -158,9 +158,10 @@ def _value_or_nan(values: np.ndarray, index: int) -> float:
     return float(values[index]) if 0 <= index < len(values) else float("nan")
 
 
-def _labelled(
+def _answer(
     followed: list[Line], over: str, words: dict[str, str], rows: Sequence[Sequence[float]]
 ) -> xr.Dataset:
+    """A data set with one variable for each of ``words``, its long name, and one setting for each line and row."""
     columns = np.array(rows, float).T
     name = over.replace("_", " ")
     answer = xr.Dataset(

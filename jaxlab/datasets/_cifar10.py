@@ -49,7 +49,7 @@ def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Datase
     folder = None if folder is None else checks.path("folder", folder)
     batches = [
         _decode(*batch)
-        for batch in _batches(folder, checks.flag("download", download), checks.text("url", url))
+        for batch in _read_files(folder, checks.flag("download", download), checks.text("url", url))
     ]
     inputs = np.concatenate([inputs for inputs, _ in batches[:-1]])
     targets = np.concatenate([targets for _, targets in batches[:-1]])
@@ -65,7 +65,7 @@ def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Datase
     )
 
 
-def _batches(folder: Path | None, download: bool, url: str) -> list[tuple[str, bytes]]:
+def _read_files(folder: Path | None, download: bool, url: str) -> list[tuple[str, bytes]]:
     """Name and content of the five training files and the test file."""
     root = folder if folder is not None else cache_folder()
     for place in [] if root is None else [root, root / INNER]:

@@ -181,7 +181,7 @@ class GroupTraining:
         return concatenate(parts)
 
     def _add_packs(self, these: Rows) -> None:
-        """Add packs of these trials, in order; a pack holds trials of one epoch."""
+        """Put trials into packs, in order; all trials of a pack have reached the same epoch."""
         for epoch in np.unique(these.epochs):
             order = np.argsort(these.trials)
             order = order[these.epochs[order] == epoch]

@@ -41,5 +41,5 @@ class _Lowered(partial):
 
 
 def _is_replaceable(function: object) -> bool:
-    """Whether a convolution function may be replaced: that of JAX, of jaxlab, or of an earlier call."""
+    """Whether a convolution function may be replaced: JAX's own, or one that `use_fast_convolutions` has put there."""
     return isinstance(function, _Lowered) or function in (lax.conv_general_dilated, conv_general_dilated)

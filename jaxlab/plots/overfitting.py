@@ -65,7 +65,7 @@ def overfitting_figure(results: xr.Dataset) -> Figure:
         x_axis(ax, results, view)
     shared_legend(figure, [*_sets(view.joined), *handles])
     _two_curves(curves, study, figures)
-    _metric_axes(values, gaps, metric, units, figures.attrs["better"])
+    _label_metric_axes(values, gaps, metric, units, figures.attrs["better"])
     _draw_chance(values, figures)
     for ax in (values, gaps):
         mark_lost(ax, figures, np.isinf(figures.gap), "not finite", view)
@@ -143,7 +143,7 @@ def _two_curves(ax: Axes, results: xr.Dataset, figures: xr.Dataset) -> None:
     legend(ax, entries)
 
 
-def _metric_axes(values: Axes, gaps: Axes, metric: str, units: str, better: str) -> None:
+def _label_metric_axes(values: Axes, gaps: Axes, metric: str, units: str, better: str) -> None:
     shown = f" ({units})" if units != "1" else ""
     for ax in (values, gaps):
         ax.yaxis.set_major_formatter("{x:g}")  # no common factor in a corner

@@ -46,7 +46,7 @@ class Median(_Comparing):
         if since < 0 or since % self.every or len(losses) < self.min_trials:
             return {}
         latest = losses[np.arange(len(losses)), history.last_epochs()]
-        best, median = losses.min(axis=1), _median(np.where(_diverged(history), np.inf, latest))
+        best, median = losses.min(axis=1), _median(np.where(_had_bad_step(history), np.inf, latest))
         sign = -1 if history.better[name] == "higher" else 1
         words = "best {} so far, {:.4g}, is worse than the median at epoch {}, {:.4g}"
         return {
@@ -138,7 +138,7 @@ class Hyperband(_Comparing):
         levels = list(range(most, -1, -1))
         sizes = [-(-(most + 1) * self.eta**s // (s + 1)) for s in levels]
         order = np.random.default_rng(self.seed).permutation(trials)
-        ends = np.cumsum(_apportioned(trials, sizes))
+        ends = np.cumsum(_divide_in_proportion(trials, sizes))
         found = []
         for s, part in zip(levels, np.split(order, ends[:-1]), strict=True):
             rungs = tuple(_rounded_quotient(epochs, self.eta ** (s - i)) for i in range(s))
@@ -163,13 +163,13 @@ def _dropped(
     """The running ``members`` that are not among the best ``kept``, with reasons; at least one member is kept."""
     running = members[history.running[members]]
     # A diverged trial stops anyway. The metric of its frozen state is usually finite; it must not take another's place.
-    ranked = running[np.lexsort((losses[running, -1], _diverged(history)[running]))]
+    ranked = running[np.lexsort((losses[running, -1], _had_bad_step(history)[running]))]
     kept = max(1, kept)
     words = f"{name} at epoch {history.epoch} is not among the best {kept} of {len(members)}"
     return dict.fromkeys(ranked[kept:].tolist(), words)
 
 
-def _diverged(history: History) -> np.ndarray:
+def _had_bad_step(history: History) -> np.ndarray:
     """Whether each trial had a bad step so far, ``[T]``."""
     return (history.curves["first_bad_step"][:, : history.epoch + 1] >= 0).any(axis=1)
 
@@ -180,12 +180,12 @@ def _median(losses: np.ndarray) -> float:
     return low if low == high else low / 2 + high / 2  # halve first: the sum may overflow
 
 
-def _apportioned(trials: int, sizes: list[int]) -> list[int]:
-    """Divide trials in proportion to sizes, by the largest remainder; at least one to each if possible."""
-    total = sum(sizes)
-    shares = [trials * size // total for size in sizes]
-    order = sorted(range(len(sizes)), key=lambda each: (-(trials * sizes[each] % total), each))
-    for each in order[: trials - sum(shares)]:
+def _divide_in_proportion(count: int, weights: list[int]) -> list[int]:
+    """Divide a count in proportion to weights, by the largest remainder; at least one to each if possible."""
+    total = sum(weights)
+    shares = [count * weight // total for weight in weights]
+    order = sorted(range(len(weights)), key=lambda each: (-(count * weights[each] % total), each))
+    for each in order[: count - sum(shares)]:
         shares[each] += 1
     while 0 in shares and max(shares) > 1:
         fullest = max(range(len(shares)), key=lambda each: (shares[each], each))

@@ -215,7 +215,7 @@ def _reasons(rule: Rule, history: History) -> dict[int, str]:
             f"raises {text[:200]} at epoch {history.epoch}: a rule is a function of the history that returns "
         )
         raise InputError(
-            "rules", rule, f"{remedy}a bool array of the {len(history.running)} trials"
+            "rules", rule, f"{remedy}a bool array [{len(history.running)}], True for the trials that stop"
         ) from error
     trials = len(history.running)
     if isinstance(found, Mapping):
@@ -229,6 +229,6 @@ def _reasons(rule: Rule, history: History) -> dict[int, str]:
     except ValueError:  # lists of unequal lengths
         mask = np.asarray(found, object)
     if mask.shape != (trials,) or mask.dtype != bool:
-        remedy = f"return a bool array of the {trials} trials, or a mapping from rows to reasons"
+        remedy = f"return a bool array [{trials}], True for the trials that stop, or a mapping from rows to reasons"
         raise InputError(_name(rule), f"{mask.dtype} {list(mask.shape)}", remedy)
     return dict.fromkeys(np.flatnonzero(mask & history.running).tolist(), _name(rule))

@@ -82,7 +82,7 @@ class Curves:
 
 
 def check_names(rules: Sequence[Rule], trials: Sequence[Trial]) -> None:
-    """Raise InputError where a built-in rule reads a variable that no trial labels, before anything is compiled."""
+    """Raise InputError, before anything is compiled, where a built-in rule reads a variable that no trial records."""
     variables = {name: label for trial in trials for name, label in trial.variables.items()}
     dims = {dim for label in variables.values() for dim in label.dims}
     curves = Curves(np.zeros(1, int), 0, variables, dims)

@@ -144,7 +144,7 @@ def _resumed_run(job: Job, options: Options, folder: RunFolder) -> Run:
         then, now = description.specification, job.specification
         names = ("data", "data_seed", "rules", "keep")
         differ = " and ".join(name for name in names if getattr(then, name) != getattr(now, name)) or "data"
-        remedy = f"holds another study (its {differ} differ): name another folder or remove it"
+        remedy = f"holds another study (its {differ} differ): name another folder, or delete this one to start over"
         raise InputError("out", str(folder.path), remedy)
     numbering = number_trials(job, description)
     before = numbering.groups[: len(description.groups)]
@@ -358,7 +358,7 @@ class Run:
         """Train all epochs; record, decide and save after each segment."""
 
         def decide(epoch: int) -> list[np.ndarray]:
-            stops = self._decide(stage, curves, epoch)
+            stops = self._trials_to_stop(stage, curves, epoch)
             return [np.flatnonzero(np.isin(numbers, stops)) for numbers in stage.numbers]
 
         clock = time.perf_counter()
@@ -372,7 +372,7 @@ class Run:
                 clock = self._report(clock, stage.groups[index])
             self._stop_if_asked(asked, checkpointer)
 
-    def _decide(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
+    def _trials_to_stop(self, stage: Stage, curves: Curves, epoch: int) -> list[int]:
         """The numbers of the trials that stop at an epoch, which all running trials have reached."""
         rung = self.recorder.rung(stage.name, epoch)
         if rung is None:

@@ -61,7 +61,7 @@ class Counter:
             self.trial_steps += len(record.trials) * len(record.epochs) * steps_per_epoch
 
     def restart(self, records: Iterable[EpochRecord], stopped: Iterable[int]) -> None:
-        """Count anew what earlier processes recorded, and the trials that stopped; the steps stay."""
+        """Reset the counts to what earlier processes recorded and the trials that stopped; keep the number of steps."""
         for array in (self.reached, self.bad, self.stopped):
             array[:] = 0
         for record in records:

@@ -22,7 +22,7 @@ _DIGEST = "coordinates_digest"
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions and devices of the process that wrote the run last.
+    """Package versions and devices of the process that wrote to the run most recently.
 
     Attributes:
         versions: versions of Python and of the packages that affect numbers, by name.
@@ -239,23 +239,23 @@ def _contradictions(found: Description, digest: Any) -> Iterator[str]:
 
 
 def _impossible_numbers(found: Description) -> Iterator[str]:
-    data, of_data = found.specification.data, "specification.data"
+    data = found.specification.data
     counts = {
-        "specification.epochs": [found.epochs],
-        f"{of_data}.outputs": [data.outputs],
-        "environment.devices": [found.environment.devices],
-        "cohorts": found.cohorts,
-    } | {f"groups[{index}].width": [group.width] for index, group in enumerate(found.groups)}
-    counts |= {f"{of_data}.input_shape[{index}]": [size] for index, size in enumerate(data.input_shape or [])}
-    for where, those in counts.items():
-        for count in those:
-            if count is not None and count < 1:
-                yield f"{where}: {count} is not a whole number >= 1"
+        "specification.epochs": found.epochs,
+        "specification.data.outputs": data.outputs,
+        "environment.devices": found.environment.devices,
+    } | {f"groups[{index}].width": group.width for index, group in enumerate(found.groups)}
+    lists = {"cohorts": found.cohorts, "specification.data.input_shape": data.input_shape or []}
+    for where, sizes in lists.items():
+        counts |= {f"{where}[{index}]": size for index, size in enumerate(sizes)}
+    for where, count in counts.items():
+        if count is not None and count < 1:
+            yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
-    numbers |= {f"{of_data}.{name}": getattr(data, name) for name in ("scale", "shift")}
+    numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
     for name in ("target_mean", "target_std"):
         scaling = enumerate(getattr(data, name) or [])
-        numbers |= {f"{of_data}.{name}[{index}]": value for index, value in scaling}
+        numbers |= {f"specification.data.{name}[{index}]": value for index, value in scaling}
     for where, number in numbers.items():
         if not _is_number(number) or not math.isfinite(number or 0):
             yield f"{where}: {_shown(number)} is not a finite number"

@@ -196,7 +196,10 @@ class _Note:
 
 
 def _encoded(records: Records) -> tuple[Arrays, dict[str, Any]]:
-    """Encode records as arrays and a note; those of the same group and epochs are joined: few arrays write faster."""
+    """Encode records as arrays and a note that describes them.
+
+    Records of the same group and epochs are concatenated: few large arrays are written faster than many small ones.
+    """
     epochs: dict[tuple, list[EpochRecord]] = {}
     for group, record in records.epochs:
         epochs.setdefault((group, *record.epochs.tolist()), []).append(record)

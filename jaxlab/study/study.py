@@ -90,7 +90,7 @@ class Study:
         if self.source is not None and set(self.source) != {"folder", "table"}:
             raise InputError("source", self.source, "give it as load_study does, with folder and table")
         if (self.data is None) == (self.trial is None):
-            raise InputError("data", self.data, "give either data, or trial with what it shares")
+            raise InputError("data", self.data, "give data, or trial together with shared")
         check_rules(self.rules)
         most = _MOST_STEPS // max(1, *map(self.steps_per_epoch, self.groups))
         if self.epochs > most:

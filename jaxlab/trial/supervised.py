@@ -99,11 +99,11 @@ def supervised(
         coordinates={"layer": tuple(network.layers)} | metric_coordinates(task.metrics),
         sample=sample,
         weights=_weights(task),
-        finite=_finite,
+        finite=_is_finite,
     )
 
 
-def _finite(state: State) -> jax.Array:
+def _is_finite(state: State) -> jax.Array:
     """Whether a state is finite, except for the optimizer state, which each step checks."""
     return all_finite(state._replace(optimizer=()))
 
@@ -120,7 +120,7 @@ def _finite_since(before: State) -> Callable[[State], jax.Array]:
         return functools.reduce(
             jnp.logical_and,
             (all_finite(leaf) | ~finite_before for leaf, finite_before in leaves),
-            _finite(state),
+            _is_finite(state),
         )
 
     return finite

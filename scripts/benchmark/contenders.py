@@ -11,7 +11,8 @@ import numpy as np
 from benchmark import plain_jax, pytorch
 from benchmark.problem import DATA_SEED, OURS, Contender, Prepared, Problem, build
 from jaxlab.engine import GroupTraining, Programs, Training, clear_programs, compile_group, place_shared
-from jaxlab.losses import METRICS, cross_entropy
+from jaxlab.losses import cross_entropy
+from jaxlab.metrics import METRICS
 from jaxlab.models import CNN
 from jaxlab.settings import Configuration, Hyperparameters
 from jaxlab.transforms import rmsprop
