@@ -276,7 +276,7 @@ def test_an_unknown_option_is_named(tmp_path, option, says):
         ("scale", 1e39, "in float32"),
         ("scale", 1e-60, "in float32"),
         ("shift", "0", "give a finite number"),
-        ("shift", [0.0], "give a finite number"),
+        ("shift", [0.0, 1.0], "give one number, or one for each of the 1 channels"),
         ("targets", "label", "did you mean 'labels'? give one of auto, labels"),
         ("targets", 3, "give one of auto, labels"),
         ("channels", "frist", "did you mean 'first'?"),

@@ -223,6 +223,16 @@ def test_whatever_is_wrong_in_a_description_is_one_line_or_harmless(tmp_path):
             [float("nan")] * 10,
             "specification.data.target_mean[0]: nan is not a finite number",
         ),
+        (
+            "specification.data.scale",
+            [1.0, float("inf")],
+            "specification.data.scale[1]: inf is not a finite number",
+        ),
+        (
+            "specification.data.shift",
+            [1.0, 2.0],
+            "specification.data.shift has 2 entries, not one for each channel",
+        ),
         ("specification.rules", {}, "specification.rules: Expected `array`, got `object`"),
         ("specification.configuration", [], "specification.configuration: Expected `object`, got `array`"),
         ("source", [], "source: Expected `object | null`, got `array`"),

@@ -42,7 +42,7 @@ class Dataset:
         name: name of the data set in results.
         train, validation, test: the splits, with the same input shape, dtypes and kind of target.
         classes: number of classes, or None for regression.
-        scale, shift: the numbers of `prepare`.
+        scale, shift: the numbers of `prepare`: one number, or one for each channel (of a table, each column).
         target_units: units of regression targets, e.g. ``"degree"``.
         class_names: one name for each class, in the order of the labels; by default "0", "1", ... Empty for
             regression.
@@ -71,11 +71,14 @@ class Dataset:
         checks.text("name", self.name)
         checks.text("target_units", self.target_units)
         object.__setattr__(self, "classes", check_classes(self.classes))
-        _check_affine(self.scale, self.shift)
         for field in SPLITS:
             split = getattr(self, field)
             check_split(field, split, self.classes)
             _check_like_train(field, split, self.train)
+        for field in ("scale", "shift"):
+            object.__setattr__(
+                self, field, _checked_affine(field, getattr(self, field), self.input_shape[-1])
+            )
         object.__setattr__(self, "class_names", check_names(self.class_names, self.classes))
         for field, numbers in zip(("target_mean", "target_std"), self._check_scaling(), strict=True):
             object.__setattr__(self, field, numbers)
@@ -148,7 +151,7 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Identity of the data: hexadecimal SHA-256 of every field and array (values, shape, dtype)."""
-        fields = (self.name, self.classes, float(self.scale), float(self.shift), self.target_units)
+        fields = (self.name, self.classes, as_floats(self.scale), as_floats(self.shift), self.target_units)
         if self.class_names != numbered(self.classes):
             fields += (self.class_names,)
         if self.target_mean is not None:
@@ -180,9 +183,22 @@ class Dataset:
         return found[0], found[1]
 
 
-def prepared(inputs: jax.typing.ArrayLike, scale: float | int, shift: float | int) -> jax.Array:
+def prepared(inputs: jax.typing.ArrayLike, scale: Any, shift: Any) -> jax.Array:
     """Compute ``inputs * scale + shift`` in float32; see `Dataset.prepare`."""
-    return jnp.asarray(inputs).astype(jnp.float32) * jnp.float32(scale) + jnp.float32(shift)
+    inputs = jnp.asarray(inputs).astype(jnp.float32)
+    return inputs * _along_channels(scale, inputs.ndim) + _along_channels(shift, inputs.ndim)
+
+
+def _along_channels(value: Any, ndim: int) -> jax.Array | np.float32:
+    """A number in float32, or numbers along the last of ``ndim`` axes."""
+    if isinstance(value, list | tuple):
+        return jnp.asarray(value, jnp.float32).reshape((1,) * (ndim - 1) + (-1,))
+    return jnp.float32(value)
+
+
+def as_floats(value: Any) -> float | tuple[float, ...]:
+    """``scale`` or ``shift`` in plain Python."""
+    return tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
 
 
 def restored(
@@ -211,9 +227,14 @@ def sizes(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
-def interval(array: np.ndarray, scale: float = 1.0, shift: float = 0.0) -> str:
+def interval(array: np.ndarray, scale: Any = 1.0, shift: Any = 0.0) -> str:
     """Format the range of an array, after scale and shift: "[0, 1]"."""
-    low, high = sorted(float(extreme) * scale + shift for extreme in (array.min(), array.max()))
+    if isinstance(scale, tuple) or isinstance(shift, tuple):
+        over = tuple(range(array.ndim - 1))
+        ends = np.stack([array.min(axis=over), array.max(axis=over)]) * np.asarray(scale) + np.asarray(shift)
+        low, high = ends.min(), ends.max()
+    else:
+        low, high = sorted(float(extreme) * scale + shift for extreme in (array.min(), array.max()))
     return f"[{low:.4g}, {high:.4g}]"
 
 
@@ -239,15 +260,25 @@ def check_names(names: Any, classes: int | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_affine(scale: Any, shift: Any) -> None:
-    """Raise InputError unless both numbers are finite in float32 and ``scale`` is not 0 there."""
-    remedies = {"scale": "give a finite number other than 0", "shift": "give a finite number"}
-    for (field, remedy), value in zip(remedies.items(), (scale, shift), strict=True):
-        checks.number(field, value, remedy=remedy)
-        with np.errstate(over="ignore"):
-            seen = np.float32(value)
-        if not np.isfinite(seen) or (field == "scale" and seen == 0):
-            raise InputError(field, value, f"{remedy}, in float32")
+def _checked_affine(field: str, value: Any, channels: int) -> Any:
+    """Check ``scale`` or ``shift``: finite in float32, and a scale is not 0 there; several become a tuple."""
+    several = checks.python(value)
+    if isinstance(several, list | tuple):
+        if len(several) != channels:
+            remedy = f"give one number, or one for each of the {channels} channels"
+            raise InputError(field, several, remedy)
+        return tuple(float(_check_affine(field, each)) for each in several)
+    return _check_affine(field, value)
+
+
+def _check_affine(field: str, value: Any) -> Any:
+    remedy = f"give a finite number{' other than 0' * (field == 'scale')}"
+    checks.number(field, value, remedy=remedy)
+    with np.errstate(over="ignore"):
+        seen = np.float32(value)
+    if not np.isfinite(seen) or (field == "scale" and seen == 0):
+        raise InputError(field, value, f"{remedy}, in float32")
+    return value
 
 
 def check_split(field: str, split: Split, classes: int | None, first_label: int | None = 0) -> None:

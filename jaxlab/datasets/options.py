@@ -31,8 +31,9 @@ def modify(
     fraction is contained in a larger one with the same seed.
 
     - ``input_range=(low, high)``: the smallest and largest training inputs become low and high; or
-      ``standardize=True``: the training inputs get mean 0 and standard deviation 1 over all their values. Both
-      use the full training split, so a subset sees the same inputs. Only ``scale`` and ``shift`` change.
+      ``standardize=True``: the training inputs get mean 0 and standard deviation 1 over all their values;
+      ``standardize="channels"``: in each channel, and so in each column of a table (a constant one becomes 0). All use
+      the full training split, so a subset sees the same inputs. Only ``scale`` and ``shift`` change.
     - ``standardize_targets=True``: the network learns each regression target minus its mean over the full training
       split, divided by its standard deviation there. The loss is measured in these units; MAE, RMSE and other metrics
       stay in the units of the targets. Only ``target_mean`` and ``target_std`` change.
@@ -59,13 +60,20 @@ def modify(
     )
 
 
-def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float | int, float | int]:
-    standardize = checks.flag("standardize", standardize)
+def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[Any, Any]:
+    standardize = checks.python(standardize)
+    if not isinstance(standardize, bool) and standardize != "channels":
+        raise InputError("standardize", standardize, 'give true, false or "channels"')
     if input_range is None and not standardize:
         return dataset.scale, dataset.shift
     if input_range is not None and standardize:
         raise InputError("standardize", standardize, "give input_range or standardize, not both")
     inputs = dataset.train.inputs
+    if standardize == "channels":
+        over = tuple(range(inputs.ndim - 1))
+        means, deviations = inputs.mean(axis=over, dtype=np.float64), inputs.std(axis=over, dtype=np.float64)
+        deviations[inputs.min(axis=over) == inputs.max(axis=over)] = 1
+        return tuple((1 / deviations).tolist()), tuple((-means / deviations).tolist())
     least, greatest = float(inputs.min()), float(inputs.max())
     if least == greatest:
         raise InputError("train.inputs", least, "constant inputs cannot be rescaled; omit the option")

@@ -51,7 +51,7 @@ class Data:
         name: name of the data set.
         input_shape: shape of one input.
         outputs: number of outputs of a model.
-        scale, shift: the network's input is ``stored input * scale + shift``.
+        scale, shift: the network's input is ``stored input * scale + shift``, with one number or one for each channel.
         class_names: names of the classes; empty for regression.
         target_mean, target_std: the prediction is ``network's output * target_std + target_mean``, one number for each
             output; None if it is the output.
@@ -61,8 +61,8 @@ class Data:
     name: str | None = None
     input_shape: list[int] | None = None
     outputs: int | None = None
-    scale: float | None = None
-    shift: float | None = None
+    scale: float | list[float] | None = None
+    shift: float | list[float] | None = None
     class_names: list[str] | None = None
     target_mean: list[float] | None = None
     target_std: list[float] | None = None
@@ -252,10 +252,14 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
         if count is not None and count < 1:
             yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
-    numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
-    for name in ("target_mean", "target_std"):
-        scaling = enumerate(getattr(data, name) or [])
-        numbers |= {f"specification.data.{name}[{index}]": value for index, value in scaling}
+    for name in ("scale", "shift", "target_mean", "target_std"):
+        value = getattr(data, name)
+        each = (
+            {f"[{index}]": number for index, number in enumerate(value)}
+            if isinstance(value, list)
+            else {"": value}
+        )
+        numbers |= {f"specification.data.{name}{index}": number for index, number in each.items()}
     for where, number in numbers.items():
         if not _is_number(number) or not math.isfinite(number or 0):
             yield f"{where}: {_shown(number)} is not a finite number"
@@ -271,6 +275,10 @@ def _wrong_data(data: Data) -> Iterator[str]:
         values = getattr(data, name)
         if values and len(values) != data.outputs:
             yield f"specification.data.{name} has {len(values)} entries for {data.outputs} outputs"
+    for name in ("scale", "shift"):
+        values = getattr(data, name)
+        if isinstance(values, list) and [len(values)] != (data.input_shape or [])[-1:]:
+            yield f"specification.data.{name} has {len(values)} entries, not one for each channel"
     if (data.target_mean is None) != (data.target_std is None) or min(data.target_std or [1]) <= 0:
         yield "specification.data.target_std does not match target_mean, or is not > 0"
 

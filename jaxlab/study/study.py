@@ -277,12 +277,17 @@ def _described(data: Dataset | None, shared: Any) -> Data:
         name=data.name,
         input_shape=list(data.input_shape),
         outputs=data.outputs,
-        scale=float(data.scale),
-        shift=float(data.shift),
+        scale=_plain(data.scale),
+        shift=_plain(data.shift),
         class_names=list(data.class_names),
-        target_mean=None if data.target_mean is None else list(data.target_mean),
-        target_std=None if data.target_std is None else list(data.target_std),
+        target_mean=_plain(data.target_mean),
+        target_std=_plain(data.target_std),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A number as a float, several as a list of floats, None as None."""
+    return list(map(float, value)) if isinstance(value, tuple) else value if value is None else float(value)
 
 
 def _described_function(rule: Rule) -> dict[str, str]:
