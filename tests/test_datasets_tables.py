@@ -169,6 +169,15 @@ def test_bad_frames(frames, options, says):
     assert "\n" not in str(error.value)
 
 
+def test_groups_of_other_rows():
+    columns = pd.DataFrame({"a": np.linspace(0, 1, 30)})
+    groups = pd.Series(np.arange(30) // 3)
+    assert datasets.from_arrays((columns, np.arange(30) % 2), groups=groups).classes == 2
+    with pytest.raises(InputError, match="the index of row 0 is 0 in the inputs") as error:
+        datasets.from_arrays((columns, np.arange(30) % 2), groups=groups[::-1])
+    assert error.value.field == "groups"
+
+
 def test_a_column_twice():
     frame = pd.DataFrame(np.ones((30, 3)), columns=["a", "a", "b"])
     with pytest.raises(InputError, match="'a': is the name of several columns"):
@@ -189,6 +198,15 @@ def test_a_csv_file_is_its_frame(tmp_path, iris, monkeypatch):
     )
     monkeypatch.chdir("/")
     assert load_study(tmp_path / "study.toml").data.fingerprint() == data.fingerprint()
+
+
+def test_row_numbers_in_a_csv_file_warn(tmp_path, iris):
+    iris.to_csv(tmp_path / "iris.csv")
+    options = {"path": tmp_path / "iris.csv", "target": "species", "groups": "flower", "scale": 1}
+    with pytest.warns(UserWarning, match="'Unnamed: 0' is taken as an input") as caught:
+        assert datasets.from_csv(**options).input_shape == (5,)
+    assert len(caught) == 1
+    assert datasets.from_csv(**options, inputs=list(iris.columns[:4])).input_shape == (4,)
 
 
 def test_bad_csv_files(tmp_path, monkeypatch):

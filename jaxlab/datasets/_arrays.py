@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from jaxlab import checks
-from jaxlab.datasets.conversion import CHANNELS, TARGETS, Conventions, Given, convert, read
+from jaxlab.datasets.conversion import CHANNELS, TARGETS, Conventions, Given, as_array, convert, read
 from jaxlab.datasets.dataset import SPLITS, Dataset, Split, check_classes, check_names, check_split, numbered
 from jaxlab.datasets.draws import grouped_order, permutation, stratified_order
+from jaxlab.datasets.frames import check_same_rows
 from jaxlab.datasets.guesses import count_classes, doubtful_guesses
 from jaxlab.datasets.labels import names_of
 from jaxlab.errors import InputError, UnknownName
@@ -110,6 +111,8 @@ def from_arrays(
     fractions = {field: _fraction(f"{field}_fraction", value) for field, value in fractions.items()}
     stratify = None if stratify is None else checks.flag("stratify", stratify)
     missing = {field: fraction for field, fraction in fractions.items() if field not in splits}
+    if groups is not None:
+        check_same_rows("groups", train[0], groups)
     drawn = _draw(splits, missing, split_seed, stratify, groups)
     guessed = scale is None
     if guessed:
@@ -298,7 +301,7 @@ def _plain_order(seed: int, stream: str, targets: np.ndarray) -> np.ndarray:
 
 def _group_numbers(groups: Any, examples: int) -> np.ndarray:
     """Number the groups from 0, [N]."""
-    array = np.asarray(groups)
+    array = as_array("groups", groups)
     if array.shape != (examples,):
         remedy = f"give one group for each of the {examples} training examples, [{examples}]"
         raise InputError("groups", list(array.shape), remedy)

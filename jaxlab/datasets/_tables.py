@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from jaxlab import checks
@@ -100,6 +101,13 @@ def from_csv(
     paths = {"path": path, "validation_path": validation_path, "test_path": test_path}
     frames = [None if each is None else _read_csv(field, each) for field, each in paths.items()]
     train, validation, test = frames
+    row_numbers = [name for name in train.columns if str(name).startswith("Unnamed: ")]
+    if inputs is None and row_numbers:  # an index, which to_csv writes without a name
+        warnings.warn(
+            f"the column {row_numbers[0]!r} is taken as an input, but has no name and may number the rows: write the file "
+            "with to_csv(index=False), or list the inputs",
+            stacklevel=2,
+        )
     named = {"name": path.stem} | options
     return from_frame(train, test, validation, target=target, inputs=inputs, groups=groups, **named)
 

@@ -40,18 +40,16 @@ def read(field: str, pair: Any, conventions: Conventions) -> Given:
         inputs, targets = pair
     except (TypeError, ValueError):
         raise InputError(field, type(pair).__name__, "give a pair (inputs, targets)") from None
-    check_same_rows(field, inputs, targets)
+    check_same_rows(f"{field}.targets", inputs, targets)
     if is_frame(targets) and targets.shape[1] == 1:
         targets = targets.iloc[:, 0]
     targets = without_pandas(f"{field}.targets", targets)
-    # NumPy would turn the missing label in ["cat", None] into text.
-    mixed = isinstance(targets, list | tuple) and any(isinstance(each, str | bytes) for each in targets)
-    array = _array(f"{field}.targets", targets, object if mixed else None)
+    array = as_array(f"{field}.targets", targets)
     labels = named_labels(f"{field}.targets", targets if is_categorical(targets) else array)
     if labels is not None:
         array = np.zeros(len(labels), np.int32)
         _check_named(field, labels, conventions)
-    inputs = _array(f"{field}.inputs", without_pandas(f"{field}.inputs", inputs))
+    inputs = as_array(f"{field}.inputs", without_pandas(f"{field}.inputs", inputs))
     return Given(_real(f"{field}.inputs", inputs), _real(f"{field}.targets", array), labels)
 
 
@@ -118,11 +116,13 @@ _REMEDIES = {
 _TEXT_REMEDY = "encode text first"
 
 
-def _array(field: str, values: Any, dtype: type | None = None) -> np.ndarray:
+def as_array(field: str, values: Any) -> np.ndarray:
     """Convert to a NumPy array; bfloat16 and similar dtypes become float32."""
     check_unmasked(field, values)
+    # NumPy would turn a missing value among text, as in ["cat", None], into text.
+    has_text = isinstance(values, list | tuple) and any(isinstance(each, str | bytes) for each in values)
     try:
-        array = np.asarray(values, dtype)
+        array = np.asarray(values, object if has_text else None)
     except ValueError:
         raise InputError(field, type(values).__name__, "give rows of equal lengths, as one array") from None
     except Exception as error:  # any error of another library's array, e.g. on another device

@@ -65,19 +65,19 @@ def _numbers(field: str, name: Any, column: Any) -> np.ndarray:
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.to_numpy(_DTYPES[kind])
 
 
-def check_same_rows(field: str, inputs: Any, targets: Any) -> None:
-    """Raise InputError where pandas or xarray labels the rows of inputs and targets differently."""
-    dims = [_dims(each) for each in (inputs, targets)]
+def check_same_rows(field: str, inputs: Any, others: Any) -> None:
+    """Raise InputError where pandas or xarray labels the rows of ``others``, which ``field`` names, differently."""
+    dims = [_dims(each) for each in (inputs, others)]
     if all(dims) and dims[0][0] != dims[1][0]:
         remedy = f"the first dimension of the inputs is {dims[0][0]!r}; transpose one of them"
-        raise InputError(f"{field}.targets", dims[1][0], remedy)
-    first, second = _row_labels(inputs), _row_labels(targets)
+        raise InputError(field, dims[1][0], remedy)
+    first, second = _row_labels(inputs), _row_labels(others)
     if first is None or second is None or len(first) != len(second) or first.equals(second):
         return
     labels = list(zip(map(python, first), map(python, second), strict=True))
     row, (one, other) = next((each for each in enumerate(labels) if each[1][0] != each[1][1]), (0, labels[0]))
     remedy = f"the index of row {row} is {one!r} in the inputs; sort both alike, or reset_index(drop=True)"
-    raise InputError(f"{field}.targets", other, remedy)
+    raise InputError(field, other, remedy)
 
 
 def _dims(values: Any) -> tuple[Any, ...]:
