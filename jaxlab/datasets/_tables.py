@@ -104,8 +104,8 @@ def from_csv(
     row_numbers = [name for name in train.columns if str(name).startswith("Unnamed: ")]
     if inputs is None and row_numbers:  # an index, which to_csv writes without a name
         warnings.warn(
-            f"the column {row_numbers[0]!r} is taken as an input, but has no name and may number the rows: write the file "
-            "with to_csv(index=False), or list the inputs",
+            f"the column {row_numbers[0]!r} is taken as an input, but has no name and may number the rows: write the "
+            "file with to_csv(index=False), or list the inputs",
             stacklevel=2,
         )
     named = {"name": path.stem} | options
