@@ -55,7 +55,7 @@ class RunInterrupted(Exception):
 
 def _short(value: Any) -> str:
     text = " ".join(shown(value).split())
-    # Keep the end, which tells paths apart.
+    # Keep the end, in which paths differ.
     return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"
 
 

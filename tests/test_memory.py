@@ -4,10 +4,14 @@ import math
 import sys
 
 import jax
+import numpy as np
 import psutil
 import pytest
 
 from jaxlab.engine import memory
+from jaxlab.errors import InputError
+from jaxlab.runs.curves import Curves
+from jaxlab.trial import Variable
 
 
 def test_devices_of_a_cpu_share_the_hosts_memory(free_memory):
@@ -42,3 +46,10 @@ def test_memory_left_in_a_control_group(tmp_path, files, left):
     for name, content in files.items():
         (tmp_path / f"memory.{name}").write_text(f"{content}\n")
     assert memory.free_in_cgroup(tmp_path) == left
+
+
+def test_the_further_axes_of_curves_count_in_their_size(free_memory):
+    free_memory(10**6)
+    curves = Curves(np.arange(3), 10, {"wide": Variable("", dims=("layer",))}, {"layer"})
+    with pytest.raises(InputError, match="epochs = 10: is too many for the results of 3 trials"):
+        curves.allocate_all([{"wide": jax.ShapeDtypeStruct((2, 1_000_000), np.float32)}])

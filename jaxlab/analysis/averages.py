@@ -124,8 +124,8 @@ def by_setting(figures: xr.Dataset, names: Sequence[str] | None = None) -> xr.Da
     return xr.Dataset(means | counts, kept | settings, figures.attrs)
 
 
-def lines(means: xr.Dataset, over: str, by: Sequence[str]) -> list[Line]:
-    """Split the averages of `by_setting` into one `Line` for each combination of ``by``, sorted by ``over``."""
+def lines(means: xr.Dataset, by: Sequence[str]) -> list[Line]:
+    """Split the averages of `by_setting` into one `Line` for each combination of ``by``, in their order."""
     code, first = _codes([means[name].values for name in by], means.sizes["setting"])
     return [
         Line({name: means[name][row].item() for name in by}, means.isel(setting=code == index))

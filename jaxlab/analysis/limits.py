@@ -151,7 +151,7 @@ def _followed(
     used = figures.isel(trial=figures[over].notnull().values)  # NaN: a trial that does not use it
     if not used.sizes["trial"]:
         raise InputError("over", over, f"no trained trial uses {label(over)}")
-    return lines(by_setting(used, [over, *by]), over, by)
+    return lines(by_setting(used, [over, *by]), by)
 
 
 def _value_or_nan(values: np.ndarray, index: int) -> float:

@@ -250,10 +250,10 @@ def _lines(answer: xr.Dataset, words: Callable[[xr.Dataset], str]) -> str:
     if len(rows) > MOST_NAMED:
         return f"differs between the {len(rows)} settings of {joined(names)}, see the table of limits"
     if len(names) == 1:
-        told, values = label(names[0]), numbers(values_of(answer[names[0]]))
+        subject, values = label(names[0]), numbers(values_of(answer[names[0]]))
     else:
-        told, values = "", settings([{name: row[name].item() for name in names} for row in rows])
+        subject, values = "", settings([{name: row[name].item() for name in names} for row in rows])
     said: dict[str, list[str]] = {}
     for text, value in zip(texts, values, strict=True):
         said.setdefault(text, []).append(value)
-    return "; ".join(f"{told} {' and '.join(which)}: {text}".lstrip() for text, which in said.items())
+    return "; ".join(f"{subject} {' and '.join(which)}: {text}".lstrip() for text, which in said.items())

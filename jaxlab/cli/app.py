@@ -143,8 +143,8 @@ def _no_exit(study: Path | None) -> Iterator[None]:
     except SystemExit as error:
         frames = [each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).is_file()]
         folder = None if study is None else study.absolute().parent
-        beside = [frame for frame in frames if folder in Path(frame.filename).absolute().parents]
-        line = (beside or frames)[-1]
+        users = [frame for frame in frames if folder in Path(frame.filename).absolute().parents]
+        line = (users or frames)[-1]
         remedy = "calls sys.exit or exit: raise an exception with a message instead"
         raise InputError("study", f"{line.filename}:{line.lineno}", remedy) from error
 

@@ -1,7 +1,7 @@
 """Curves of one trial: 1-D arrays over epochs, whose NaN tail stands for epochs that the trial did not reach.
 
-A NaN measured at the last epoch looks like such a tail. Pass ``last``, the last epoch that the trial reached, to tell
-them apart; without it a curve ends at its last value that is not NaN.
+A NaN measured at the last epoch looks like such a tail. Pass ``last``, the last epoch that the trial reached, to
+distinguish them; without it a curve ends at its last value that is not NaN.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The input and output of stopping rules: `History`, `Stop`, `Outcome`."""
+"""What stopping rules have in common: their input `History`, their output `Stop`, and the base of the built-in ones."""
 
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class BuiltIn:
         compares: whether it compares trials with each other.
         draws: whether it draws from NumPy's random generator.
         depends_on_epochs: whether it depends on the planned number of epochs.
-        curves: names of the curves that it reads, besides ``metric``.
+        curves: names of the losses and metrics that it reads, except ``metric``.
         least: smallest values of its whole numbers, by parameter; 0 by default.
     """
 
@@ -110,13 +110,14 @@ class BuiltIn:
     least: ClassVar[Mapping[str, int]] = {}
 
     def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
         for parameter in fields(self):
             field, value = f"pruning.{self.name}.{parameter.name}", getattr(self, parameter.name)
-            if parameter.type is bool:
+            if types[parameter.name] is bool:
                 flag(field, value)
-            elif parameter.type is int:
+            elif types[parameter.name] is int:
                 whole(field, value, self.least.get(parameter.name, 0))
-            elif parameter.type is float:
+            elif types[parameter.name] is float:
                 number(field, value, 0)
             elif value is not None:
                 text(field, value, remedy="give the name of a curve, e.g. validation_loss")

@@ -1,6 +1,6 @@
 """Execution of a job: a run, which begins anew or resumes where an earlier start ended.
 
-The module `jaxlab.runs.execution` tells the life of a run from top to bottom: begin or resume, compile, train, decide,
+The module `jaxlab.runs.execution` is the life of a run from top to bottom: begin or resume, compile, train, decide,
 record, checkpoint, finish.
 """
 

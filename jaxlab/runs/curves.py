@@ -50,10 +50,14 @@ class Curves:
                 self.arrays[name][np.ix_(rows, record.epochs)] = values
 
     def allocate_all(self, records: Sequence[Mapping[str, jax.ShapeDtypeStruct]]) -> None:
-        """Allocate the curves of the groups' records, ``[lanes, ...]`` by name, if the results fit."""
+        """Allocate the curves of the groups' records, ``[lanes, ...]`` by name.
+
+        Raises:
+            InputError: they do not fit in memory.
+        """
         sizes: dict[str, int] = {}
         for name, values in (item for record in records for item in record.items()):
-            each = math.prod(values.shape[2:]) * values.dtype.itemsize
+            each = math.prod(values.shape[1:]) * values.dtype.itemsize
             sizes[name] = max(sizes.get(name, 0), each)
         trials = len(self.numbers)
         check_epochs(trials, self.epochs, trials * (self.epochs + 1) * sum(sizes.values()))

@@ -99,7 +99,7 @@ def _check_kept(job: Job, earlier: Description) -> None:
 
 
 def _check_groups(job: Job, numbers: list[np.ndarray], earlier: Description) -> None:
-    """Raise InputError unless each group of the run has the same trials in the job, apart from added ones."""
+    """Raise InputError unless each group of the run has the same trials in the job, except for added ones."""
     count = len(earlier.trial_ids)
     for those, entry in zip(numbers, earlier.groups, strict=False):
         if sorted(entry.trials) != np.sort(those[those < count]).tolist():

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxlab.engine import EpochRecord, GroupTraining, Programs, Training, place_shared
@@ -97,10 +96,8 @@ def _train_again(
     counter.width = width or 0
     counter.report("compiling", 0, 0.0)
     programs = compile_for(job, group, job.trial_of(group), width, options.devices).programs
-    values = jax.tree.map(lambda leaf: leaf[rows], group.hyperparameters)
-    training = Training(
-        [GroupTraining(programs, values, place_shared(job.arrays, programs.pack))], job.epochs
-    )
+    shared = place_shared(job.arrays, programs.pack)
+    training = Training([GroupTraining(programs, group.hyperparameters, shared, rows)], job.epochs)
 
     def decide(epoch: int) -> list[np.ndarray]:
         return [np.flatnonzero(ends[numbers] == epoch)]

@@ -65,10 +65,10 @@ def assemble(
     arrays["epochs_run"] = per_trial(reached, "epochs run", "epoch")
     _compare_labels(arrays, groups)
     dataset = xr.Dataset(arrays, attrs=dict(attributes))
-    own = {dim: (dim, _string_array(names)) for dim, names in labels.items() if dim in dataset.dims}
+    labelled = {dim: (dim, _string_array(names)) for dim, names in labels.items() if dim in dataset.dims}
     return dataset.assign_coords(
         {"trial": np.arange(trials), "epoch": np.arange(epochs + 1)}
-        | own
+        | labelled
         | {name: ("trial", _column(values)) for name, values in coordinates.items()}
     )
 
@@ -79,8 +79,8 @@ def _check_memory(records: Records, trials: int, epochs: int) -> None:
     for _, record in (*records.epochs, *records.ends):
         at_end = isinstance(record, EndRecord)
         for name, values in record.values.items():
-            own = math.prod(values.shape[1 if at_end else 2 :]) * values.dtype.itemsize
-            sizes[name] = max(sizes.get(name, 0), trials * own * (1 if at_end else epochs + 1))
+            each = math.prod(values.shape[1 if at_end else 2 :]) * values.dtype.itemsize
+            sizes[name] = max(sizes.get(name, 0), trials * each * (1 if at_end else epochs + 1))
     check_epochs(trials, epochs, sum(sizes.values()) + 8 * (epochs + 1))
 
 
@@ -120,13 +120,13 @@ def _unlabelled(name: str, axes: int) -> Variable:
 def _empty(
     label: Variable, values: np.ndarray, lead: tuple[int, ...], labels: Mapping[str, Sequence[str]]
 ) -> xr.Variable:
-    own = tuple(
+    further = tuple(
         len(labels[dim]) if dim in labels else extent
         for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True)
     )
     attributes = {"long_name": label.long_name, "units": label.units}
     attributes |= {key: getattr(label, key) for key in ("comment", "better") if getattr(label, key)}
-    array = np.full((*lead, *own), not_reached(values.dtype), values.dtype)
+    array = np.full((*lead, *further), not_reached(values.dtype), values.dtype)
     return xr.Variable((*("trial", "epoch")[: len(lead)], *label.dims), array, attributes)
 
 
@@ -151,16 +151,16 @@ def _filled(
 ) -> xr.Variable:
     """Write a record's values into ``target`` and return it; an axis without labels grows where a group's is longer."""
     lead = (record.trials,) if isinstance(record, EndRecord) else (record.trials, record.epochs)
-    own = []
+    further = []
     for dim, extent in zip(label.dims, values.shape[len(lead) :], strict=True):
         if dim in labels:
-            own.append(np.array([labels[dim].index(each) for each in coordinates[dim]]))
+            further.append(np.array([labels[dim].index(each) for each in coordinates[dim]]))
         else:
-            own.append(np.arange(extent))
+            further.append(np.arange(extent))
             missing = extent - target.sizes[dim]
             if missing > 0:
                 target = target.pad({dim: (0, missing)}, constant_values=not_reached(target.dtype))
-    target.data[np.ix_(*lead, *own)] = values
+    target.data[np.ix_(*lead, *further)] = values
     return target
 
 

@@ -168,7 +168,7 @@ class Description:
 
     def encoded(self) -> bytes:
         """The description as JSON with one line for each field."""
-        import msgspec  # here, so that training without a folder does without it
+        import msgspec  # here, since training without a folder does not need it
 
         # Python's JSON, which has infinite numbers and names of files that are not UTF-8; msgspec's has neither.
         values = msgspec.to_builtins(self) | {_DIGEST: _digest(self.coordinates)}

@@ -283,11 +283,11 @@ class _Expected:
             return False
         names, lead = self.groups[group].coordinates, 1 if isinstance(record, EndRecord) else 2
         for name, values in record.values.items():
-            own = values.shape[lead:]
-            dims = self.dims.get(name, ("",) * len(own))
-            if len(own) != len(dims) or any(
+            further = values.shape[lead:]
+            dims = self.dims.get(name, ("",) * len(further))
+            if len(further) != len(dims) or any(
                 dim in self.labelled and extent != len(names.get(dim, ()))
-                for dim, extent in zip(dims, own, strict=True)
+                for dim, extent in zip(dims, further, strict=True)
             ):
                 return False
         return True

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlab.errors import InputError
 from jaxlab.store.arrays import Arrays, read_arrays, read_note, with_prefix, write_arrays
-from jaxlab.store.disk import disk_errors, make_folder, remove
+from jaxlab.store.disk import disk_errors, make_folder
 
 _REMEDY = "train the study again in another folder"
 
@@ -46,21 +46,27 @@ def write_weights(
 
 
 def discard_weights(folder: Path, after: Mapping[int, int]) -> None:
-    """Remove the weights of the given trials that ended after an epoch; see `Records.discard`."""
+    """Remove the weights of the given trials that ended after an epoch; see `Records.discard`.
+
+    Raises:
+        InputError: a file that must change is damaged, or cannot be read or removed.
+    """
     for file in _files(folder):
-        try:
-            arrays, kept = _read(file)
-        except InputError:  # damaged: `read_weights` reports it
+        kept = read_note(file, _Kept)
+        if kept is None:  # damaged: `read_weights` reports it
             continue
         ends = zip(kept.trials, kept.epochs, strict=True)
         rows = [row for row, (trial, end) in enumerate(ends) if end <= after.get(trial, end)]
-        if len(rows) < len(kept.trials):
-            if rows:
-                some = _Kept(
-                    [kept.trials[row] for row in rows], [kept.epochs[row] for row in rows], kept.which
-                )
-                _write(folder, {name: leaf[rows] for name, leaf in arrays.items()}, some)
-            remove(file)
+        if len(rows) == len(kept.trials):
+            continue
+        if rows:
+            arrays, _ = _read(file)
+            trials, epochs = ([column[row] for row in rows] for column in (kept.trials, kept.epochs))
+            _write(
+                folder, {name: leaf[rows] for name, leaf in arrays.items()}, _Kept(trials, epochs, kept.which)
+            )
+        with disk_errors(folder):
+            file.unlink(missing_ok=True)
 
 
 def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
@@ -79,7 +85,7 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
             damaged = error
             continue
         if trial in kept.trials:
-            found.append((kept.epochs[kept.trials.index(trial)], file.lstat().st_mtime_ns, file))
+            found.append((kept.epochs[kept.trials.index(trial)], _time(file), file))
     if not found:
         if damaged is not None:
             raise damaged
@@ -93,6 +99,14 @@ def read_weights(folder: Path, trial: int) -> dict[str, Arrays]:
         which: {name: leaf[row, ...] for name, leaf in with_prefix(arrays, f"{which}/").items()}
         for which in kept.which
     }
+
+
+def _time(file: Path) -> int:
+    """When a file was written; 0 if another process has removed it since."""
+    try:
+        return file.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _files(folder: Path) -> Sequence[Path]:

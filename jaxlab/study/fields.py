@@ -63,7 +63,7 @@ class Field(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Collection[Any]]:
-        """What it needs besides some built-in model or optimizer."""
+        """What it needs in addition to some built-in model or optimizer."""
         some = set(MODELS), set(OPTIMIZERS)
         return {name: values for name, values in self.needs.items() if set(values) not in some}
 

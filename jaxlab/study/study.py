@@ -132,11 +132,11 @@ class Study:
         """What `jaxlab.runs` executes."""
         declared = Specification(
             name=self.name,
-            data=_described(self.data, self.shared),
+            data=_data_description(self.data, self.shared),
             epochs=self.epochs,
             data_seed=self.data_seed,
             trial=serialisable(self.trial),
-            rules=[plain_rule(rule, _described_function) for rule in self.rules],
+            rules=[plain_rule(rule, _rule_description) for rule in self.rules],
             keep=self.keep,
             deterministic=self.deterministic,
             configuration={name: serialisable(value) for name, value in self.configuration.items()},
@@ -268,7 +268,7 @@ def _shown_values(values: Sequence[Any]) -> str:
     return f"[{', '.join(map(shown, values))}]"
 
 
-def _described(data: Dataset | None, shared: Any) -> Data:
+def _data_description(data: Dataset | None, shared: Any) -> Data:
     """Describe a data set, or the shared arrays of a custom trial."""
     if data is None:
         return Data(arrays_digest(shared))
@@ -290,7 +290,7 @@ def _plain(value: Any) -> Any:
     return list(map(float, value)) if isinstance(value, tuple) else value if value is None else float(value)
 
 
-def _described_function(rule: Rule) -> dict[str, str]:
+def _rule_description(rule: Rule) -> dict[str, str]:
     """Describe a custom stopping rule."""
     return {"function": name_of(rule), "code": code_digest(rule)}
 
