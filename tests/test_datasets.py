@@ -187,6 +187,8 @@ def test_every_data_set_has_a_name():
         "cifar10",
         "digits",
         "fashion_mnist",
+        "from_csv",
+        "from_folder",
         "from_npz",
         "mnist1d",
         "rotated_digits",
@@ -196,7 +198,7 @@ def test_every_data_set_has_a_name():
 @pytest.mark.parametrize(
     ("name", "options", "field", "says"),
     [
-        ("digit", {}, "dataset", "did you mean 'digits'? give one of cifar10, digits"),
+        ("digit", {}, "dataset", "did you mean 'digits'? give one of cifar10, csv, digits"),
         (5, {}, "dataset", "5: give one of"),
         (["digits"], {}, "dataset", "give one of"),
         ("zzz", {}, "dataset", "'zzz': give one of"),

@@ -147,8 +147,8 @@ class Unreadable:
         ([(np.zeros((2, 1), "m8[s]"), np.array([0, 1]))], {}, "train.inputs", "real numbers; e.g. seconds"),
         ([(np.zeros((2, 1), "f4,i4"), np.array([0, 1]))], {}, "train.inputs", "real numbers; named fields"),
         ([(np.zeros((2, 1), [("a", "f4")]), np.array([0, 1]))], {}, "train.inputs", "numbers; named fields"),
-        ([(np.ones((2, 1)), np.array(["cat", "dog"]))], {}, "train.targets", "return_inverse"),
-        ([(np.ones((2, 1)), [0, None])], {}, "train.targets", "real numbers; convert"),
+        ([(np.ones((2, 1)), np.array([0, 1.5], object))], {}, "train.targets", "real numbers; convert"),
+        ([(np.ones((2, 1)), np.ones((2, 1), object))], {}, "train.targets", "real numbers; convert"),
         ([(MASKED, np.array([0, 1]))], {}, "train.inputs", "the mask would be lost"),
         ([([*MASKED], np.array([0, 1]))], {}, "train.inputs", "the mask would be lost"),
         ([([[MASKED], (MASKED,)], np.array([0, 1]))], {}, "train.inputs", "the mask would be lost"),
@@ -226,9 +226,15 @@ def one_array():
         (lambda path: write(path, with_a_bit_flipped(whole(path.parent))), "truncated or corrupt"),
         (lambda path: write(path, whole(path.parent)[:-900]), "truncated or corrupt"),
         (lambda path: np.savez(path, x_train=np.array([{}, {}]), y_train=np.zeros(2)), "pickled objects"),
-        (lambda path: np.savez(path, x=np.ones(2), t=1), "lacks x_train and y_train, holds x, t; write"),
+        (
+            lambda path: np.savez(path, x=np.ones(2), t=1),
+            "lacks x_train and y_train, holds x, t; name the arrays",
+        ),
         (lambda path: np.savez(path), "lacks x_train and y_train, holds nothing"),
-        (lambda path: np.savez(path, x_train=np.ones((2, 1))), "lacks y_train, holds x_train; write"),
+        (
+            lambda path: np.savez(path, x_train=np.ones((2, 1))),
+            "lacks y_train, holds x_train; name the arrays",
+        ),
         (
             lambda path: np.savez(path, x_train=np.ones((2, 1)), y_train=np.ones(2), y_test=np.ones(2)),
             "x_test",
@@ -248,7 +254,8 @@ def test_bad_npz_file(tmp_path, make, says):
 
 
 @pytest.mark.parametrize(
-    ("option", "says"), [("clases", "did you mean 'classes'?"), ("keys", "known names are classes, targets")]
+    ("option", "says"),
+    [("clases", "did you mean 'classes'?"), ("key", "known names are classes, class_names")],
 )
 def test_an_unknown_option_is_named(tmp_path, option, says):
     with pytest.raises(InputError, match=f"unknown name '{option}' in the options of from_npz; ") as error:
@@ -269,7 +276,7 @@ def test_an_unknown_option_is_named(tmp_path, option, says):
         ("scale", 1e39, "in float32"),
         ("scale", 1e-60, "in float32"),
         ("shift", "0", "give a finite number"),
-        ("shift", [0.0], "give a finite number"),
+        ("shift", [0.0, 1.0], "give one number, or one for each of the 1 channels"),
         ("targets", "label", "did you mean 'labels'? give one of auto, labels"),
         ("targets", 3, "give one of auto, labels"),
         ("channels", "frist", "did you mean 'first'?"),

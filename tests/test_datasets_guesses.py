@@ -19,11 +19,19 @@ def read(x=None, y=None, **options):
     return datasets.from_arrays((x, y), (x, y), (x, y), **options)
 
 
-def test_a_data_set_is_one_line():
+def test_a_data_set_in_one_line_and_in_four():
     data = read(inputs(20, 24, 3, high=255), np.minimum(np.arange(N) % 5, 3), scale=1, classes=5)
     line = "train 60 × 20×24×3 float32 in [0, 255], 5 classes, largest 40 %; validation 60; test 60"
     assert data.summary() == line
-    assert repr(data) == f"<arrays: {line}>"
+    assert repr(data).splitlines() == [
+        "<Dataset arrays>",
+        "inputs    20×24×3 float32 in [0, 255]",
+        "targets   5 classes, largest 40 %",
+        "examples  train 60, validation 60, test 60",
+    ]
+    named = read(y=np.array([f"kind {each}" for each in np.arange(N) % 9]))
+    assert "9 classes (kind 0, kind 1, kind 2, kind 3, ..., kind 8), largest 12 %" in named.summary()
+    assert "3 classes (a, b, c), largest" in repr(read(class_names=["a", "b", "c"]))
     seen = read(inputs(4, 4, 1, dtype=np.uint8, high=250), scale=-0.5, shift=1)
     assert "train 60 × 4×4×1 uint8 in [0, 250], seen as [-124, 1], 3 classes" in seen.summary()
     numbers = read(y=np.linspace(-45, 45, N), target_units="degree")

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
+from sklearn.preprocessing import StandardScaler
 
-from jaxlab import datasets
+from jaxlab import Study, datasets, load_model
 from jaxlab.datasets import Dataset, Split, modify
 from jaxlab.errors import InputError
+from jaxlab.space import grid
+from jaxlab.store import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,61 @@ def test_standardize_gives_the_training_inputs_mean_zero_and_deviation_one(digit
     assert prepared.std() == pytest.approx(1, abs=1e-6)
 
 
+def test_each_column_of_a_table_is_standardised_as_by_scikit_learn():
+    wine = load_wine()
+    inputs = np.column_stack(
+        [wine.data, np.full(len(wine.data), 7)]
+    )  # 0.1 to 1680 by column, the last constant
+    table = datasets.from_arrays((inputs, wine.target), scale=1)
+    data = modify(table, standardize="channels", subset=50)
+    scaler = StandardScaler().fit(table.train.inputs)
+    np.testing.assert_allclose(
+        data.prepare(table.test.inputs), scaler.transform(table.test.inputs), atol=2e-4
+    )
+    seen = np.asarray(data.prepare(table.train.inputs))
+    low, high = seen.min(), seen.max()
+    assert f"seen as [{low:.4g}, {high:.4g}]" in modify(table, standardize="channels").summary()
+    assert data.fingerprint() != modify(table, standardize=True, subset=50).fingerprint()
+    assert modify(data, standardize=True).scale != data.scale
+
+
+def test_each_channel_of_images_is_standardised():
+    inputs = np.random.default_rng(0).integers(0, 256, (50, 4, 5, 3), np.uint8) // np.array(
+        [1, 2, 8], np.uint8
+    )
+    data = datasets.from_arrays((inputs, np.arange(50) % 2))
+    seen = np.asarray(modify(data, standardize="channels").prepare(data.train.inputs))
+    np.testing.assert_allclose(seen.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=(0, 1, 2)), 1, atol=1e-5)
+    by_hand = datasets.from_arrays(
+        (inputs, np.arange(50) % 2), scale=np.array([1, 2, 8]) / 255, shift=[-1, 0, 1]
+    )
+    np.testing.assert_allclose(
+        by_hand.prepare(inputs[:1]), inputs[:1] * np.array([1, 2, 8]) / 255 + [-1, 0, 1], atol=1e-5
+    )
+    with pytest.raises(
+        InputError, match=r"scale = \[1, 2\]: give one number, or one for each of the 3 channels"
+    ):
+        datasets.from_arrays((inputs, np.arange(50) % 2), scale=[1, 2])
+    with pytest.raises(InputError, match=r"scale = 0: give a finite number other than 0"):
+        datasets.from_arrays((inputs, np.arange(50) % 2), scale=[1, 2, 0])
+
+
+def test_standardised_columns_are_in_the_run_and_in_the_loaded_model(tmp_path):
+    wine = load_wine()
+    data = modify(datasets.from_arrays((wine.data, wine.target), scale=1), standardize="channels")
+    configuration = {"model": "mlp", "features": [8], "batch_size": 32}
+    results = Study(data, grid(learning_rate=[0.01]), 20, configuration, keep="last").run(tmp_path / "run")
+    kept = RunFolder(tmp_path / "run").describe().specification.data
+    assert (kept.scale, kept.shift) == (list(data.scale), list(data.shift))
+    outputs, _ = load_model(tmp_path / "run", 0, inputs="raw")(data.test.inputs)
+    accuracy = np.mean(np.argmax(outputs, axis=1) == data.test.targets)
+    assert results.test_accuracy[0] == pytest.approx(accuracy)
+    assert accuracy > 0.8
+    outputs_of_prepared, _ = load_model(tmp_path / "run", 0)(data.prepare(data.test.inputs))
+    np.testing.assert_allclose(outputs, outputs_of_prepared, rtol=1e-5)
+
+
 def constant():
     split = Split(np.ones((2, 1), np.uint8), np.zeros(2, np.int32))
     return Dataset("constant", split, split, split, classes=2)
@@ -151,9 +210,10 @@ def constant():
         ({"input_range": (0, 1, 2)}, "input_range", "two finite numbers"),
         ({"input_range": "01"}, "input_range", "two finite numbers"),
         ({"input_range": [False, True]}, "input_range", "two finite numbers"),
-        ({"standardize": 1}, "standardize", "true or false"),
+        ({"standardize": 1}, "standardize", 'give true, false or "channels"'),
         ({"input_range": (0, 1), "standardize": True}, "standardize", "not both"),
-        ({"standardize": "yes"}, "standardize", "true or false"),
+        ({"input_range": (0, 1), "standardize": "channels"}, "standardize", "not both"),
+        ({"standardize": "channel"}, "standardize", 'give true, false or "channels"'),
         ({"seed": -1}, "seed", "whole number >= 0"),
     ],
 )

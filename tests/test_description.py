@@ -197,6 +197,42 @@ def test_whatever_is_wrong_in_a_description_is_one_line_or_harmless(tmp_path):
         ("specification.data.input_shape", [8, "8"], "specification.data.input_shape[1]: Expected `int`"),
         ("specification.data.input_shape", [8, 0], "specification.data.input_shape[1]: 0 is not a whole"),
         ("specification.data.scale", float("nan"), "specification.data.scale: nan is not a finite number"),
+        (
+            "specification.data.class_names",
+            ["a"],
+            "specification.data.class_names has 1 entries for 10 outputs",
+        ),
+        ("specification.data.class_names", [1] * 10, "specification.data.class_names[0]: Expected `str`"),
+        (
+            "specification.data.target_mean",
+            [0.0] * 10,
+            "specification.data.target_std does not match target_mean",
+        ),
+        (
+            "specification.data.target_std",
+            [0.0] * 10,
+            "specification.data.target_std does not match target_mean",
+        ),
+        (
+            "specification.data.target_mean",
+            [1.0],
+            "specification.data.target_mean has 1 entries for 10 outputs",
+        ),
+        (
+            "specification.data.target_mean",
+            [float("nan")] * 10,
+            "specification.data.target_mean[0]: nan is not a finite number",
+        ),
+        (
+            "specification.data.scale",
+            [1.0, float("inf")],
+            "specification.data.scale[1]: inf is not a finite number",
+        ),
+        (
+            "specification.data.shift",
+            [1.0, 2.0],
+            "specification.data.shift has 2 entries, not one for each channel",
+        ),
         ("specification.rules", {}, "specification.rules: Expected `array`, got `object`"),
         ("specification.configuration", [], "specification.configuration: Expected `object`, got `array`"),
         ("source", [], "source: Expected `object | null`, got `array`"),

@@ -17,10 +17,28 @@ from jaxlab import Study, datasets, read_results
 from jaxlab.errors import InputError
 from jaxlab.metrics import better
 from jaxlab.models import CNN
+from jaxlab.pruning import Median
 from jaxlab.runs import fingerprint_of
 from jaxlab.space import zipped
 from jaxlab.study import CONFIGURATION, HYPERPARAMETERS
 from jaxlab.trial import Trial
+
+
+def test_a_study_in_a_few_lines():
+    its = study(
+        grid(learning_rate=np.logspace(-4, 0, 13), l2=[0, 1e-4], seed=[0, 1]), epochs=3, activation="tanh"
+    )
+    assert repr(its).splitlines() == [
+        "<Study study: 52 trials, 1 program, 3 epochs>",
+        "data            arrays: train 150 × 8×8×1 uint8 in [0, 16], seen as [0, 0.06275], 10 classes, largest 14 %; "
+        "validation 70; test 70",
+        "space           learning_rate = [13 values, 0.0001 to 1.0], l2 = [0, 0.0001], seed = [0, 1]",
+        "configuration   features = [4], batch_size = 32, evaluation_batch_size = 64, activation = 'tanh'",
+    ]
+    one = Study(digits(), grid(), 1, hyperparameters={"l2": 0.1}, rules=[Median()], name="one")
+    assert repr(one).startswith("<Study one: 1 trial, 1 program, 1 epoch>\ndata            arrays: train 150")
+    assert "\nhyperparameters l2 = 0.1\nrules           Median(" in repr(one)
+    assert "space" not in repr(one)
 
 
 def test_one_group_for_each_configuration():

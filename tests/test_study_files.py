@@ -1,8 +1,12 @@
 """Study files: TOML, changes from the command line, functions named by their file."""
 
+import re
+
+import numpy as np
 import pytest
 
-from jaxlab import load_study
+from jaxlab import load_study, verify
+from jaxlab.datasets import load
 from jaxlab.errors import InputError
 
 FILE = """
@@ -119,3 +123,41 @@ def test_a_file_that_ends_the_process_when_it_is_imported_is_one_line(file):
     (file.parent / "ends.py").write_text("import sys\nsys.exit(3)\n")
     with pytest.raises(InputError, match=r"ends.py cannot be imported: SystemExit\(3\)"):
         load_study(file, ["configuration.model=ends.py:model"])
+
+
+def test_paths_of_the_data_are_relative_to_the_study_file(tmp_path, monkeypatch):
+    images, labels = load("digits").test
+    (tmp_path / "studies").mkdir()
+    np.savez(tmp_path / "studies" / "mine.npz", x_train=images, y_train=labels)
+    path = tmp_path / "studies" / "study.toml"
+    path.write_text('[data]\nname = "npz"\npath = "mine.npz"\nscale = 0.0625\n')
+    monkeypatch.chdir(tmp_path)
+    for file in (path, "studies/study.toml"):
+        found = load_study(file)
+        assert found.data.name == "mine"
+        assert len(found.data.train.targets) == 288
+    absolute = load_study(path, [f"data.path={tmp_path / 'studies' / 'mine.npz'}"])
+    assert absolute.data.fingerprint() == found.data.fingerprint()
+    np.savez(tmp_path / "mine.npz", x_train=images[:100], y_train=labels[:100])
+    assert len(load_study(path, ["data.path=../mine.npz"]).data.train.targets) == 80
+    assert len(load_study(path).data.train.targets) == 288
+    monkeypatch.chdir(tmp_path / "studies")
+    assert load_study("study.toml").data.fingerprint() == found.data.fingerprint()
+    with pytest.raises(InputError, match=re.escape(f"path = '{tmp_path}/studies/none.npz': no such file")):
+        load_study(path, ["data.path=none.npz"])
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/studies/images")):
+        load_study(path, ['data={name="cifar10", folder="images"}'])
+
+
+def test_a_run_is_verified_from_another_folder(tmp_path, monkeypatch):
+    images, labels = load("digits").test
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels)
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'epochs = 1\n[data]\nname = "npz"\npath = "mine.npz"\nscale = 0.0625\n'
+        '[configuration]\nmodel = "mlp"\nfeatures = [2]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    load_study("study.toml").run("run")
+    monkeypatch.chdir("/")
+    assert verify(tmp_path / "run", 1).equal

@@ -1,4 +1,4 @@
-"""Data sets as host arrays with fixed splits: built-in ones by name, custom ones from arrays or a file."""
+"""Data sets as host arrays with fixed splits: built-in ones by name, custom ones from arrays, tables or files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from jaxlab.datasets._arrays import ARRAY_OPTIONS, from_arrays, from_npz
 from jaxlab.datasets._cifar10 import cifar10
 from jaxlab.datasets._digits import digits, rotated_digits
 from jaxlab.datasets._fashion_mnist import fashion_mnist
+from jaxlab.datasets._folder import from_folder
 from jaxlab.datasets._mnist1d import mnist1d
+from jaxlab.datasets._tables import from_csv, from_frame
 from jaxlab.datasets.augment import AUGMENTATIONS, flip, shift
-from jaxlab.datasets.dataset import Dataset, Split, prepared
+from jaxlab.datasets.dataset import Dataset, Split, prepared, restored
 from jaxlab.datasets.options import modify
 from jaxlab.errors import InputError, UnknownName
 
@@ -27,19 +29,25 @@ __all__ = [
     "fashion_mnist",
     "flip",
     "from_arrays",
+    "from_csv",
+    "from_folder",
+    "from_frame",
     "from_npz",
     "load",
     "mnist1d",
     "modify",
     "prepared",
+    "restored",
     "rotated_digits",
     "shift",
 ]
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10,
+    "csv": from_csv,
     "digits": digits,
     "fashion_mnist": fashion_mnist,
+    "folder": from_folder,
     "mnist1d": mnist1d,
     "npz": from_npz,
     "rotated_digits": rotated_digits,
@@ -77,9 +85,8 @@ def load(name: Any, **options: Any) -> Dataset:
 def _options(function: Callable[..., Dataset]) -> tuple[dict[str, inspect.Parameter], list[str]]:
     """A function's options by name, and the names of those without a default."""
     parameters = dict(inspect.signature(function).parameters)
-    if function is from_npz:
-        del parameters["options"]
-        parameters |= ARRAY_OPTIONS
+    if parameters.pop("options", None) is not None:  # those of from_arrays
+        parameters = ARRAY_OPTIONS | parameters
     parameters.pop("dataset", None)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     return parameters, required

@@ -24,6 +24,9 @@ TEST = "test_batch.bin"
 BYTES = 1 + 3 * 32 * 32
 REMEDY = "replace it with a fresh copy of the binary version"
 
+#: What the images show, in the order of the labels.
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 
 def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Dataset:
     """CIFAR-10: 32×32 colour images of ten classes (Krizhevsky 2009).
@@ -58,6 +61,7 @@ def cifar10(folder: Any = None, download: Any = False, url: Any = URL) -> Datase
         test=Split(*batches[-1]),
         classes=10,
         scale=1 / 255,
+        class_names=CLASSES,
     )
 
 

@@ -17,6 +17,20 @@ from jaxlab.errors import InputError
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 REMEDY = "replace it with a fresh copy of the published file"
 
+#: What the garments are, in the order of their labels.
+CLASSES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
 
 def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> Dataset:
     """Fashion-MNIST: 28×28 grey images of ten kinds of clothing (Xiao, Rasul & Vollgraf 2017; MIT licence).
@@ -49,6 +63,7 @@ def fashion_mnist(folder: Any = None, download: Any = False, url: Any = URL) -> 
         test=test,
         classes=10,
         scale=1 / 255,
+        class_names=CLASSES,
     )
 
 

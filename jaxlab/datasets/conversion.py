@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlab.datasets.dataset import Split, check_examples, check_unmasked
+from jaxlab.datasets.frames import check_same_rows, is_categorical, is_frame, without_pandas
+from jaxlab.datasets.labels import encode, named_labels
 from jaxlab.errors import InputError
 
 TARGETS = ("auto", "labels", "numbers", "one_hot")
@@ -22,14 +25,57 @@ class Conventions(NamedTuple):
     add_channel: bool
 
 
-def convert(field: str, pair: Any, conventions: Conventions) -> Split:
-    """Convert a pair to a split with the dtypes and axes of a `Dataset`, copying only what must change."""
+@dataclass(frozen=True)
+class Given:
+    """A split as given: arrays, and labels that are no numbers, or None."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    labels: list[Any] | None
+
+
+def read(field: str, pair: Any, conventions: Conventions) -> Given:
+    """Read a pair of arrays, whatever their library."""
     try:
         inputs, targets = pair
     except (TypeError, ValueError):
         raise InputError(field, type(pair).__name__, "give a pair (inputs, targets)") from None
-    inputs = _inputs(f"{field}.inputs", _real(f"{field}.inputs", inputs), conventions)
-    targets = _targets(f"{field}.targets", _real(f"{field}.targets", targets), conventions)
+    check_same_rows(f"{field}.targets", inputs, targets)
+    if is_frame(targets) and targets.shape[1] == 1:
+        targets = targets.iloc[:, 0]
+    targets = without_pandas(f"{field}.targets", targets)
+    array = as_array(f"{field}.targets", targets)
+    labels = named_labels(f"{field}.targets", targets if is_categorical(targets) else array)
+    if labels is not None:
+        array = np.zeros(len(labels), np.int32)
+        _check_named(field, labels, conventions)
+    inputs = as_array(f"{field}.inputs", without_pandas(f"{field}.inputs", inputs))
+    return Given(_real(f"{field}.inputs", inputs), _real(f"{field}.targets", array), labels)
+
+
+def _check_named(field: str, labels: list[Any], conventions: Conventions) -> None:
+    """Raise InputError where the conventions are those of numbers."""
+    if conventions.targets in ("numbers", "one_hot") and labels:
+        remedy = f'is no number; omit targets = "{conventions.targets}" for classification'
+        raise InputError(f"{field}.targets[0]", labels[0], remedy)
+    if conventions.first_label is not None:
+        raise InputError("first_label", conventions.first_label, "omit it: the labels are names, not numbers")
+
+
+def convert(field: str, given: Given, conventions: Conventions, names: tuple[str, ...] | None) -> Split:
+    """Convert a pair to a split with the dtypes and axes of a `Dataset`, copying only what must change.
+
+    Args:
+        field: name of the split.
+        given: the arrays.
+        conventions: conventions of the arrays.
+        names: class names, by which labels that are no numbers are encoded.
+    """
+    inputs = _inputs(f"{field}.inputs", given.inputs, conventions)
+    if given.labels is None:
+        targets = _targets(f"{field}.targets", given.targets, conventions)
+    else:
+        targets = encode(f"{field}.targets", given.labels, names or ())
     split = Split(inputs, targets)
     check_examples(field, split)
     return split
@@ -67,17 +113,16 @@ _REMEDIES = {
     "m": "e.g. seconds, array / np.timedelta64(1, 's')",
     "V": "named fields become columns with numpy.lib.recfunctions.structured_to_unstructured",
 }
-_TEXT_REMEDIES = {
-    "inputs": "encode text first",
-    "targets": "labels: np.unique(array, return_inverse=True)[1]",
-}
+_TEXT_REMEDY = "encode text first"
 
 
-def _real(field: str, values: Any) -> np.ndarray:
-    """Convert to a NumPy array of booleans, integers or floats; bfloat16 and similar dtypes become float32."""
+def as_array(field: str, values: Any) -> np.ndarray:
+    """Convert to a NumPy array; bfloat16 and similar dtypes become float32."""
     check_unmasked(field, values)
+    # NumPy would turn a missing value among text, as in ["cat", None], into text.
+    has_text = isinstance(values, list | tuple) and any(isinstance(each, str | bytes) for each in values)
     try:
-        array = np.asarray(values)
+        array = np.asarray(values, object if has_text else None)
     except ValueError:
         raise InputError(field, type(values).__name__, "give rows of equal lengths, as one array") from None
     except Exception as error:  # any error of another library's array, e.g. on another device
@@ -86,9 +131,14 @@ def _real(field: str, values: Any) -> np.ndarray:
         raise InputError(field, type(values).__name__, remedy) from None
     if array.dtype.kind == "V" and array.dtype.names is None and np.can_cast(array.dtype, np.float32):
         array = array.astype(np.float32)
+    return array
+
+
+def _real(field: str, array: np.ndarray) -> np.ndarray:
+    """Check that an array holds booleans, integers or floats."""
     if array.dtype.kind not in "buif":
         shown = array.dtype.name if array.dtype.names is None else str(array.dtype)
-        how = _REMEDIES.get(array.dtype.kind, _TEXT_REMEDIES[field.rpartition(".")[2]])
+        how = _REMEDIES.get(array.dtype.kind, _TEXT_REMEDY)
         raise InputError(field, shown, f"give an array of real numbers; {how}")
     return array
 

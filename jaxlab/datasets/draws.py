@@ -41,3 +41,17 @@ def stratified_order(seed: int, stream: str, targets: np.ndarray) -> np.ndarray:
         members = np.flatnonzero(shuffled == label)
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     return order[np.argsort(place, kind="stable")]
+
+
+def grouped_order(seed: int, stream: str, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Random order of the groups, with their examples side by side, and the positions where each group ends.
+
+    Args:
+        seed, stream: what the order depends on.
+        groups: group of each example, integers from 0, [N].
+
+    Returns:
+        the order of the examples, int64 [N], and the ends in it, int64 [G].
+    """
+    rank = permutation(seed, stream, int(groups.max()) + 1)[groups]
+    return np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))

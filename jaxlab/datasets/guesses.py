@@ -54,6 +54,7 @@ def doubtful_guesses(
     conventions: Conventions,
     classes_guessed: bool,
     scale_guessed: bool,
+    named: bool,
 ) -> Iterator[str]:
     """Yield a one-line warning for each doubtful guess.
 
@@ -63,6 +64,7 @@ def doubtful_guesses(
         conventions: conventions of the arrays.
         classes_guessed: whether the number of classes is a guess.
         scale_guessed: whether the scale is a guess.
+        named: whether the labels are no numbers.
     """
     if conventions.channels == "auto" and not conventions.add_channel:
         yield from _layout(data.train.inputs)
@@ -70,7 +72,9 @@ def doubtful_guesses(
         yield from _scale(data)
     if data.classes is None and conventions.targets == "auto":
         yield from _numbers(data.train.targets)
-    if data.classes is not None and classes_guessed and conventions.targets != "one_hot":
+    if named and classes_guessed:
+        yield from _names([split.targets for split in given.values()], data.classes)
+    elif data.classes is not None and classes_guessed and conventions.targets != "one_hot":
         yield from _labels([split.targets for split in given.values()], data.classes, conventions)
 
 
@@ -119,6 +123,15 @@ def _numbers(targets: np.ndarray) -> Iterator[str]:
         yield (
             f"the targets are the whole numbers {values[0]:g} to {values[-1]:g} in floating point, taken as "
             "regression: set targets = 'labels' for classification, or targets = 'numbers'"
+        )
+
+
+def _names(targets: list[np.ndarray], classes: int) -> Iterator[str]:
+    examples = sum(map(len, targets))
+    if classes > _MANY_CLASSES and examples < _FEW_EXAMPLES * classes:
+        yield (
+            f"the targets of {examples} examples have {classes} different values, taken as class names: set "
+            "class_names if they are, or take other targets"
         )
 
 

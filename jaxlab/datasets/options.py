@@ -22,16 +22,21 @@ def modify(
     outlier_size: Any = None,
     input_range: Any = None,
     standardize: Any = False,
+    standardize_targets: Any = False,
     seed: Any = 0,
 ) -> Dataset:
-    """Modify the training split of a data set (never validation or test), or its ``scale`` and ``shift``.
+    """Modify the training split of a data set (never validation or test), or how the network sees inputs and targets.
 
     The options apply in this order. Random choices depend on ``seed`` alone and are nested: a smaller subset or
     fraction is contained in a larger one with the same seed.
 
     - ``input_range=(low, high)``: the smallest and largest training inputs become low and high; or
-      ``standardize=True``: the training inputs get mean 0 and standard deviation 1 over all their values. Both
-      use the full training split, so a subset sees the same inputs. Only ``scale`` and ``shift`` change.
+      ``standardize=True``: the training inputs get mean 0 and standard deviation 1 over all their values;
+      ``standardize="channels"``: in each channel, and so in each column of a table (a constant one becomes 0). All use
+      the full training split, so a subset sees the same inputs. Only ``scale`` and ``shift`` change.
+    - ``standardize_targets=True``: the network learns each regression target minus its mean over the full training
+      split, divided by its standard deviation there. The loss is measured in these units; MAE, RMSE and other metrics
+      stay in the units of the targets. Only ``target_mean`` and ``target_std`` change.
     - ``subset``: number of training examples to keep, stratified by class, in their original order.
     - ``label_noise``: fraction in [0, 1] of training labels to replace by another class, each equally likely.
     - ``outliers``: fraction in [0, 1] of training targets to which ``outlier_size`` is added, in units of the
@@ -41,24 +46,34 @@ def modify(
     Both fractions are exact up to rounding to whole examples.
 
     Raises:
-        InputError: a value is out of range, ``label_noise`` is given for regression, or ``outliers`` for
-            classification.
+        InputError: a value is out of range; ``label_noise`` is given for regression, or ``outliers`` or
+            ``standardize_targets`` for classification; or what is standardised is constant.
     """
     seed = checks.whole("seed", seed, 0)
     scale, shift = _scale_and_shift(dataset, input_range, standardize)
+    mean, std = _mean_and_std(dataset, standardize_targets)
     train = _subsample(dataset.train, subset, seed)
     train = _mislabel(train, label_noise, dataset.classes, seed)
     train = _add_outliers(train, outliers, outlier_size, dataset.classes, seed)
-    return dataclasses.replace(dataset, train=train, scale=scale, shift=shift)
+    return dataclasses.replace(
+        dataset, train=train, scale=scale, shift=shift, target_mean=mean, target_std=std
+    )
 
 
-def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[float | int, float | int]:
-    standardize = checks.flag("standardize", standardize)
+def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tuple[Any, Any]:
+    standardize = checks.python(standardize)
+    if not isinstance(standardize, bool) and standardize != "channels":
+        raise InputError("standardize", standardize, 'give true, false or "channels"')
     if input_range is None and not standardize:
         return dataset.scale, dataset.shift
     if input_range is not None and standardize:
         raise InputError("standardize", standardize, "give input_range or standardize, not both")
     inputs = dataset.train.inputs
+    if standardize == "channels":
+        over = tuple(range(inputs.ndim - 1))
+        means, deviations = inputs.mean(axis=over, dtype=np.float64), inputs.std(axis=over, dtype=np.float64)
+        deviations[inputs.min(axis=over) == inputs.max(axis=over)] = 1
+        return tuple((1 / deviations).tolist()), tuple((-means / deviations).tolist())
     least, greatest = float(inputs.min()), float(inputs.max())
     if least == greatest:
         raise InputError("train.inputs", least, "constant inputs cannot be rescaled; omit the option")
@@ -68,6 +83,22 @@ def _scale_and_shift(dataset: Dataset, input_range: Any, standardize: Any) -> tu
     low, high = _check_range(input_range)
     scale = (high - low) / (greatest - least)
     return scale, low - least * scale
+
+
+def _mean_and_std(
+    dataset: Dataset, standardize_targets: Any
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation of each regression target over the training split."""
+    if not checks.flag("standardize_targets", standardize_targets):
+        return dataset.target_mean, dataset.target_std
+    if dataset.classes is not None:
+        remedy = "omit it for classification, whose targets are labels"
+        raise InputError("standardize_targets", standardize_targets, remedy)
+    targets = dataset.train.targets.astype(np.float64)
+    if (targets.min(axis=0) == targets.max(axis=0)).any():
+        remedy = "a constant target cannot be standardised; omit the option"
+        raise InputError("train.targets", targets.min().item(), remedy)
+    return tuple(targets.mean(axis=0).tolist()), tuple(targets.std(axis=0).tolist())
 
 
 def _check_range(input_range: Any) -> tuple[float, float]:

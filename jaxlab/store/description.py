@@ -51,15 +51,21 @@ class Data:
         name: name of the data set.
         input_shape: shape of one input.
         outputs: number of outputs of a model.
-        scale, shift: the network's input is ``stored input * scale + shift``.
+        scale, shift: the network's input is ``stored input * scale + shift``, with one number or one for each channel.
+        class_names: names of the classes; empty for regression.
+        target_mean, target_std: the prediction is ``network's output * target_std + target_mean``, one number for each
+            output; None if it is the output.
     """
 
     fingerprint: str
     name: str | None = None
     input_shape: list[int] | None = None
     outputs: int | None = None
-    scale: float | None = None
-    shift: float | None = None
+    scale: float | list[float] | None = None
+    shift: float | list[float] | None = None
+    class_names: list[str] | None = None
+    target_mean: list[float] | None = None
+    target_std: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +233,7 @@ def _contradictions(found: Description, digest: Any) -> Iterator[str]:
     numbers = [number for group in found.groups for number in group.trials]
     if sorted(numbers) != list(range(len(ids))) or not all(group.trials for group in found.groups):
         yield "its groups do not partition its trials"
+    yield from _wrong_data(found.specification.data)
     yield from _wrong_labels(found.groups)
     yield from _wrong_values(found)
 
@@ -245,7 +252,14 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
         if count is not None and count < 1:
             yield f"{where}: {count} is not a whole number >= 1"
     numbers = {f"times[{name!r}]": value for name, value in found.times.items()}
-    numbers |= {f"specification.data.{name}": getattr(data, name) for name in ("scale", "shift")}
+    for name in ("scale", "shift", "target_mean", "target_std"):
+        value = getattr(data, name)
+        each = (
+            {f"[{index}]": number for index, number in enumerate(value)}
+            if isinstance(value, list)
+            else {"": value}
+        )
+        numbers |= {f"specification.data.{name}{index}": number for index, number in each.items()}
     for where, number in numbers.items():
         if not _is_number(number) or not math.isfinite(number or 0):
             yield f"{where}: {_shown(number)} is not a finite number"
@@ -253,6 +267,20 @@ def _impossible_numbers(found: Description) -> Iterator[str]:
     anything += [found.specification.rules, [group.configuration for group in found.groups]]
     if too_deep([*anything, None if found.source is None else found.source.table]):
         yield "it is nested too deeply"
+
+
+def _wrong_data(data: Data) -> Iterator[str]:
+    """Yield class names and numbers that do not match the outputs."""
+    for name in ("class_names", "target_mean", "target_std"):
+        values = getattr(data, name)
+        if values and len(values) != data.outputs:
+            yield f"specification.data.{name} has {len(values)} entries for {data.outputs} outputs"
+    for name in ("scale", "shift"):
+        values = getattr(data, name)
+        if isinstance(values, list) and [len(values)] != (data.input_shape or [])[-1:]:
+            yield f"specification.data.{name} has {len(values)} entries, not one for each channel"
+    if (data.target_mean is None) != (data.target_std is None) or min(data.target_std or [1]) <= 0:
+        yield "specification.data.target_std does not match target_mean, or is not > 0"
 
 
 def _wrong_labels(groups: list[GroupEntry]) -> Iterator[str]:

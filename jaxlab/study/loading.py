@@ -71,20 +71,27 @@ def load_model(
     if data.input_shape is None:
         raise InputError("run", str(run), "is of a custom triple: jaxlab knows no model in it")
     model = _model(configuration, hyperparameters, data, found)
-    return _of_inputs(model, inputs, data.scale, data.shift)
+    scale, shift = (tuple(each) if isinstance(each, list) else each for each in (data.scale, data.shift))
+    return _of_inputs(model, inputs, scale, shift)
+
+
+#: One number, or one for each channel.
+_Affine = float | tuple[float, ...]
 
 
 class OfRaw(nnx.Module):
     """A model that takes raw inputs, as the data set stores them, and prepares them itself."""
 
-    def __init__(self, model: nnx.Module, scale: float, shift: float):
+    def __init__(self, model: nnx.Module, scale: _Affine, shift: _Affine):
         self.model, self.scale, self.shift = model, scale, shift
 
     def __call__(self, inputs: jax.typing.ArrayLike) -> Any:
         return self.model(prepared(inputs, self.scale, self.shift))
 
 
-def _of_inputs(model: nnx.Module, inputs: str | None, scale: float | None, shift: float | None) -> nnx.Module:
+def _of_inputs(
+    model: nnx.Module, inputs: str | None, scale: _Affine | None, shift: _Affine | None
+) -> nnx.Module:
     if inputs == "raw":
         if scale is None or shift is None:
             remedy = "this run does not say its scale and shift: take prepared inputs, and Dataset.prepare"
@@ -97,8 +104,9 @@ def _of_inputs(model: nnx.Module, inputs: str | None, scale: float | None, shift
 
 
 @functools.cache
-def _note_preparation(scale: float | None, shift: float | None) -> None:
-    how = "stored inputs * scale + shift" if scale is None else f"stored inputs * {scale:g} + {shift:g}"
+def _note_preparation(scale: _Affine | None, shift: _Affine | None) -> None:
+    numbers = isinstance(scale, float) and isinstance(shift, float)
+    how = f"stored inputs * {scale:g} + {shift:g}" if numbers else "stored inputs * scale + shift"
     logging.getLogger("jaxlab").warning(
         "a loaded model takes prepared inputs, %s: call it with data.prepare(inputs), or load it with "
         'inputs="raw" (inputs="prepared" silences this)',

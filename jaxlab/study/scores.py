@@ -47,7 +47,7 @@ def metrics_of(configuration: Configuration, data: Dataset) -> dict[str, Metric 
     """
     given = configuration.metrics
     _check_targets("metrics", given, metrics.OF_LABELS if data.classes else metrics.OF_NUMBERS, data)
-    targets = Targets(data.outputs, tuple(map(str, range(data.classes or 0))))
+    targets = Targets(data.outputs, data.class_names)
     return {name: _metric(each, targets) for name, each in named("metrics", given, "loss").items()}
 
 

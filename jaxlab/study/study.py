@@ -15,7 +15,7 @@ from jaxlab.checks import number, whole
 from jaxlab.datasets import Dataset
 from jaxlab.devices import warn_if_cores_idle
 from jaxlab.engine import code_digest
-from jaxlab.errors import InputError, name_of
+from jaxlab.errors import InputError, name_of, shown
 from jaxlab.pruning import Rule, check_rules, plain_rule
 from jaxlab.runs import Job, Options, Plan, Progress, arrays_digest, digest, make_plan, run, serialisable
 from jaxlab.settings import Configuration
@@ -27,10 +27,11 @@ from jaxlab.study.fields import STUDY
 from jaxlab.study.resolve import resolve_custom, resolve_supervised
 from jaxlab.trial import Trial, shared_arrays
 
+_FEW = 4  # values that are listed
 _MOST_STEPS = 2**31 - 1  # an int32 counts them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """Many settings, trained side by side as one compiled program for each configuration.
 
@@ -95,6 +96,22 @@ class Study:
         if self.epochs > most:
             remedy = f"give at most {most:,}: a trial has at most 2**31 - 1 steps"
             raise InputError("epochs", self.epochs, remedy)
+
+    def __repr__(self) -> str:
+        trials = sum(len(group.trials) for group in self.groups)
+        counts = [_count(trials, "trial"), _count(len(self.groups), "program"), _count(self.epochs, "epoch")]
+        swept = {name: _shown_values(self.space.values(name)) for name in self.space.names}
+        lines = {
+            "data": "custom arrays" if self.data is None else f"{self.data.name}: {self.data.summary()}",
+            "space": _shown_fields(swept),
+            "configuration": _shown_fields({name: shown(each) for name, each in self.configuration.items()}),
+            "hyperparameters": _shown_fields(
+                {name: shown(each) for name, each in self.hyperparameters.items()}
+            ),
+            "rules": ", ".join(map(shown, self.rules)),
+        }
+        lines = [f"{name:16}{words}" for name, words in lines.items() if words]
+        return "\n".join([f"<Study {self.name}: {', '.join(counts)}>", *lines])
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -237,12 +254,41 @@ _KINDS = {
 }
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _shown_fields(words: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} = {word}" for name, word in words.items())
+
+
+def _shown_values(values: Sequence[Any]) -> str:
+    """The values of a setting, or their number and ends if they are many."""
+    if len(values) > _FEW:
+        return f"[{len(values):,} values, {shown(values[0])} to {shown(values[-1])}]"
+    return f"[{', '.join(map(shown, values))}]"
+
+
 def _data_description(data: Dataset | None, shared: Any) -> Data:
     """Describe a data set, or the shared arrays of a custom trial."""
     if data is None:
         return Data(arrays_digest(shared))
-    fields = (data.name, list(data.input_shape), data.outputs, float(data.scale), float(data.shift))
-    return Data(data.fingerprint(), *fields)
+    return Data(
+        fingerprint=data.fingerprint(),
+        name=data.name,
+        input_shape=list(data.input_shape),
+        outputs=data.outputs,
+        scale=_plain(data.scale),
+        shift=_plain(data.shift),
+        class_names=list(data.class_names),
+        target_mean=_plain(data.target_mean),
+        target_std=_plain(data.target_std),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A number as a float, several as a list of floats, None as None."""
+    return list(map(float, value)) if isinstance(value, tuple) else value if value is None else float(value)
 
 
 def _rule_description(rule: Rule) -> dict[str, str]:

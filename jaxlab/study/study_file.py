@@ -30,6 +30,8 @@ TABLES = {
 #: A study file, or a table in it, as `tomllib` parses it.
 Table = Mapping[str, Any]
 
+#: Options of data sets that are paths.
+_PATHS = ("folder", "path", "validation_path", "test_path")
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 
 
@@ -42,7 +44,7 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
         deterministic = "auto"       # bitwise reproducible on a GPU: true, false, or "auto" (where possible)
 
         [data]                       # a data set's name and its options, see jaxlab.datasets
-        name = "digits"
+        name = "digits"              # or name = "npz", path = "my_data.npz", next to the study file
 
         [configuration]              # static: a new value compiles a new program
         features = [16, 32]
@@ -56,6 +58,8 @@ def load_study(path: str | os.PathLike, changes: Sequence[str] = ()) -> Study:
 
         [space]                      # see jaxlab.space
         grid = { learning_rate = { log = [1e-4, 1], num = 13 }, seed = { range = 2 } }
+
+    Paths in the file are relative to its folder, wherever the process was started.
 
     Args:
         path: path of the study file.
@@ -81,7 +85,7 @@ def study_from_table(table: Table, folder: Path, file: str = "the study file") -
 
     Args:
         table: content of the file.
-        folder: folder that paths in ``file.py:function`` are relative to.
+        folder: folder that paths are relative to, those in ``file.py:function`` and those of the data.
         file: name of the file, for error messages.
 
     Returns:
@@ -102,9 +106,10 @@ def study_from_table(table: Table, folder: Path, file: str = "the study file") -
     options = dict(table.get("data", {"name": "digits"}))
     if "name" not in options:
         raise InputError("data", options, 'say which: name = "digits"')
-    for key in ("name", "folder", "path", "url"):
+    for key in ("name", "url", *_PATHS):
         if key in options:
             text(f"data.{key}", options[key])
+    options |= {key: str(folder / options[key]) for key in _PATHS if key in options}
     return Study(
         load(options.pop("name"), **options),
         from_table(_functions(table["space"], folder, "space")) if "space" in table else grid(),

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlab.datasets import Dataset
 from jaxlab.losses import cross_entropy, huber, mae, mse
-from jaxlab.metrics import accuracy, mean_absolute_error, root_mean_squared_error
+from jaxlab.metrics import Metric, accuracy, mean_absolute_error, root_mean_squared_error
 from jaxlab.trial.task import Supervised
 
 
@@ -15,13 +15,18 @@ def chance_levels(task: Supervised, data: Dataset) -> dict[str, float]:
 
     The answer is chosen on the training targets and scored on those of each split. For labels it is given by their
     frequencies (accuracy: the most frequent label; cross entropy: minus the mean log frequency); for numbers it is,
-    per output, the mean (mse, rmse), the median (mae), or the better of the two (huber). User-defined functions are
-    left out, and so are scores that are not finite, such as the cross entropy of a label without training examples.
+    per output, the mean (mse, rmse), the median (mae), or the better of the two (huber). The loss is
+    scored on standardised targets where the data set has them. User-defined functions are left out, and so are scores
+    that are not finite, such as the cross entropy of a label without training examples.
     """
     levels = {}
-    for name, function in ({"loss": task.loss} | dict(task.metrics)).items():
+    means = {name: metric for name, metric in task.metrics.items() if isinstance(metric, Metric)}
+    for name, function in ({"loss": task.loss} | means).items():
         for split in ("train", "validation", "test"):
-            level = _level(function, data.train.targets, getattr(data, split).targets)
+            sets = [data.train.targets, getattr(data, split).targets]
+            if name == "loss":
+                sets = [np.asarray(data.prepare_targets(targets)) for targets in sets]
+            level = _level(function, *sets)
             if level is not None and math.isfinite(level):
                 levels[f"{split}_{name}"] = level
     return levels

@@ -19,31 +19,33 @@ from jaxlab.trial.task import State, Supervised
 
 
 class Evaluation(NamedTuple):
-    """Everything that evaluation needs; ``prepare`` turns stored inputs into inputs of the network."""
+    """Everything that evaluation needs; ``data`` turns stored inputs and targets into those of the network."""
 
     task: Supervised
     network: Network
-    prepare: Callable[[jax.Array], jax.Array]
+    data: Dataset
     batch_size: int
 
 
 def _evaluate_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], count_units: bool):
     """Values of loss and metrics over a set, by name; and unit counts by layer if ``count_units``."""
-    task, network, prepare, batch_size = evaluation
+    task, network, data, batch_size = evaluation
     inputs, targets = split
     index_NxB, valid_NxB = padded_batches(len(targets), batch_size)
     of_sums = {name: metric for name, metric in task.metrics.items() if isinstance(metric, SetMetric)}
     of_mean = {name: metric for name, metric in task.metrics.items() if name not in of_sums}
-    functions = {"loss": task.loss} | {name: metric.example for name, metric in of_mean.items()}
+    functions = {name: metric.example for name, metric in of_mean.items()}
 
     def body(carry, batch):
         sums, states, counts = carry
         index_B, valid_B = batch
         outputs, activations, _ = network.apply(
-            state.parameters, state.rest, prepare(jnp.take(inputs, index_B, axis=0)), train=False
+            state.parameters, state.rest, data.prepare(jnp.take(inputs, index_B, axis=0)), train=False
         )
         labels = jnp.take(targets, index_B, axis=0)
-        values = {name: function(outputs, labels) for name, function in functions.items()}
+        values = {"loss": task.loss(outputs, data.prepare_targets(labels))}
+        outputs = data.restore_targets(outputs)  # metrics are in the units of the targets
+        values |= {name: function(outputs, labels) for name, function in functions.items()}
         sums = {name: sums[name] + jnp.sum(jnp.where(valid_B, value, 0)) for name, value in values.items()}
         states = {
             name: metric.update(states[name], outputs, labels, valid_B) for name, metric in of_sums.items()
@@ -55,7 +57,7 @@ def _evaluate_set(evaluation: Evaluation, state: State, split: tuple[Any, Any], 
         return (sums, states, counts), None
 
     start = (
-        {name: jnp.zeros((), jnp.result_type(float)) for name in functions},
+        {name: jnp.zeros((), jnp.result_type(float)) for name in ("loss", *functions)},
         {name: jax.tree.map(jnp.asarray, metric.init()) for name, metric in of_sums.items()},
         {
             layer: units.init(jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
@@ -123,9 +125,10 @@ def _measure_units(task: Supervised, counts: dict, before: dict, now: dict) -> R
 
 
 def _custom_diagnostics(evaluation: Evaluation, state: State, split: tuple[Any, Any]) -> Record:
-    task, network, prepare, _ = evaluation
+    task, network, data, _ = evaluation
     inputs, targets = (array[: task.probe] for array in split)
-    outputs, activations, _ = network.apply(state.parameters, state.rest, prepare(inputs), train=False)
+    outputs, activations, _ = network.apply(state.parameters, state.rest, data.prepare(inputs), train=False)
+    targets = data.prepare_targets(targets)
     return {name: function(outputs, activations, targets) for name, function in task.diagnostics.items()}
 
 
@@ -185,6 +188,8 @@ def evaluation_variables(task: Supervised, data: Dataset) -> dict[str, Variable]
 
 def _loss_units(task: Supervised, data: Dataset) -> str:
     """Units of the loss; "1" unless it is a built-in loss in units of the targets."""
+    if data.target_mean is not None:
+        return "1"
     if task.loss is mae and data.target_units:
         return data.target_units
     return f"{data.target_units}²" if task.loss is mse and data.target_units else "1"

@@ -60,6 +60,8 @@ def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) ->
     batch = [jax.ShapeDtypeStruct((_BATCH, *each.shape[1:]), each.dtype) for each in (outputs, targets)]
     loss = _without_settings(task.loss)
     custom_loss = not any(loss is known for known in LOSSES.values())
+    if data.target_mean is not None:
+        _check_width("standardize_targets", outputs, data)
     if not custom_loss:
         _check_width(f"the loss {loss.__name__}", outputs, data)
     custom = {name: metric for name, metric in task.metrics.items() if not _is_built_in(name, metric)}

@@ -73,7 +73,7 @@ def supervised(
         order_SxB = minibatches(key, len(shared["train"][1]), task.batch_size)
         optimizer = task.optimizer(configuration, hyperparameters)
         given = task.bound({**configuration, **hyperparameters})
-        step = _step(given, network, data.prepare, optimizer, shared["train"], key, microbatch)
+        step = _step(given, network, data, optimizer, shared["train"], key, microbatch)
         state, metrics, first_bad = guarded_scan(
             step, state, order_SxB, state.step, ("loss", "gradient_norm"), _finite_since(state)
         )
@@ -81,7 +81,7 @@ def supervised(
 
     def evaluate(hyperparameters: Hyperparameters, state: State, shared: Any, final: bool):
         given = task.bound({**configuration, **hyperparameters})
-        evaluation = Evaluation(given, network, data.prepare, evaluation_batch)
+        evaluation = Evaluation(given, network, data, evaluation_batch)
         if final:
             return state, measure_set(evaluation, state, shared["test"], "test")
         record, dead = measure_model(evaluation, state, shared)
@@ -155,7 +155,9 @@ def _weights(task: Supervised) -> Weights | None:
     )
 
 
-def _step(task: Supervised, network: Network, prepare, optimizer, split, key, microbatch: int) -> Callable:
+def _step(
+    task: Supervised, network: Network, data: Dataset, optimizer, split, key, microbatch: int
+) -> Callable:
     """Build an optimisation step ``(state, index_B) -> (state, metrics)``."""
 
     def loss_of(parameters, rest, batch):
@@ -167,9 +169,8 @@ def _step(task: Supervised, network: Network, prepare, optimizer, split, key, mi
         inputs, targets = (jnp.take(array, index_B, axis=0) for array in split)
         if task.augment is not None:
             inputs = task.augment(jax.random.fold_in(key, index_B[0]), inputs)
-        loss, rest, gradient = loss_and_gradient(
-            loss_of, state.parameters, state.rest, (prepare(inputs), targets), microbatch
-        )
+        batch = data.prepare(inputs), data.prepare_targets(targets)
+        loss, rest, gradient = loss_and_gradient(loss_of, state.parameters, state.rest, batch, microbatch)
         updates, optimizer_state = update_with(optimizer, gradient, state.optimizer, state.parameters, loss)
         metrics = {
             "loss": loss,
