@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxlab.checks import one_of, whole
 from jaxlab.losses import as_float, check_labels, error, mae, mse
-from jaxlab.settings import bound
+from jaxlab.settings import Binder
 
 BETTER = ("higher", "lower")
 _Function = TypeVar("_Function", bound=Callable)
@@ -36,9 +36,9 @@ class Metric(NamedTuple):
     units: str = "1"
     finish: Callable[[jax.Array], jax.Array] = jnp.asarray
 
-    def bound(self, settings: Mapping[str, Any]) -> "Metric":
-        """Fix the settings that the metric reads by name, see `jaxlab.settings.named_parameters`."""
-        return self._replace(example=bound(self.example, 2, settings))
+    def bound(self, bind: Binder) -> "Metric":
+        """Fix the settings that the metric reads by name, see `jaxlab.settings.binder`."""
+        return self._replace(example=bind(self.example, 2))
 
 
 class SetMetric(NamedTuple):
@@ -69,9 +69,9 @@ class SetMetric(NamedTuple):
     units: str = "1"
     coordinates: Mapping[str, Sequence[str]] = {}
 
-    def bound(self, settings: Mapping[str, Any]) -> "SetMetric":
-        """Fix the settings that the metric reads by name, see `jaxlab.settings.named_parameters`."""
-        return self._replace(update=bound(self.update, 4, settings), finish=bound(self.finish, 1, settings))
+    def bound(self, bind: Binder) -> "SetMetric":
+        """Fix the settings that the metric reads by name, see `jaxlab.settings.binder`."""
+        return self._replace(update=bind(self.update, 4), finish=bind(self.finish, 1))
 
 
 class Targets(NamedTuple):

@@ -123,7 +123,19 @@ def named_parameters(function: Callable, positional: int) -> dict[str, bool]:
     }
 
 
-def bound(function: Callable, positional: int, settings: Mapping[str, Any]) -> Callable:
-    """Fix the settings that a function reads, see `named_parameters`; itself if it reads none of them."""
-    read = {name: settings[name] for name in named_parameters(function, positional) if name in settings}
-    return partial(function, **read) if read else function
+#: Fixes the settings that a function reads by the names of its parameters after the first so many.
+Binder = Callable[[Callable, int], Callable]
+
+
+def binder(*settings: Mapping[str, Any]) -> Binder:
+    """A function that fixes the settings which a function reads, see `named_parameters`; later settings take precedence.
+
+    It returns the function itself if it reads none of them.
+    """
+    values = {name: value for each in settings for name, value in each.items()}
+
+    def bound(function: Callable, positional: int) -> Callable:
+        read = {name: values[name] for name in named_parameters(function, positional) if name in values}
+        return partial(function, **read) if read else function
+
+    return bound

@@ -14,7 +14,7 @@ import optax
 from jaxlab.datasets import Dataset
 from jaxlab.diagnostics import all_finite, cosine, global_norm, opposed_updates, update_ratio
 from jaxlab.errors import InputError
-from jaxlab.settings import Configuration, Hyperparameters
+from jaxlab.settings import Configuration, Hyperparameters, binder
 from jaxlab.trial.evaluation import (
     Evaluation,
     evaluation_variables,
@@ -51,7 +51,7 @@ def supervised(
         InputError: the outputs of the model do not fit the data, or loss and metrics do not fit them.
     """
     network = network_of(task.model, configuration, example, data, task.convolution)
-    check_fit(task.bound({**configuration, **example}), network.outputs, data)
+    check_fit(task.bound(binder(configuration, example)), network.outputs, data)
     backend = jax.default_backend()
     evaluation_batch = evaluation_size(task.evaluation_batch_size, network.layers, backend)
     separable = task.separable and network.stateless
@@ -72,7 +72,7 @@ def supervised(
         key = epoch_key(task.data_seed, epoch, hyperparameters.seed if task.own_order else None)
         order_SxB = minibatches(key, len(shared["train"][1]), task.batch_size)
         optimizer = task.optimizer(configuration, hyperparameters)
-        given = task.bound({**configuration, **hyperparameters})
+        given = task.bound(binder(configuration, hyperparameters))
         step = _step(given, network, data, optimizer, shared["train"], key, microbatch)
         state, metrics, first_bad = guarded_scan(
             step, state, order_SxB, state.step, ("loss", "gradient_norm"), _finite_since(state)
@@ -80,7 +80,7 @@ def supervised(
         return state, _training_record(task, metrics) | {"first_bad_step": first_bad}
 
     def evaluate(hyperparameters: Hyperparameters, state: State, shared: Any, final: bool):
-        given = task.bound({**configuration, **hyperparameters})
+        given = task.bound(binder(configuration, hyperparameters))
         evaluation = Evaluation(given, network, data, evaluation_batch)
         if final:
             return state, measure_set(evaluation, state, shared["test"], "test")

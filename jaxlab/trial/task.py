@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 
 from jaxlab.metrics import Metric, SetMetric
-from jaxlab.settings import bound
+from jaxlab.settings import Binder
 from jaxlab.trial.protocol import PyTree
 
 #: Precisions of products of float32 arrays, on devices that offer a choice.
@@ -64,10 +64,10 @@ class Supervised(NamedTuple):
     probe: int = 256
     keep: str = "none"
 
-    def bound(self, settings: Mapping[str, Any]) -> "Supervised":
+    def bound(self, bind: Binder) -> "Supervised":
         """Fix the settings that loss and metrics read by name."""
-        metrics = {name: metric.bound(settings) for name, metric in self.metrics.items()}
-        return self._replace(loss=bound(self.loss, 2, settings), metrics=metrics)
+        metrics = {name: metric.bound(bind) for name, metric in self.metrics.items()}
+        return self._replace(loss=bind(self.loss, 2), metrics=metrics)
 
 
 class State(NamedTuple):
