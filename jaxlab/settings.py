@@ -128,9 +128,9 @@ Binder = Callable[[Callable, int], Callable]
 
 
 def binder(*settings: Mapping[str, Any]) -> Binder:
-    """A function that fixes the settings which a function reads, see `named_parameters`; later settings take precedence.
+    """A function that fixes the settings which another one reads by name, see `named_parameters`.
 
-    It returns the function itself if it reads none of them.
+    Later settings take precedence. A function that reads none of them is returned as it is.
     """
     values = {name: value for each in settings for name, value in each.items()}
 
