@@ -285,6 +285,7 @@ def test_the_range_test_grows_exponentially_to_a_rate_of_ten():
         ),
         ({"schedule": "linear_schedule"}, "did you mean 'optax.linear_schedule'?"),
         ({"schedule": "optax.adam"}, "is no schedule of the installed Optax"),
+        ({"schedule": lambda: 1.0}, "is a function of (): give a function of (step), passed by position"),
         ({"schedule": 0.1}, "give a function, or one of constant, warmup_cosine, exponential, step"),
         ({"schedule": ["step"]}, "give a function, or one of constant"),
         (
@@ -407,6 +408,18 @@ def test_a_schedule_of_optax_is_a_factor_on_the_learning_rate(name):
     rates = jax.vmap(rate_of(group.configuration, h, 2, 20, name))(steps)
     expected = 0.3 * jnp.broadcast_to(jax.vmap(called(find(name).function))(steps), (50,))
     np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("schedule", [lambda step: 0.5**step, "exponential", "optax.exponential_decay"])
+def test_an_optimizer_of_optax_follows_any_kind_of_schedule(schedule):
+    """Half the rate in the second step: one step is one epoch here."""
+    numbers = hyperparameters(learning_rate=0.2, decay_rate=0.5)
+    static = {"transition_steps": 1, "decay_rate": 0.5} if schedule == "optax.exponential_decay" else {}
+    transform = build_optimizer(Configuration(optimizer="optax.sgd", **static), numbers, 1, 2, schedule)
+    first, state = transform.update(PARAMETERS, transform.init(PARAMETERS), PARAMETERS)
+    second, _ = transform.update(PARAMETERS, state, PARAMETERS)
+    np.testing.assert_allclose(first["kernel"], -0.2 * PARAMETERS["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(second["kernel"], -0.1 * PARAMETERS["kernel"], rtol=1e-6)
 
 
 def test_every_schedule_of_optax_that_numbers_describe_is_tried():

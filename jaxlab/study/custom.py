@@ -48,7 +48,8 @@ def check_arguments(field: str, given: Any, arguments: Sequence[str], named: boo
         raise InputError(field, given, f"give a function {call}")
     if arguments[0] == "configuration" and _of_optax(given):
         remedy = f"is Optax's own: give a function {call} that calls it, such as "
-        raise InputError(field, given, f"{remedy}lambda c, h: optax.adamw(h.learning_rate)")
+        example = 'lambda c, h: optax.adamw(h.learning_rate), or its name, such as "optax.adamw"'
+        raise InputError(field, given, f"{remedy}{example}")
     built = inspect.isclass(given)
     if built and arguments[0] != "configuration":
         raise InputError(field, given, f"is a class: give a function of {call}")
