@@ -65,8 +65,9 @@ def check_fit(task: Supervised, outputs: jax.ShapeDtypeStruct, data: Dataset) ->
     if not custom_loss:
         _check_width(f"the loss {loss.__name__}", outputs, data)
     custom = {name: metric for name, metric in task.metrics.items() if not _is_built_in(name, metric)}
-    for name in task.metrics.keys() - custom.keys():
-        _check_width(name, outputs, data)
+    for name in task.metrics:
+        if name not in custom:
+            _check_width(name, outputs, data)
     if custom_loss:
         _check_values("loss", task.loss, *batch)
     for name, metric in custom.items():
