@@ -86,7 +86,7 @@ def _range(crossing: np.ndarray, view: View) -> str:
 def _draw_layers(ax: Axes, figures: xr.Dataset, view: View) -> None:
     """Draw one line per layer, averaged over everything but ``view.over``; the share before training is dashed."""
     names = [str(name) for name in figures.layer.values]
-    (line,) = lines(by_setting(figures[["start_by_layer", "end_by_layer"]], [view.over]), view.over, ())
+    (line,) = lines(by_setting(figures[["start_by_layer", "end_by_layer"]], [view.over]), ())
     x = line.points[view.over].values
     style = {} if view.joined else {"linestyle": "none"}
     colours = ordered_colours("cividis", 0.0, 0.82, len(names))

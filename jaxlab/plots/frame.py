@@ -80,7 +80,7 @@ def draw_lines(
     Returns:
         the legend entries, none where no name distinguishes lines.
     """
-    followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
+    followed = lines(by_setting(figures, [view.over, *view.by]), view.by)
     colours = line_colours(results, view, len(followed))
     words = settings([line.values for line in followed])
     widths = visible_widths([_finite(line.points[name].values) for line in followed])
@@ -155,7 +155,7 @@ def draw_curves(ax: Axes, figures: xr.Dataset, name: str, view: View, most: str)
 
     The line is the one with the largest mean of ``most``, ties by position. Trials at the same value differ in style.
     """
-    followed = lines(by_setting(figures, [view.over, *view.by]), view.over, view.by)
+    followed = lines(by_setting(figures, [view.over, *view.by]), view.by)
     means = [np.nan_to_num(line.points[most].mean().item(), nan=-1) for line in followed]
     line = followed[int(np.argmax(means))]
     recorded = figures[name].notnull().any("epoch").values
