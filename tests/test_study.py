@@ -188,7 +188,10 @@ def bad(**fields):
         ({"configuration": {"pool_sizes": 4}}, "nothing is left"),
         ({"configuration": {"learning_rate": 0.1}}, "is a hyperparameter: declare it under hyperparameters"),
         ({"configuration": {"optimizer": "lion"}}, "configuration.optimizer = 'lion': "),
-        ({"configuration": {"loss": "msle"}}, "give a function, or one of cross_entropy, focal, mse, mae, huber"),
+        (
+            {"configuration": {"loss": "msle"}},
+            "give a function, or one of cross_entropy, focal, mse, mae, huber",
+        ),
         (
             {"configuration": {"l1_type": "proximal", "momentum_type": "classical"}},
             "does not work with proximal L1",
