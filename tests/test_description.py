@@ -233,6 +233,12 @@ def test_whatever_is_wrong_in_a_description_is_one_line_or_harmless(tmp_path):
             [1.0, 2.0],
             "specification.data.shift has 2 entries, not one for each channel",
         ),
+        (
+            "specification.data",
+            DESCRIPTION["specification"]["data"]
+            | {"target_mean": [0.0] * 10, "target_std": [1.0] * 9 + [0.0]},
+            "specification.data.target_std does not match target_mean, or is not > 0",
+        ),
         ("specification.rules", {}, "specification.rules: Expected `array`, got `object`"),
         ("specification.configuration", [], "specification.configuration: Expected `object`, got `array`"),
         ("source", [], "source: Expected `object | null`, got `array`"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -108,7 +108,7 @@ class Study:
             "hyperparameters": _shown_fields(
                 {name: shown(each) for name, each in self.hyperparameters.items()}
             ),
-            "rules": ", ".join(map(shown, self.rules)),
+            "rules": ", ".join(repr(rule) if is_dataclass(rule) else shown(rule) for rule in self.rules),
         }
         lines = [f"{name:16}{words}" for name, words in lines.items() if words]
         return "\n".join([f"<Study {self.name}: {', '.join(counts)}>", *lines])
