@@ -193,8 +193,9 @@ def check_name(field: str, value: str, known: Mapping[str, OptaxFunction]) -> st
     """Check the name of a function of Optax: one of `optimizers` or `schedules`."""
     if value not in known:
         kind = field.rpartition(".")[2]
+        article = "an" if kind == "optimizer" else "a"
         remedy = _suggestion(value, known, 0.7) or f"take one of {', '.join(known)}"
-        raise InputError(field, value, f"is no {kind} of the installed Optax: {remedy}")
+        raise InputError(field, value, f"is not {article} {kind} of the installed Optax: {remedy}")
     return value
 
 

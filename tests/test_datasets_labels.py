@@ -117,7 +117,7 @@ def test_another_name_is_another_data_set():
         (WORDS, {"class_names": ["apple", "fig", "pear"], "classes": 4}, "class_names", "give 4 names"),
         (WORDS, {"classes": 4}, "classes", "4: the labels have 3 names"),
         (WORDS, {"first_label": 1}, "first_label", "the labels are names"),
-        (WORDS, {"targets": "numbers"}, "train.targets[0]", "'pear': is no number"),
+        (WORDS, {"targets": "numbers"}, "train.targets[0]", "'pear': is not a number"),
         (WORDS, {"targets": "one_hot"}, "train.targets[0]", 'omit targets = "one_hot"'),
         (
             np.arange(60) % 3,

@@ -219,10 +219,13 @@ def test_the_range_test_grows_exponentially_to_a_rate_of_ten():
     [
         (
             {"optimizer": "optax.adamx"},
-            "is no optimizer of the installed Optax: did you mean 'optax.adamax'?",
+            "is not an optimizer of the installed Optax: did you mean 'optax.adamax'?",
         ),
-        ({"optimizer": "optax.zzz"}, "is no optimizer of the installed Optax: take one of optax.adabelief, "),
-        ({"optimizer": "optax.scale_by_adam"}, "is no optimizer of the installed Optax"),
+        (
+            {"optimizer": "optax.zzz"},
+            "is not an optimizer of the installed Optax: take one of optax.adabelief, ",
+        ),
+        ({"optimizer": "optax.scale_by_adam"}, "is not an optimizer of the installed Optax"),
         ({"optimizer": "nadam"}, "configuration.optimizer = 'nadam': did you mean 'optax.nadam'?"),
         ({"optimizer": 3}, "give a function, or one of rmsprop, sgd, adam, adagrad, adamw, lion, muon"),
         ({"optimizer": ["adamw"]}, "give a function, or one of rmsprop"),
@@ -281,10 +284,10 @@ def test_the_range_test_grows_exponentially_to_a_rate_of_ten():
         ),
         (
             {"schedule": "optax.cosine_decay"},
-            "is no schedule of the installed Optax: did you mean 'optax.cosine_",
+            "is not a schedule of the installed Optax: did you mean 'optax.cosine_",
         ),
         ({"schedule": "linear_schedule"}, "did you mean 'optax.linear_schedule'?"),
-        ({"schedule": "optax.adam"}, "is no schedule of the installed Optax"),
+        ({"schedule": "optax.adam"}, "is not a schedule of the installed Optax"),
         ({"schedule": lambda: 1.0}, "is a function of (): give a function of (step), passed by position"),
         ({"schedule": 0.1}, "give a function, or one of constant, warmup_cosine, exponential, step"),
         ({"schedule": ["step"]}, "give a function, or one of constant"),

@@ -104,13 +104,13 @@ def test_a_study_file_that_is_missing_or_no_toml(tmp_path):
     with pytest.raises(InputError, match=r"study file = .*none.toml.*does not exist"):
         load_study(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("epochs = = 3")
-    with pytest.raises(InputError, match="is no valid TOML"):
+    with pytest.raises(InputError, match="is not valid TOML"):
         load_study(tmp_path / "bad.toml")
     with pytest.raises(InputError, match="cannot be read"):
         load_study(tmp_path)
     for text in ("[" * 41 + "]" * 41, "[" * 90_000, "{a = " * 90_000, "9" * 5000):
         (tmp_path / "bad.toml").write_text(f"x = {text}")
-        with pytest.raises(InputError, match="is no valid TOML"):
+        with pytest.raises(InputError, match="is not valid TOML"):
             load_study(tmp_path / "bad.toml")
 
 

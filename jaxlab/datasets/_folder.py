@@ -63,8 +63,8 @@ def from_folder(
         name: name of the data set; by default that of the folder.
 
     Raises:
-        InputError: Pillow is missing; there is no such folder, or it has another structure; a file is no image, has 16
-            bits, or another size; or `from_arrays` raises it.
+        InputError: Pillow is missing; there is no such folder, or it has another structure; a file is not an image, has
+            16 bits, or another size; or `from_arrays` raises it.
     """
     path = checks.path("path", path)
     size = _checked_size(size)

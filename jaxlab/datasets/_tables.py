@@ -38,7 +38,7 @@ def from_frame(
         **options: options of `from_arrays`.
 
     Raises:
-        InputError: a frame is no DataFrame or lacks a column, or `from_arrays` raises it.
+        InputError: a frame is not a DataFrame or lacks a column, or `from_arrays` raises it.
     """
     check_options("from_frame", options)
     frames = {"train": train, "validation": validation, "test": test}

@@ -56,7 +56,7 @@ def read(field: str, pair: Any, conventions: Conventions) -> Given:
 def _check_named(field: str, labels: list[Any], conventions: Conventions) -> None:
     """Raise InputError where the conventions are those of numbers."""
     if conventions.targets in ("numbers", "one_hot") and labels:
-        remedy = f'is no number; omit targets = "{conventions.targets}" for classification'
+        remedy = f'is not a number; omit targets = "{conventions.targets}" for classification'
         raise InputError(f"{field}.targets[0]", labels[0], remedy)
     if conventions.first_label is not None:
         raise InputError("first_label", conventions.first_label, "omit it: the labels are names, not numbers")

@@ -25,7 +25,7 @@ def loss_of(configuration: Configuration, data: Dataset) -> Callable[..., jax.Ar
     """The loss of a group, ``(outputs, targets, **settings) -> values_B``.
 
     Raises:
-        InputError: it does not suit the targets, is no function of a batch, or has not one weight for each class.
+        InputError: it does not suit the targets, is not a function of a batch, or has not one weight for each class.
     """
     _check_targets(
         "loss", (configuration.loss,), losses.OF_LABELS if data.classes else losses.OF_NUMBERS, data
@@ -43,7 +43,7 @@ def metrics_of(configuration: Configuration, data: Dataset) -> dict[str, Metric 
     """The metrics of a group by name.
 
     Raises:
-        InputError: one does not suit the targets, is no metric, or does not declare which direction is better.
+        InputError: one does not suit the targets, is not a metric, or does not declare which direction is better.
     """
     given = configuration.metrics
     _check_targets("metrics", given, metrics.OF_LABELS if data.classes else metrics.OF_NUMBERS, data)

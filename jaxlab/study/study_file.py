@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         remedy = f"cannot be read ({error}); name a .toml file"
     except ValueError as error:
-        remedy = f"is no valid TOML: {error}"
+        remedy = f"is not valid TOML: {error}"
     raise InputError("study file", str(path), remedy)
 
 
