@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from typing import Any
 
 import jax
@@ -54,10 +55,8 @@ def build_optimizer(
     """
     c, h = configuration, hyperparameters
     name = optax_name(c.optimizer)
-    if name is None:
-        optimizer = _built_in(c, h, rate_of(c, h, steps_per_epoch, epochs, schedule))
-    else:
-        optimizer = _of_optax(name, c, h, steps_per_epoch, epochs, schedule)
+    rate = partial(rate_of, c, h, steps_per_epoch, epochs, schedule)
+    optimizer = _built_in(c, h, rate()) if name is None else _of_optax(name, c, h, schedule, rate)
     return optax.chain(clip_by_global_norm(h["clip_norm"]), optimizer) if "clip_norm" in h else optimizer
 
 
@@ -91,13 +90,12 @@ def _scaled(schedule: optax.Schedule, rate: jax.typing.ArrayLike) -> optax.Sched
 
 def _of_optax(
     name: str,
-    configuration: Configuration,
-    hyperparameters: Hyperparameters,
-    steps_per_epoch: int,
-    epochs: int,
+    c: Configuration,
+    h: Hyperparameters,
     schedule: str | optax.Schedule,
+    rate: Callable[[], jax.typing.ArrayLike | optax.Schedule],
 ) -> optax.GradientTransformation:
-    c, h = configuration, hyperparameters
+    """Build an optimizer of Optax; ``rate`` is called only if the optimizer has a learning rate."""
     optimizer = optax_functions.optimizers()[name]
     _check_shared(optimizer, schedule)
     if schedule != "constant" and not optimizer.takes_schedule:
@@ -105,7 +103,7 @@ def _of_optax(
         raise InputError("configuration.schedule", schedule, remedy)
     fixed = optimizer.chance(h["seed"])
     if optimizer.takes_rate:
-        fixed["learning_rate"] = rate_of(c, h, steps_per_epoch, epochs, schedule)
+        fixed["learning_rate"] = rate()
     return optimizer(c, h, fixed, {each: _mask for each in optimizer.parameters if each.endswith("mask")})
 
 
